@@ -1,0 +1,55 @@
+"""What can go wrong, by what the caller can do about it.
+
+::
+
+    AhiCatalogError                one line: what is wrong and what to do; never a row, a token, a credential
+    ├── UsageError                 the request itself is wrong (exit 2)
+    ├── SourceError                HealthImaging refuses or cannot be read
+    │   ├── TransientError         may pass; it is retried before it is raised
+    │   │   └── ThrottledError     beyond the quota
+    │   └── InvalidRequestError    refused as invalid: a rejected page token, or a filter it does not know
+    ├── StoreError                 the catalog's storage refuses or cannot be reached
+    │   └── ConflictError          someone else wrote the object first; read again and retry
+    ├── StateError                 catalog.json, a checkpoint or a data object is not what this version reads
+    └── StoppedError               the run was asked to stop
+"""
+
+
+class AhiCatalogError(Exception):
+    """Root of every error that is meant for the user."""
+
+
+class UsageError(AhiCatalogError):
+    """The command or its settings are wrong; nothing was read or written."""
+
+
+class SourceError(AhiCatalogError):
+    """HealthImaging refuses the request, or cannot be read."""
+
+
+class TransientError(SourceError):
+    """A failure that may pass: a dropped connection, half a body, an internal error of the service."""
+
+
+class ThrottledError(TransientError):
+    """The service answered that requests come faster than the account's quota."""
+
+
+class InvalidRequestError(SourceError):
+    """The service refuses the request as invalid."""
+
+
+class StoreError(AhiCatalogError):
+    """The catalog's storage refuses the operation, or cannot be reached."""
+
+
+class ConflictError(StoreError):
+    """The object is not the one that the conditional write expected."""
+
+
+class StateError(AhiCatalogError):
+    """A file of the catalog is damaged, or of a form that this version does not read."""
+
+
+class StoppedError(AhiCatalogError):
+    """The run was asked to stop (SIGTERM or Ctrl-C)."""

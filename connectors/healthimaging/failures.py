@@ -1,0 +1,84 @@
+"""botocore's exceptions in our words: what went wrong, and what to do. No value of a request or an answer."""
+
+from typing import Final
+
+import botocore.exceptions as boto
+
+from connectors.errors import InvalidRequestError, SourceError, ThrottledError, TransientError
+from schemas import MalformedSummaryError
+
+_THROTTLED: Final = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"})
+_NOT_FOUND: Final = "ResourceNotFoundException"
+_TRANSIENT_STATUS: Final = frozenset({408, 500, 502, 503, 504})
+_TOO_MANY_REQUESTS: Final = 429
+
+_WHAT_TO_DO: Final = {
+    "AccessDeniedException": "allow medical-imaging:{operation} on this data store (README: least IAM policy)",
+    "MissingAuthenticationTokenException": "check the AWS credentials",
+    "UnrecognizedClientException": "check the AWS credentials",
+    "InvalidSignatureException": "check the AWS credentials and this machine's clock",
+    "SignatureDoesNotMatch": "check the AWS credentials and this machine's clock",
+    "RequestExpired": "check this machine's clock",
+    "ExpiredTokenException": "renew the AWS credentials and run again",
+    "ExpiredToken": "renew the AWS credentials and run again",
+    _NOT_FOUND: "check the data store id and the region (aws medical-imaging list-datastores)",
+}
+
+_FAILURES: Final[tuple[tuple[tuple[type[Exception], ...], type[SourceError], str], ...]] = (
+    (
+        (
+            boto.NoCredentialsError,
+            boto.PartialCredentialsError,
+            boto.CredentialRetrievalError,
+            boto.TokenRetrievalError,
+            boto.SSOError,
+            boto.UnauthorizedSSOTokenError,
+        ),
+        SourceError,
+        "no usable AWS credentials: set AWS_PROFILE or AWS_ACCESS_KEY_ID (aws sts get-caller-identity tells)",
+    ),
+    ((boto.ParamValidationError,), InvalidRequestError, "botocore refuses the request"),
+    ((boto.SSLError,), SourceError, "the endpoint's certificate is not trusted: check AWS_CA_BUNDLE and proxies"),
+    (
+        (boto.EndpointConnectionError, boto.ConnectTimeoutError),
+        TransientError,
+        "the endpoint cannot be reached: check region, network and AWS_ENDPOINT_URL_MEDICAL_IMAGING",
+    ),
+)
+"""What a failure that is no answer means, first match first."""
+
+
+def translate(error: Exception, operation: str) -> SourceError:
+    """The error to raise in place of botocore's (or of a page that cannot be read).
+
+    Args:
+        error: What the call raised.
+        operation: The API operation, for the text.
+    """
+    if isinstance(error, boto.ClientError):
+        return _translate_answer(error, operation)
+    if isinstance(error, MalformedSummaryError):
+        return TransientError(f"{operation}: {error}")
+    for kinds, failure, advice in _FAILURES:
+        if isinstance(error, kinds):
+            return failure(f"{operation}: {advice}")
+    return TransientError(f"{operation}: the connection failed ({type(error).__name__}); run again to resume")
+
+
+def is_not_found(error: Exception) -> bool:
+    """Whether the service says that what was asked for is not there."""
+    return isinstance(error, boto.ClientError) and error.response.get("Error", {}).get("Code") == _NOT_FOUND
+
+
+def _translate_answer(error: boto.ClientError, operation: str) -> SourceError:
+    code = str(error.response.get("Error", {}).get("Code", "unknown"))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if code in _THROTTLED or status == _TOO_MANY_REQUESTS:
+        return ThrottledError(f"{operation}: throttled by the service; lower --rate if others share the quota")
+    if status in _TRANSIENT_STATUS:
+        return TransientError(f"{operation}: the service answers {status}; run again to resume")
+    if code == "ValidationException":
+        return InvalidRequestError(f"{operation}: the service refuses the request as invalid")
+    # The service's own message may quote the request; its code says enough.
+    advice = _WHAT_TO_DO.get(code, "see the service's documentation of that error").format(operation=operation)
+    return SourceError(f"{operation}: {code}: {advice}")

@@ -1,0 +1,81 @@
+"""The request quota, held by one limiter a process across every thread and data store, retries included."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from connectors.errors import StoppedError
+from connectors.settings import Quota
+
+_GIVE_WAY: Final = 0.7
+_LEAST_SHARE: Final = 0.04
+_RECOVERY: Final = 0.05
+"""Share of the stated rate regained in a second without throttling."""
+
+
+class Limiter:
+    """A token bucket: starts with the burst, refills smoothly, and gives way when the service throttles.
+
+    Each request takes its token at once and waits for its own turn, so waiting threads are served in the order
+    in which they came. When the service throttles below the stated quota (someone else shares it), the rate
+    falls by a third, at most once a second, and climbs back in the time without throttling.
+
+    Args:
+        quota: Requests a second, and the burst.
+        clock: Monotonic seconds.
+        wait: Sleeps for so many seconds unless the event is set first; whether it was.
+    """
+
+    def __init__(
+        self,
+        quota: Quota,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
+    ) -> None:
+        self._quota = quota
+        self._clock = clock
+        self._wait = wait
+        self._lock = threading.Lock()
+        self._rate = quota.rate
+        self._tokens = float(quota.burst)
+        self._refilled_at = clock()
+        self._gave_way_at = float("-inf")
+
+    @property
+    def rate(self) -> float:
+        """Requests a second that are let through now."""
+        with self._lock:
+            self._refill()
+            return self._rate
+
+    def acquire(self, stop: threading.Event) -> None:
+        """Return when one request may go out.
+
+        Raises:
+            StoppedError: The event was set before that.
+        """
+        with self._lock:
+            self._refill()
+            self._tokens -= 1
+            delay = -self._tokens / self._rate if self._tokens < 0 else 0.0
+        if stop.is_set() or (delay and self._wait(stop, delay)):
+            raise StoppedError("stopped while waiting for the request quota")
+
+    def give_way(self) -> None:
+        """Take note that the service throttled a request."""
+        with self._lock:
+            self._refill()
+            if self._refilled_at - self._gave_way_at < 1:
+                return
+            self._gave_way_at = self._refilled_at
+            self._rate = max(self._rate * _GIVE_WAY, self._quota.rate * _LEAST_SHARE)
+            self._tokens = min(self._tokens, 0.0)
+
+    def _refill(self) -> None:
+        now = self._clock()
+        elapsed = now - self._refilled_at
+        self._refilled_at = now
+        self._tokens = min(self._tokens + elapsed * self._rate, float(self._quota.burst))
+        self._rate = min(self._rate + elapsed * self._quota.rate * _RECOVERY, self._quota.rate)

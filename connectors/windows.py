@@ -1,0 +1,120 @@
+"""Windows, and sets of them.
+
+Invariants: a window is half-open, ``[start, end)``, not empty, in UTC, on whole seconds; the windows of a
+coverage are sorted, disjoint and do not touch. Both are values: operations return new ones.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+SECOND = timedelta(seconds=1)
+
+
+def floor_second(moment: datetime) -> datetime:
+    """The whole second at or before an aware moment, in UTC."""
+    return moment.astimezone(UTC).replace(microsecond=0)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """A half-open range ``[start, end)`` of aware UTC moments on whole seconds.
+
+    Raises:
+        ValueError: A bound is naive, not UTC or not on a whole second, or the range is empty.
+    """
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        for bound in (self.start, self.end):
+            if bound.utcoffset() != timedelta() or bound.microsecond:
+                raise ValueError("a window's bounds are UTC moments on whole seconds")
+        if self.start >= self.end:
+            raise ValueError("a window's start is before its end")
+
+    def __str__(self) -> str:
+        return f"{self.start:%Y-%m-%dT%H:%M:%SZ}..{self.end:%Y-%m-%dT%H:%M:%SZ}"
+
+    @property
+    def seconds(self) -> int:
+        """Its length in seconds, at least 1."""
+        return int((self.end - self.start).total_seconds())
+
+    def overlaps(self, other: Self) -> bool:
+        """Whether the two have a moment in common."""
+        return self.start < other.end and other.start < self.end
+
+    def split(self, parts: int) -> list["Window"]:
+        """At most ``parts`` windows of about equal length that make up this one, in order."""
+        parts = max(1, min(parts, self.seconds))
+        bounds = [self.start + SECOND * (self.seconds * i // parts) for i in range(parts + 1)]
+        return [Window(a, b) for a, b in itertools.pairwise(bounds)]
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Coverage:
+    """A set of moments, as sorted, disjoint windows that do not touch."""
+
+    windows: tuple[Window, ...]
+
+    def __init__(self, windows: Iterable[Window] = ()) -> None:
+        object.__setattr__(self, "windows", tuple(_united(windows)))
+
+    def __bool__(self) -> bool:
+        return bool(self.windows)
+
+    def __iter__(self) -> Iterator[Window]:
+        return iter(self.windows)
+
+    @property
+    def watermark(self) -> datetime | None:
+        """The end of the first contiguous stretch; None where nothing is covered."""
+        return self.windows[0].end if self.windows else None
+
+    def union(self, other: Iterable[Window]) -> "Coverage":
+        """The moments of either."""
+        return Coverage([*self.windows, *other])
+
+    def minus(self, other: Iterable[Window]) -> "Coverage":
+        """The moments of this one that are not in the other."""
+        left = list(self.windows)
+        for hole in other:
+            left = [piece for window in left for piece in _without(window, hole)]
+        return Coverage(left)
+
+    def within(self, bounds: Window) -> "Coverage":
+        """The moments of this one inside the bounds."""
+        clipped = (
+            Window(max(window.start, bounds.start), min(window.end, bounds.end))
+            for window in self.windows
+            if window.overlaps(bounds)
+        )
+        return Coverage(clipped)
+
+
+def _united(windows: Iterable[Window]) -> Iterator[Window]:
+    current: Window | None = None
+    for window in sorted(windows):
+        if current is None:
+            current = window
+        elif window.start <= current.end:
+            current = Window(current.start, max(current.end, window.end))
+        else:
+            yield current
+            current = window
+    if current is not None:
+        yield current
+
+
+def _without(window: Window, hole: Window) -> Iterator[Window]:
+    if not window.overlaps(hole):
+        yield window
+        return
+    if window.start < hole.start:
+        yield Window(window.start, hole.start)
+    if hole.end < window.end:
+        yield Window(hole.end, window.end)

@@ -1,0 +1,120 @@
+"""One page at a time through Python objects: for what Arrow's JSON reader refuses.
+
+Fields that the API has grown, and values that their column cannot hold, go into ``extra`` under their own
+names; times may be ISO texts.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+import pyarrow as pa
+
+from schemas.columns import RECEIVED, SCHEMA, SUMMARIES, TAGS, TIMESTAMP
+
+_MICROSECONDS: Final = 1e6
+
+
+class MalformedSummaryError(ValueError):
+    """A page that is no list of image sets, or an image set without identifier or time of creation."""
+
+
+def load_page(page: bytes) -> Mapping[str, Any]:
+    """The page as Python objects.
+
+    Raises:
+        MalformedSummaryError: It is not a JSON object with a list of image sets.
+    """
+    try:
+        loaded = orjson.loads(page)
+    except orjson.JSONDecodeError:
+        # orjson refuses what JSON allows but UTF-8 cannot hold: a lone surrogate, an integer beyond 64 bits.
+        try:
+            loaded = json.loads(page)
+        except ValueError:
+            raise MalformedSummaryError("a page of the service is not JSON") from None
+    if not isinstance(loaded, dict) or not isinstance(loaded.get(SUMMARIES), list):
+        raise MalformedSummaryError(f"a page of the service has no list {SUMMARIES}")
+    return loaded
+
+
+def read_page(page: bytes) -> pa.Table:
+    rows = [_read_summary(summary) for summary in load_page(page)[SUMMARIES]]
+    names = [*(c.name for c in RECEIVED), "extra"]
+    return pa.Table.from_pylist(rows, pa.schema([SCHEMA.field(name) for name in names]))
+
+
+def _read_summary(summary: Any) -> dict[str, Any]:
+    if not isinstance(summary, dict):
+        raise MalformedSummaryError("an image set in a page of the service is not a JSON object")
+    row: dict[str, Any] = {}
+    rest = dict(summary)
+    if isinstance(tags := rest.get(TAGS), dict):
+        rest[TAGS] = dict(tags)
+    elif TAGS in rest and tags is None:
+        del rest[TAGS]
+    for column in RECEIVED:
+        value = lookup(rest, column.source)
+        held = None if value is None else _hold(value, column.type)
+        if held is None and not column.nullable:
+            raise MalformedSummaryError(f"an image set in a page of the service has no usable {column.source[-1]}")
+        row[column.name] = held
+        if value is None or held is not None:
+            _discard(rest, column.source)
+    if rest.get(TAGS) == {}:
+        del rest[TAGS]
+    # ASCII and sorted keys: the same text whatever the order of the fields, and room for lone surrogates.
+    row["extra"] = json.dumps(rest, sort_keys=True, separators=(",", ":")) if rest else None
+    return row
+
+
+def lookup(summary: Mapping[str, Any], source: tuple[str, ...]) -> Any:
+    value: Any = summary
+    for key in source:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _discard(summary: dict[str, Any], source: tuple[str, ...]) -> None:
+    parent = lookup(summary, source[:-1])
+    if isinstance(parent, dict):
+        parent.pop(source[-1], None)
+
+
+def _hold(value: Any, type_: pa.DataType) -> Any:
+    """The value in its column's type, or None where the column cannot hold it."""
+    if type_ == TIMESTAMP:
+        return to_microseconds(value)
+    if pa.types.is_boolean(type_):
+        return value if isinstance(value, bool) else None
+    if pa.types.is_integer(type_):
+        fits = isinstance(value, int) and not isinstance(value, bool) and -(2**31) <= value < 2**31
+        return value if fits else None
+    return value if isinstance(value, str) and _is_unicode(value) else None
+
+
+def to_microseconds(value: Any) -> int | None:
+    """Epoch microseconds of epoch seconds or of an ISO 8601 text with a zone (botocore reads both)."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        microseconds = round(value * _MICROSECONDS)
+        return microseconds if -(2**63) <= microseconds < 2**63 else None
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        return None
+    since_epoch = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since_epoch.days * 86_400 + since_epoch.seconds) * 1_000_000 + since_epoch.microseconds
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
