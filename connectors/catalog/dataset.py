@@ -1,0 +1,60 @@
+"""The catalog as pyarrow reads it: a hive-partitioned dataset, locally or on S3, without any extension."""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs
+
+from connectors.catalog.catalog import Catalog
+from connectors.catalog.layout import TABLE, Unit
+from connectors.catalog.store import LocalStore
+from connectors.errors import UsageError
+from schemas import SCHEMA
+
+
+def open_dataset(catalog: Catalog) -> ds.Dataset:
+    """All image sets of a catalog; lazy, with filters and columns pushed down to the objects.
+
+    The columns are those of SCHEMA and the partition keys: ``datastore_id``, and ``created_date`` (a date) or
+    ``created_month`` (text).
+    """
+    unit = catalog.description.unit
+    key_type = pa.date32() if unit is Unit.DAY else pa.string()
+    keys = [pa.field("datastore_id", pa.string()), pa.field(unit.column, key_type)]
+    filesystem, root = _filesystem(catalog)
+    return ds.dataset(
+        sorted(f"{root}/{entry.key}" for entry in catalog.store.entries(TABLE)),
+        schema=pa.schema([*SCHEMA, *keys]),
+        format="parquet",
+        filesystem=filesystem,
+        partitioning=ds.partitioning(pa.schema(keys), flavor="hive"),
+        partition_base_dir=f"{root}/{TABLE}",
+    )
+
+
+def _filesystem(catalog: Catalog) -> tuple[pyarrow.fs.FileSystem, str]:
+    store = catalog.store
+    if isinstance(store, LocalStore):
+        return pyarrow.fs.LocalFileSystem(), store.url
+    if not store.url.startswith("s3://"):
+        raise UsageError("a catalog in memory has no files to read")
+    return pyarrow.fs.S3FileSystem(**_s3_options()), store.url.removeprefix("s3://")
+
+
+def _s3_options() -> dict[str, Any]:
+    """What boto3 would use, for Arrow's own S3 client: credentials, region, endpoint."""
+    import boto3  # noqa: PLC0415  # a third of a second that local catalogs do without
+
+    session = boto3.Session()
+    client = session.client("s3")
+    options: dict[str, Any] = {"region": client.meta.region_name}
+    if ".amazonaws." not in client.meta.endpoint_url:
+        scheme, _, host = client.meta.endpoint_url.partition("://")
+        options |= {"endpoint_override": host, "scheme": scheme}
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise UsageError("no usable AWS credentials for S3: set AWS_PROFILE or AWS_ACCESS_KEY_ID")
+    frozen = credentials.get_frozen_credentials()
+    options |= {"access_key": frozen.access_key, "secret_key": frozen.secret_key, "session_token": frozen.token}
+    return options

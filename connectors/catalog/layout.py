@@ -1,0 +1,143 @@
+"""Where things lie in a catalog. Pure: keys and partitions, no bytes.
+
+::
+
+    image_sets/datastore_id=<32 hex>/created_date=2026-05-01/image-sets.parquet
+    _state/catalog.json
+    _state/datastore_id=<32 hex>/checkpoint.json
+    _state/datastore_id=<32 hex>/runs/<start>-<run id>.json
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import Final, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from connectors.windows import Coverage, Window
+
+TABLE: Final = "image_sets/"
+STATE: Final = "_state/"
+DESCRIPTION_KEY: Final = f"{STATE}catalog.json"
+_FILE: Final = "image-sets.parquet"
+
+
+class Unit(StrEnum):
+    """The span of createdAt, in UTC, that one data object holds."""
+
+    DAY = "day"
+    MONTH = "month"
+
+    @property
+    def column(self) -> str:
+        """The partition key in the path."""
+        return "created_date" if self is Unit.DAY else "created_month"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Partition:
+    """One data object's place: a data store and the first day of a day or month of createdAt, in UTC."""
+
+    datastore_id: str
+    unit: Unit
+    first_day: date
+
+    @property
+    def value(self) -> str:
+        """The partition key's value: ``2026-05-01``, or ``2026-05``."""
+        return self.first_day.isoformat() if self.unit is Unit.DAY else f"{self.first_day:%Y-%m}"
+
+    @property
+    def key(self) -> str:
+        """The data object's key in the store."""
+        return f"{table_prefix(self.datastore_id)}{self.unit.column}={self.value}/{_FILE}"
+
+    @property
+    def window(self) -> Window:
+        """The range of createdAt that belongs here."""
+        return Window(_midnight(self.first_day), _midnight(self._next_day()))
+
+    def next(self) -> Self:
+        """The partition after this one."""
+        return type(self)(self.datastore_id, self.unit, self._next_day())
+
+    def _next_day(self) -> date:
+        if self.unit is Unit.DAY:
+            return self.first_day + timedelta(days=1)
+        return (self.first_day.replace(day=28) + timedelta(days=4)).replace(day=1)
+
+    @classmethod
+    def of(cls, datastore_id: str, unit: Unit, moment: datetime) -> Self:
+        """The partition of an aware moment."""
+        day = moment.astimezone(UTC).date()
+        return cls(datastore_id, unit, day if unit is Unit.DAY else day.replace(day=1))
+
+
+def partitions(datastore_id: str, unit: Unit, window: Window) -> Iterator[Partition]:
+    """The partitions that a window touches, in order."""
+    partition = Partition.of(datastore_id, unit, window.start)
+    while partition.window.start < window.end:
+        yield partition
+        partition = partition.next()
+
+
+def partition_rows(datastore_id: str, unit: Unit, rows: pa.Table) -> Iterator[tuple[Partition, pa.Table]]:
+    """The rows of each partition, by their created_at."""
+    if unit is Unit.DAY:
+        days = pc.cast(pc.floor_temporal(rows["created_at"], unit="day"), pa.date32())
+    else:
+        days = pc.cast(pc.floor_temporal(rows["created_at"], unit="month"), pa.date32())
+    encoded = days.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    for index, day in enumerate(encoded.dictionary.to_pylist()):
+        yield Partition(datastore_id, unit, day), rows.filter(pc.equal(encoded.indices, index))
+
+
+def table_prefix(datastore_id: str) -> str:
+    """The folder of a data store's data objects."""
+    return f"{TABLE}datastore_id={datastore_id}/"
+
+
+def parse_partition(key: str) -> Partition | None:
+    """The partition that a data object's key names; None where the key is none of ours."""
+    found = re.fullmatch(
+        rf"{TABLE}datastore_id=(?P<id>[0-9a-z]{{32}})/"
+        rf"(?:created_date=(?P<day>\d{{4}}-\d\d-\d\d)|created_month=(?P<month>\d{{4}}-\d\d))/{_FILE}",
+        key,
+    )
+    if not found:
+        return None
+    unit = Unit.DAY if found["day"] else Unit.MONTH
+    try:
+        return Partition(found["id"], unit, date.fromisoformat(found["day"] or f"{found['month']}-01"))
+    except ValueError:
+        return None
+
+
+def checkpoint_key(datastore_id: str) -> str:
+    """The key of a data store's checkpoint."""
+    return f"{STATE}datastore_id={datastore_id}/checkpoint.json"
+
+
+def runs_prefix(datastore_id: str) -> str:
+    """The folder of a data store's run reports."""
+    return f"{STATE}datastore_id={datastore_id}/runs/"
+
+
+def run_key(datastore_id: str, started_at: datetime, run_id: str) -> str:
+    """The key of a run report; keys sort by start."""
+    return f"{runs_prefix(datastore_id)}{started_at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{run_id}.json"
+
+
+def cut_to_partition(coverage: Coverage, partition: Partition) -> Coverage:
+    """The part of a coverage that lies in a partition."""
+    return coverage.within(partition.window)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

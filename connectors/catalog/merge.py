@@ -1,0 +1,102 @@
+"""Merging rows into a partition: one row an image set, the newest wins. Pure.
+
+By image_set_id the greater ``(version, updated_at)`` wins; where they are equal the row that arrives wins,
+since storage tier and last access may move without a new version. So merging is idempotent, and apart from
+such ties the order of merges does not matter.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import reduce
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas import SCHEMA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge:
+    """What a merge comes to.
+
+    Attributes:
+        rows: The partition's rows afterwards, sorted by created_at and image_set_id.
+        new: Image sets that were not there.
+        updated: Image sets whose row has changed.
+        unchanged: Image sets that arrived and were there just so, or newer.
+        removed: Image sets taken out.
+    """
+
+    rows: pa.Table
+    new: int
+    updated: int
+    unchanged: int
+    removed: int
+
+    @property
+    def is_change(self) -> bool:
+        """Whether the partition has to be written."""
+        return bool(self.new or self.updated or self.removed)
+
+
+def merge(existing: pa.Table, arriving: pa.Table, gone: Collection[str] = ()) -> Merge:
+    """The rows of a partition after others arrive.
+
+    Args:
+        existing: The partition's rows, one an image set, in the columns of SCHEMA.
+        arriving: Rows to merge; of several of one image set the same rule decides, and later ones win ties.
+        gone: Ids of image sets that the service confirms deleted; none of them may arrive.
+    """
+    kept = existing.filter(pc.invert(pc.is_in(existing["image_set_id"], _ids(gone)))) if gone else existing
+    arriving = _newest(arriving)
+    rows = _newest(pa.concat_tables([kept, arriving]))
+    before = _aligned(existing, arriving["image_set_id"])
+    after = _aligned(rows, arriving["image_set_id"])
+    was_there = pc.is_valid(before["image_set_id"])
+    same = reduce(pc.and_, (_same(before[name], after[name]) for name in SCHEMA.names))
+    unchanged = _count(pc.and_(was_there, same))
+    there = _count(was_there)
+    return Merge(
+        rows=rows,
+        new=len(arriving) - there,
+        updated=there - unchanged,
+        unchanged=unchanged,
+        removed=len(existing) - len(kept),
+    )
+
+
+def _newest(rows: pa.Table) -> pa.Table:
+    """One row an image set, sorted by created_at and image_set_id."""
+    if len(rows) == 0:
+        return rows.cast(SCHEMA)
+    keys = pa.table(
+        {
+            "id": rows["image_set_id"],
+            "version": pc.fill_null(rows["version"], -(2**31)),
+            "updated": pc.fill_null(pc.cast(rows["updated_at"], pa.int64()), -(2**63)),
+            "arrival": pa.array(range(len(rows)), pa.int64()),
+        }
+    )
+    order = pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names])
+    ids = keys["id"].take(order).combine_chunks()
+    is_last = pa.concat_arrays([pc.not_equal(ids.slice(0, len(ids) - 1), ids.slice(1)), pa.array([True])])
+    winners = rows.take(order.filter(is_last))
+    return winners.sort_by([("created_at", "ascending"), ("image_set_id", "ascending")])
+
+
+def _aligned(rows: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
+    """The rows of those ids, in their order; all null where there is none."""
+    return rows.take(pc.index_in(ids, rows["image_set_id"]))
+
+
+def _same(left: pa.ChunkedArray, right: pa.ChunkedArray) -> pa.ChunkedArray:
+    both_null = pc.and_(pc.is_null(left), pc.is_null(right))
+    return pc.or_(both_null, pc.fill_null(pc.equal(left, right), False))
+
+
+def _count(flags: pa.ChunkedArray) -> int:
+    return pc.sum(flags).as_py() or 0
+
+
+def _ids(ids: Collection[str]) -> pa.Array:
+    return pa.array(sorted(ids), pa.string())

@@ -1,0 +1,84 @@
+"""The interface of a store: read, list, and replace a whole object if it is still the one that was read."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+_KEY: Final = re.compile(r"[A-Za-z0-9_=][A-Za-z0-9_=.:-]*(?:/[A-Za-z0-9_=][A-Za-z0-9_=.:-]*)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object as it was read.
+
+    Attributes:
+        body: Its bytes.
+        etag: Names this very content to a later conditional put; opaque, kept as the store gave it.
+    """
+
+    body: bytes
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An object in a listing: its key and its size in bytes."""
+
+    key: str
+    size: int
+
+
+class Store(Protocol):
+    """Whole objects under a root.
+
+    A put replaces an object at once and only if it is the one expected: a reader sees the old bytes or the new
+    ones, and of several writers that expect the same object one wins. Keys are relative, of letters, digits and
+    ``_=.:-`` in parts split by ``/``; no part begins with a dot, so none leaves the root. Thread-safe.
+    """
+
+    @property
+    def url(self) -> str:
+        """The root, as a user would write it."""
+        ...
+
+    def get(self, key: str) -> Stored | None:
+        """The object, or None where there is none.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        ...
+
+    def put(self, key: str, body: bytes, *, expected: str | None) -> str:
+        """Replace the object; its new etag. Safe to repeat: an object that holds these bytes already is done.
+
+        Args:
+            key: The object.
+            body: Its new bytes.
+            expected: The etag of the object to replace; None where there must be none yet.
+
+        Raises:
+            ConflictError: The object is another one than expected.
+            StoreError: It cannot be written; the old object is as it was.
+        """
+        ...
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """The objects whose keys begin with the prefix (a folder, ending in ``/``), in order of key.
+
+        Raises:
+            StoreError: They cannot be listed.
+        """
+        ...
+
+
+def check_key(key: str) -> str:
+    """The key, if it is one.
+
+    Raises:
+        ValueError: It is not; a mistake of the program, since keys are made from checked parts.
+    """
+    if not _KEY.fullmatch(key):
+        raise ValueError("not a key of the store")
+    return key

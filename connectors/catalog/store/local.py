@@ -1,0 +1,118 @@
+"""A local folder as a store: the promises of a conditional put with a lock file and an atomic rename."""
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from connectors.catalog.store.base import Entry, Stored, check_key
+from connectors.errors import ConflictError, StoreError
+
+_SCRATCH: Final = "_state/.scratch"
+"""Unfinished writes lie here, on the same file system as their targets, where no reader looks."""
+
+
+class LocalStore:
+    """Files under a folder, made on the first put.
+
+    A put holds the folder's lock, so that writers in any number of processes take turns (the kernel frees the
+    lock of a killed one), writes a file beside the others, and renames it into place; file and folder are synced
+    to the disk, so that a power cut leaves the old bytes or the new ones.
+
+    Args:
+        root: The folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+
+    @property
+    def url(self) -> str:
+        return str(self._root)
+
+    def get(self, key: str) -> Stored | None:
+        try:
+            body = self._path(key).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(_describe("read", key, error)) from None
+        return Stored(body, _etag(body))
+
+    def put(self, key: str, body: bytes, *, expected: str | None) -> str:
+        path = self._path(key)
+        try:
+            with self._locked() as scratch:
+                found = self.get(key)
+                if found is not None and found.body == body:
+                    return found.etag
+                if (found.etag if found else None) != expected:
+                    raise ConflictError(f"{key} was written by another run")
+                self._replace(path, body, scratch)
+        except OSError as error:
+            raise StoreError(_describe("write", key, error)) from None
+        return _etag(body)
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        try:
+            files = sorted(path for path in (self._root / prefix).rglob("*") if path.is_file())
+            found = [(path.relative_to(self._root), path.stat().st_size) for path in files]
+        except OSError as error:
+            raise StoreError(_describe("list", prefix, error)) from None
+        visible = ((p, size) for p, size in found if not any(part.startswith(".") for part in p.parts))
+        return (Entry(path.as_posix(), size) for path, size in visible)
+
+    def _path(self, key: str) -> Path:
+        return self._root / check_key(key)
+
+    @contextmanager
+    def _locked(self) -> Iterator[Path]:
+        """Hold the folder's lock; where to write files that are not finished."""
+        scratch = self._root / _SCRATCH
+        scratch.mkdir(parents=True, exist_ok=True)
+        with (scratch / "lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for left_over in scratch.glob("*.part"):
+                # Whoever wrote it held this lock and is gone.
+                left_over.unlink()
+            yield scratch
+
+    def _replace(self, path: Path, body: bytes, scratch: Path) -> None:
+        self._make_folder(path.parent)
+        descriptor, name = tempfile.mkstemp(dir=scratch, suffix=".part")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(path)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+    def _make_folder(self, folder: Path) -> None:
+        if not folder.is_dir():
+            self._make_folder(folder.parent)
+            folder.mkdir(exist_ok=True)
+            _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _etag(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+def _describe(verb: str, key: str, error: OSError) -> str:
+    return f"cannot {verb} {key} in the catalog's folder: {error.strerror or type(error).__name__}"

@@ -1,0 +1,41 @@
+"""A store in memory, for tests and simulations."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+
+from connectors.catalog.store.base import Entry, Stored, check_key
+from connectors.errors import ConflictError
+
+
+class MemoryStore:
+    """Objects in a dictionary; the promises of `Store`, kept by one lock."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return "memory:"
+
+    def get(self, key: str) -> Stored | None:
+        body = self._objects.get(check_key(key))
+        return None if body is None else Stored(body, _etag(body))
+
+    def put(self, key: str, body: bytes, *, expected: str | None) -> str:
+        with self._lock:
+            found = self.get(key)
+            if (found.etag if found else None) != expected and (found is None or found.body != body):
+                raise ConflictError(f"{key} was written by another run")
+            self._objects[key] = body
+        return _etag(body)
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        with self._lock:
+            found = sorted((key, len(body)) for key, body in self._objects.items() if key.startswith(prefix))
+        return (Entry(key, size) for key, size in found)
+
+
+def _etag(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=16).hexdigest()

@@ -1,0 +1,37 @@
+"""From a URL to a store."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from connectors.catalog.store.base import Store
+from connectors.catalog.store.local import LocalStore
+from connectors.errors import UsageError
+
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PREFIX_PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9!_.*'()=-]*")
+
+
+def open_store(url: str) -> Store:
+    """The store at ``s3://bucket/prefix``, or in a local folder (a path, or ``file://`` and a path).
+
+    Raises:
+        UsageError: It is no URL of a kind that we know.
+    """
+    if url.startswith("s3://"):
+        # boto3 takes a third of a second to import; a local catalog does without.
+        from connectors.catalog.store.s3 import open_s3_store  # noqa: PLC0415
+
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        prefix = prefix.strip("/")
+        if not _BUCKET.fullmatch(bucket):
+            raise UsageError(
+                "a catalog on S3 is s3://bucket/prefix, with a bucket name of 3 to 63 of a-z, 0-9, . and -"
+            )
+        if prefix and not all(_PREFIX_PART.fullmatch(part) for part in prefix.split("/")):
+            raise UsageError("the catalog's prefix holds characters that object keys had better not, or an empty part")
+        return open_s3_store(bucket, prefix)
+    path = url.removeprefix("file://")
+    if not path or "://" in path:
+        raise UsageError("a catalog is s3://bucket/prefix or a local folder")
+    return LocalStore(Path(path).expanduser())

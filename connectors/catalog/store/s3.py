@@ -1,0 +1,189 @@
+"""S3 as a store: conditional writes, and what to believe when an answer is lost.
+
+``If-None-Match: *`` makes an object only where there is none, ``If-Match`` replaces only the one that was read
+(https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html). A put whose answer is lost may
+have been applied, and its repetition then meets a 412 against itself; so boto3 must not retry puts, and after
+any doubt the object is read again and compared with what was meant to be written.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol, TypeVar
+
+import boto3
+import botocore.exceptions as boto
+import tenacity
+from botocore.config import Config
+
+from connectors.catalog.store.base import Entry, Stored, check_key
+from connectors.errors import AhiCatalogError, ConflictError, StoreError, UsageError
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_ATTEMPTS: Final = 8
+_HELD_BY_OTHERS: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
+_ABSENT: Final = frozenset({"NoSuchKey", "404", "NotFound"})
+_FINAL_STATUS: Final = frozenset({301, 307, 400, 401, 403, 404, 405, 411, 501})
+
+_ACCESS: Final = "access denied: allow s3:GetObject, s3:PutObject and s3:ListBucket (README: least IAM policy)"
+_WHAT_TO_DO: Final = {
+    "NoSuchBucket": "there is no such bucket; create it, or check the URL and the region",
+    "AccessDenied": _ACCESS,
+    "403": _ACCESS,
+    "InvalidAccessKeyId": "the store does not know the access key: check the AWS credentials",
+    "SignatureDoesNotMatch": "the signature does not match: check the AWS credentials and this machine's clock",
+    "RequestTimeTooSkewed": "this machine's clock is wrong",
+    "ExpiredToken": "the credentials have expired: renew them and run again",
+    "PermanentRedirect": "the bucket is in another region: set AWS_REGION to it",
+    "NotImplemented": "the store does not know conditional writes; use one that does",
+}
+
+
+class Client(Protocol):
+    """The operations that the store uses, named and shaped as in boto3."""
+
+    def get_object(self, **request: Any) -> dict[str, Any]: ...
+    def put_object(self, **request: Any) -> dict[str, Any]: ...
+    def list_objects_v2(self, **request: Any) -> dict[str, Any]: ...
+
+
+class _DoubtError(StoreError):
+    """The request failed in a way that may pass, and may have been applied."""
+
+
+class _AbsentError(StoreError):
+    """There is no such object."""
+
+
+class S3Store:
+    """Objects under ``s3://bucket/prefix``.
+
+    Args:
+        bucket: The bucket.
+        prefix: Where the catalog lies in it, without slashes at its ends; may be empty.
+        client: boto3's S3 client, without retries of its own.
+        backoff: Seconds to wait after so many tries; a test hands in none.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str,
+        client: Client,
+        *,
+        backoff: Callable[[tenacity.RetryCallState], float] | None = None,
+    ) -> None:
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._client = client
+        self._backoff = backoff or tenacity.wait_random_exponential(multiplier=0.1, max=10)
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def get(self, key: str) -> Stored | None:
+        return self._try(self._get_once, self._key(key))
+
+    def put(self, key: str, body: bytes, *, expected: str | None) -> str:
+        condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected}
+
+        def put_once() -> str:
+            try:
+                answer = self._call(
+                    self._client.put_object, Bucket=self._bucket, Key=self._key(key), Body=body, **condition
+                )
+            except (ConflictError, _DoubtError, _AbsentError):
+                found = self._get_once(self._key(key))
+                if found is not None and found.body == body:
+                    return found.etag
+                if (found.etag if found else None) != expected:
+                    raise ConflictError(f"{key} was written by another run") from None
+                raise
+            etag: str = answer["ETag"]
+            return etag
+
+        return self._try(put_once)
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + prefix}
+        while True:
+            answer = self._try(self._call, self._client.list_objects_v2, **request)
+            for item in answer.get("Contents", []):
+                yield Entry(item["Key"].removeprefix(self._prefix), item["Size"])
+            if not answer.get("IsTruncated"):
+                return
+            request["ContinuationToken"] = answer["NextContinuationToken"]
+
+    def _key(self, key: str) -> str:
+        return self._prefix + check_key(key)
+
+    def _get_once(self, key: str) -> Stored | None:
+        def read() -> Stored:
+            answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            return Stored(answer["Body"].read(), answer["ETag"])
+
+        try:
+            return self._call(read)
+        except _AbsentError:
+            return None
+
+    def _try(self, function: Callable[..., _T], *args: Any, **request: Any) -> _T:
+        """Call, and again after failures that may pass and conflicts that read back as none."""
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(_ATTEMPTS),
+            wait=self._backoff,
+            retry=tenacity.retry_if_exception_type(_DoubtError),
+            reraise=True,
+        )
+        result: _T = retrying(function, *args, **request)
+        return result
+
+    def _call(self, function: Callable[..., _T], **request: Any) -> _T:
+        try:
+            return function(**request)
+        except (boto.BotoCoreError, boto.ClientError) as error:
+            failure = self._translate(error)
+        raise failure
+
+    def _translate(self, error: Exception) -> AhiCatalogError:
+        if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError):
+            return StoreError("no usable AWS credentials for S3: set AWS_PROFILE or AWS_ACCESS_KEY_ID")
+        if not isinstance(error, boto.ClientError):
+            return _DoubtError(
+                f"{self.url} cannot be reached ({type(error).__name__}): check network, region and AWS_ENDPOINT_URL_S3"
+            )
+        code = str(error.response.get("Error", {}).get("Code", "unknown"))
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if code in _HELD_BY_OTHERS:
+            return ConflictError(f"{self.url}: an object was written by another run")
+        if code in _ABSENT:
+            return _AbsentError(f"{self.url}: there is no such object")
+        if code in _WHAT_TO_DO or status in _FINAL_STATUS:
+            return StoreError(f"{self.url}: {_WHAT_TO_DO.get(code, f'the store refuses with {code}')}")
+        return _DoubtError(f"{self.url}: the store answers {code}; run again to resume")
+
+
+def open_s3_store(bucket: str, prefix: str, *, connections: int = 16) -> S3Store:
+    """A store in S3, or in what `AWS_ENDPOINT_URL_S3` names, with boto3's credentials and region.
+
+    Raises:
+        UsageError: The profile does not exist, or boto3 refuses its settings.
+    """
+    config = Config(
+        connect_timeout=5,
+        read_timeout=60,
+        max_pool_connections=connections,
+        retries={"total_max_attempts": 1},
+        user_agent_extra="ahi-catalog",
+    )
+    try:
+        client = boto3.Session().client("s3", config=config)
+        if ".amazonaws." not in client.meta.endpoint_url:
+            # Other servers rarely have a host name for each bucket.
+            config = config.merge(Config(s3={"addressing_style": "path"}))
+            client = boto3.Session().client("s3", config=config)
+    except (boto.ProfileNotFound, boto.NoRegionError, ValueError) as error:
+        raise UsageError(f"boto3 cannot start: {error}") from None
+    return S3Store(bucket, prefix, client)
