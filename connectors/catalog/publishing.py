@@ -19,6 +19,7 @@ from connectors.catalog.layout import Partition
 from connectors.catalog.merge import merge
 from connectors.catalog.store import Store
 from connectors.errors import ConflictError, StateError
+from connectors.rows import lies_in
 from connectors.windows import Coverage
 from schemas import SCHEMA
 
@@ -116,11 +117,7 @@ def _missing(existing: pa.Table, batch: Batch) -> list[str]:
     """Ids of rows that lie where the scan looked, and that it did not find."""
     if not batch.scanned or len(existing) == 0:
         return []
-    created = existing["created_at"]
-    looked = pa.scalar(False)
-    for window in batch.scanned:
-        start, end = (pa.scalar(bound, created.type) for bound in (window.start, window.end))
-        looked = pc.or_(looked, pc.and_(pc.greater_equal(created, start), pc.less(created, end)))
+    looked = lies_in(existing["created_at"], batch.scanned)
     found = pc.is_in(existing["image_set_id"], batch.rows["image_set_id"])
     missing: list[str] = existing.filter(pc.and_(looked, pc.invert(found)))["image_set_id"].to_pylist()
     return missing

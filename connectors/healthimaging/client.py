@@ -50,7 +50,7 @@ def make_client(*, connections: int) -> Client:
             config = config.merge(Config(inject_host_prefix=False))
             client = boto3.Session().client("medical-imaging", config=config)
     except botocore.exceptions.NoRegionError:
-        raise UsageError("no AWS region: set AWS_REGION, or a region in your profile") from None
+        raise UsageError("no AWS region: set AWS_DEFAULT_REGION, or a region in your profile") from None
     except (botocore.exceptions.ProfileNotFound, ValueError) as error:
         raise UsageError(f"boto3 cannot start: {error}") from None
     client.meta.events.register("before-parse.medical-imaging.SearchImageSets", _keep_body)

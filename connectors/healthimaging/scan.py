@@ -18,11 +18,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from connectors.errors import InvalidRequestError, SourceError, StoppedError
 from connectors.healthimaging.pages import Field, Page, Search
 from connectors.healthimaging.source import Tally
+from connectors.rows import lies_in
 from connectors.windows import SECOND, Window, floor_second
 from schemas import SCHEMA, flatten
 
@@ -180,7 +180,7 @@ class _Walk:
         self._flatten()
         rows = pa.concat_tables(self._tables) if proven and self._tables else SCHEMA.empty_table()
         return Scan(
-            rows=_between(rows, self._by, proven) if proven else rows,
+            rows=rows.filter(lies_in(rows[self._by.column], [proven])) if proven else rows,
             proven=proven,
             remainder=remainder,
             is_sorted=self.is_sorted,
@@ -223,12 +223,6 @@ class _Walk:
         self._search = Search(self._by, Window(self.proven_end, self.window.end))
         self._token, self._tokens = None, set()
         self._last = _to_microseconds(self.proven_end - SECOND)
-
-
-def _between(rows: pa.Table, by: Field, window: Window) -> pa.Table:
-    moments = rows[by.column]
-    start, end = (pa.scalar(bound, moments.type) for bound in (window.start, window.end))
-    return rows.filter(pc.and_(pc.greater_equal(moments, start), pc.less(moments, end)))
 
 
 def _to_microseconds(moment: datetime) -> int:

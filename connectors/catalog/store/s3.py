@@ -35,7 +35,7 @@ _WHAT_TO_DO: Final = {
     "SignatureDoesNotMatch": "the signature does not match: check the AWS credentials and this machine's clock",
     "RequestTimeTooSkewed": "this machine's clock is wrong",
     "ExpiredToken": "the credentials have expired: renew them and run again",
-    "PermanentRedirect": "the bucket is in another region: set AWS_REGION to it",
+    "PermanentRedirect": "the bucket is in another region: set AWS_DEFAULT_REGION to it",
     "NotImplemented": "the store does not know conditional writes; use one that does",
 }
 

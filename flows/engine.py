@@ -1,0 +1,185 @@
+"""The engine: scans windows side by side, publishes partitions as they fill, extends coverage as it is proven.
+
+Invariants: a range is covered in the checkpoint only after every row that its scan found is published; a run
+that is stopped or fails publishes and covers what is proven, and then ends. Nothing here knows Prefect.
+"""
+
+import queue
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final
+
+import pyarrow as pa
+
+from connectors.catalog import Batch, publish
+from connectors.healthimaging.pages import Field
+from connectors.rows import lies_in
+from connectors.windows import Coverage, Window
+from flows.buffer import Buffer
+from flows.run import Run
+from flows.runners import Pending
+from flows.schedule import Schedule
+from schemas import unparsable
+
+_PUBLISHERS: Final = 2
+
+
+def read(run: Run, by: Field, windows: Coverage, *, keep: Coverage | None = None) -> Coverage:
+    """Scan windows and publish what they hold; scans by createdAt extend the checkpoint's coverage.
+
+    Args:
+        run: The run.
+        by: The time that the windows bound.
+        windows: What to scan.
+        keep: Ranges of createdAt whose rows are published; None: all.
+
+    Returns:
+        The part of the windows whose rows are published: all of it, unless the run was asked to stop.
+
+    Raises:
+        Exception: The first failure; what was proven by then is published and covered.
+    """
+    reading = _Reading(run, by, windows, keep)
+    with ThreadPoolExecutor(_PUBLISHERS, thread_name_prefix="publish") as publishers:
+        reading.run_to_end(publishers)
+    return reading.published()
+
+
+def publish_rows(run: Run, tables: Iterable[pa.Table], keep: Coverage) -> None:
+    """Publish rows that prove no range complete, partition by partition, holding few in memory.
+
+    Args:
+        run: The run.
+        tables: Rows in the columns of SCHEMA, as they arrive.
+        keep: Ranges of createdAt whose rows are published.
+    """
+    buffer = Buffer(run.datastore_id, run.catalog.description.unit, ())
+
+    def publish_batches(batches: Iterable[Batch]) -> None:
+        for batch in batches:
+            run.report.count_published(publish(run.catalog.store, batch, run.confirm_gone))
+
+    for table in tables:
+        run.report.count_rows(len(table), unparsable(table))
+        buffer.add(table.filter(lies_in(table["created_at"], keep)), None)
+        publish_batches(buffer.take_overflow(run.buffer_rows))
+    publish_batches(buffer.take_all())
+
+
+class _Reading:
+    """One `read` under way. Its state is changed by one thread; workers hand their results in by a queue."""
+
+    def __init__(self, run: Run, by: Field, windows: Coverage, keep: Coverage | None) -> None:
+        self._run = run
+        self._by = by
+        self._keep = keep
+        self._schedule = Schedule(windows, run.workers)
+        present = run.catalog.partitions(run.datastore_id) if by is Field.CREATED_AT else ()
+        self._buffer = Buffer(run.datastore_id, run.catalog.description.unit, present)
+        self._seconds = sum(window.seconds for window in windows)
+        self._proven: list[Window] = []
+        self._coverable: list[Window] = []
+        self._results: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._under_way = 0
+        self._publishing_rows = 0
+        self._is_covering = False
+        self._is_store_broken = False
+        self._failure: Exception | None = None
+
+    def run_to_end(self, publishers: ThreadPoolExecutor) -> None:
+        self._publishers = publishers
+        self._drain(self._go_on)
+        if not self._is_store_broken:
+            self._publish(self._buffer.take_all())
+        self._drain(self._cover)
+        if self._failure is not None:
+            raise self._failure
+
+    def _drain(self, go_on: Callable[[], None]) -> None:
+        """Take results in until nothing is under way, going on after each."""
+        go_on()
+        while self._under_way:
+            self._results.get()()
+            go_on()
+
+    def published(self) -> Coverage:
+        """What is proven; when nothing is under way any more, all of it is published."""
+        return Coverage(self._proven)
+
+    def _go_on(self) -> None:
+        """Start whatever may start now."""
+        self._cover()
+        self._run.progressed(
+            "reading new image sets" if self._by is Field.CREATED_AT else "following changes",
+            sum(window.seconds for window in self._proven),
+            self._seconds,
+        )
+        while not (self._failure or self._run.is_stopping() or self._holds_too_much()):
+            window = self._schedule.take()
+            if window is None:
+                return
+            scanning = self._run.runner.submit(self._run.scan_window, self._by, window)
+            self._expect(scanning, partial(self._take_scan, window))
+
+    def _holds_too_much(self) -> bool:
+        """Whether publishing has fallen behind so far that reading must wait."""
+        return self._buffer.rows + self._publishing_rows > 2 * self._run.buffer_rows
+
+    def _expect(self, pending: Pending, take: Callable[[Callable[[], Any]], None]) -> None:
+        """Have a result taken in by this thread when it is there."""
+        self._under_way += 1
+        pending.add_done_callback(lambda done: self._results.put(partial(self._take, take, done.result)))
+
+    def _take(self, take: Callable[[Callable[[], Any]], None], result: Callable[[], Any]) -> None:
+        self._under_way -= 1
+        try:
+            take(result)
+        except Exception as error:  # noqa: BLE001  # raised by run_to_end, after what is proven is published
+            self._failure = self._failure or error
+
+    def _take_scan(self, window: Window, result: Callable[[], Any]) -> None:
+        try:
+            scan = result()
+        except Exception:
+            self._schedule.abandon(window)
+            raise
+        self._schedule.finish(window, scan.remainder)
+        self._run.report.count_scan(scan, unparsable(scan.rows))
+        if scan.proven is None:
+            return
+        self._proven.append(scan.proven)
+        rows = scan.rows if self._keep is None else scan.rows.filter(lies_in(scan.rows["created_at"], self._keep))
+        if self._by is Field.CREATED_AT:
+            self._coverable += self._buffer.add(rows, scan.proven)
+            self._publish(self._buffer.take_complete(scan.proven, self._schedule.outstanding))
+        else:
+            self._buffer.add(rows, None)
+        self._publish(self._buffer.take_overflow(self._run.buffer_rows))
+
+    def _publish(self, batches: Iterable[Batch]) -> None:
+        for batch in batches:
+            publishing = self._publishers.submit(publish, self._run.catalog.store, batch, self._run.confirm_gone)
+            self._publishing_rows += len(batch.rows)
+            self._expect(publishing, partial(self._take_published, batch))
+
+    def _take_published(self, batch: Batch, result: Callable[[], Any]) -> None:
+        self._publishing_rows -= len(batch.rows)
+        try:
+            self._run.report.count_published(result())
+        except Exception:
+            self._is_store_broken = True
+            raise
+        self._coverable += batch.scanned
+
+    def _cover(self) -> None:
+        """Write down what is published, one write at a time; what is published meanwhile goes into the next."""
+        if self._is_covering or not self._coverable:
+            return
+        windows, self._coverable = self._coverable, []
+        self._is_covering = True
+        self._expect(self._publishers.submit(self._run.cover, windows), self._take_covered)
+
+    def _take_covered(self, result: Callable[[], Any]) -> None:
+        self._is_covering = False
+        result()

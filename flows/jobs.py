@@ -1,0 +1,201 @@
+"""What a sync and a backfill do, from settings to report, without Prefect."""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from connectors.catalog import Catalog, Checkpoint, Unit, layout, open_or_create, open_store
+from connectors.errors import AhiCatalogError, InvalidRequestError, StoppedError
+from connectors.healthimaging.changes import walk_changes
+from connectors.healthimaging.pages import Field
+from connectors.healthimaging.scan import Scan, scan
+from connectors.healthimaging.source import Source, Tally, open_source
+from connectors.settings import Settings
+from connectors.windows import Coverage, Window, floor_second
+from flows import engine
+from flows.observers import Observers, current_observers
+from flows.planning import plan_backfill, plan_sync, upper_bound
+from flows.report import Outcome, RunReport
+from flows.run import Run
+from flows.runners import Runner
+
+_log = logging.getLogger(__name__)
+
+Clock = Callable[[], datetime]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def sync(settings: Settings, runner: Runner, stop: threading.Event, *, clock: Clock = _now) -> RunReport:
+    """Read what is new since the last sync, then follow changes.
+
+    Args:
+        settings: What to read and where to write.
+        runner: Where scans run.
+        stop: Set it to end the run early, with what is proven published.
+        clock: The local clock, aware.
+
+    Raises:
+        AhiCatalogError: The run failed; what was proven by then is published and covered.
+    """
+    source, tally = open_source(settings, stop), Tally()
+    start, upper = _bounds(source, settings, tally, clock())
+    with _running("sync", settings, source=source, runner=runner, stop=stop, tally=tally, now=clock()) as run:
+        checkpoint = _open_checkpoint(run, upper)
+        windows = plan_sync(checkpoint.coverage, start, upper, settings.look_back)
+        engine.read(run, Field.CREATED_AT, windows)
+        if not stop.is_set():
+            _follow_changes(run, settings, checkpoint.followed_to, upper)
+    return run.report
+
+
+def backfill(
+    settings: Settings,
+    start: datetime,
+    end: datetime,
+    runner: Runner,
+    stop: threading.Event,
+    *,
+    clock: Clock = _now,
+) -> RunReport:
+    """Read a range of createdAt again, or for the first time, whatever the coverage.
+
+    Args:
+        settings: What to read and where to write.
+        start: Aware; the range's start.
+        end: Aware; the range's end, not included.
+        runner: Where scans run.
+        stop: Set it to end the run early, with what is proven published.
+        clock: The local clock, aware.
+
+    Raises:
+        AhiCatalogError: The run failed; what was proven by then is published and covered.
+    """
+    source, tally = open_source(settings, stop), Tally()
+    upper = upper_bound(clock(), source.clock(tally), settings.settle)
+    windows = plan_backfill(start, end, upper)
+    with _running("backfill", settings, source=source, runner=runner, stop=stop, tally=tally, now=clock()) as run:
+        _open_checkpoint(run, upper)
+        engine.read(run, Field.CREATED_AT, windows)
+    return run.report
+
+
+def _bounds(source: Source, settings: Settings, tally: Tally, now: datetime) -> tuple[datetime, datetime]:
+    """Where coverage begins, and where this run ends."""
+    if settings.start is not None:
+        return floor_second(settings.start), upper_bound(now, source.clock(tally), settings.settle)
+    start, service_clock = source.created_at(tally)
+    return start, upper_bound(now, service_clock, settings.settle)
+
+
+def _open_checkpoint(run: Run, upper: datetime) -> Checkpoint:
+    """The checkpoint, made by the first run.
+
+    Its followed_to is this run's upper bound: every row is read after that moment, so it shows all changes
+    before it, and a run that resumes days later follows those since.
+    """
+    fresh = Checkpoint(datastore_id=run.datastore_id, coverage=Coverage(), followed_to=upper)
+    checkpoint = run.catalog.update_checkpoint(run.datastore_id, lambda found: found or fresh)
+    run.report.watermark_before = run.report.watermark_after = checkpoint.coverage.watermark
+    run.report.followed_to = checkpoint.followed_to
+    return checkpoint
+
+
+def _follow_changes(run: Run, settings: Settings, followed_to: datetime, upper: datetime) -> None:
+    """Merge image sets changed since the last run into the partitions of their createdAt."""
+    if followed_to >= upper:
+        return
+    since = floor_second(followed_to - settings.look_back)
+    known = run.catalog.checkpoint(run.datastore_id)
+    covered = known.coverage if known else Coverage()
+    try:
+        published = engine.read(run, Field.UPDATED_AT, Coverage([Window(since, upper)]), keep=covered)
+    except InvalidRequestError:
+        # The older API reference has no updatedAt filter.
+        _log.info("the service refuses an updatedAt filter; following changes newest first")
+        engine.publish_rows(run, walk_changes(run.source.page, since, run.report.tally), covered)
+        run.follow(upper)
+    else:
+        # A run that was asked to stop has followed the first contiguous stretch.
+        if published.watermark and published.windows[0].start == since:
+            run.follow(published.watermark)
+
+
+@contextmanager
+def _running(
+    flow: str,
+    settings: Settings,
+    *,
+    source: Source,
+    runner: Runner,
+    stop: threading.Event,
+    tally: Tally,
+    now: datetime,
+) -> Iterator[Run]:
+    """Everything that a run needs; at its end, whatever way, the report is complete and kept."""
+    unit = None if settings.partition is None else Unit(settings.partition)
+    catalog = open_or_create(open_store(settings.catalog), unit)
+    report = RunReport(
+        flow=flow,
+        run_id=uuid.uuid4().hex[:8],
+        datastore_id=settings.datastore_id,
+        started_at=now,
+        tally=tally,
+    )
+    observer = Observers(current_observers())
+    run = Run(
+        catalog=catalog,
+        datastore_id=settings.datastore_id,
+        source=source,
+        runner=runner,
+        scan_window=_scanner(source, settings, stop),
+        report=report,
+        observer=observer,
+        is_stopping=stop.is_set,
+        workers=settings.concurrency,
+        buffer_rows=settings.buffer_rows,
+    )
+    began = time.monotonic()
+    try:
+        yield run
+        report.outcome = Outcome.STOPPED if stop.is_set() else Outcome.DONE
+    except StoppedError:
+        report.outcome = Outcome.STOPPED
+    except Exception:
+        report.outcome = Outcome.FAILED
+        raise
+    finally:
+        report.seconds = time.monotonic() - began
+        for confirmation in run.confirmations:
+            report.tally.add(confirmation)
+        _keep_report(catalog, report)
+        observer.finished(report)
+
+
+def _scanner(source: Source, settings: Settings, stop: threading.Event) -> Callable[[Field, Window], Scan]:
+    def scan_window(by: Field, window: Window) -> Scan:
+        return scan(
+            source.page,
+            by,
+            window,
+            budget=settings.page_budget,
+            settle=settings.settle,
+            is_stopping=stop.is_set,
+        )
+
+    return scan_window
+
+
+def _keep_report(catalog: Catalog, report: RunReport) -> None:
+    key = layout.run_key(report.datastore_id, report.started_at, report.run_id)
+    try:
+        catalog.write_run(key, report.document())
+    except AhiCatalogError as error:
+        # The run's own outcome matters more than its report.
+        _log.warning("the run report could not be kept: %s", error)

@@ -1,0 +1,115 @@
+"""The run report: what a run read, wrote and proved. Counts and times, never rows."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from connectors.catalog import Published
+from connectors.catalog.checkpoint import format_time
+from connectors.healthimaging.scan import Scan
+from connectors.healthimaging.source import Tally
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(slots=True, kw_only=True)
+class RunReport:
+    """What a run did, filled in as it goes on.
+
+    Attributes:
+        flow: ``sync`` or ``backfill``.
+        run_id: Names the run among those of the data store.
+        started_at: Aware UTC.
+        seconds: How long it took.
+        windows: Scans made.
+        rows_read: Image sets in the ranges read; those of overlapping reads count again.
+        new, updated, unchanged, removed: What publishing them came to.
+        unparsable: Values sent that their column cannot hold, by column.
+        watermark_before, watermark_after: End of the first covered stretch.
+        followed_to: How far changes are followed.
+    """
+
+    flow: str
+    run_id: str
+    datastore_id: str
+    started_at: datetime
+    outcome: Outcome = Outcome.DONE
+    seconds: float = 0.0
+    windows: int = 0
+    tally: Tally = field(default_factory=Tally)
+    rows_read: int = 0
+    new: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    partitions_written: int = 0
+    bytes_written: int = 0
+    unparsable: Counter[str] = field(default_factory=Counter)
+    watermark_before: datetime | None = None
+    watermark_after: datetime | None = None
+    followed_to: datetime | None = None
+
+    def count_scan(self, scan: Scan, unparsable: dict[str, int]) -> None:
+        """A scan has ended."""
+        self.windows += 1
+        self.tally.add(scan.tally)
+        self.count_rows(len(scan.rows), unparsable)
+
+    def count_rows(self, rows: int, unparsable: dict[str, int]) -> None:
+        """Rows have been read, with so many values by column that it cannot hold."""
+        self.rows_read += rows
+        self.unparsable.update(unparsable)
+
+    def count_published(self, published: Published) -> None:
+        """A partition has been published."""
+        self.new += published.new
+        self.updated += published.updated
+        self.unchanged += published.unchanged
+        self.removed += published.removed
+        self.partitions_written += bool(published.bytes_written)
+        self.bytes_written += published.bytes_written
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON goes: for `_state/…/runs` and for machines."""
+        values = asdict(self)
+        tally = values.pop("tally")
+        times = ("started_at", "watermark_before", "watermark_after", "followed_to")
+        return {
+            "format": 1,
+            **values,
+            **tally,
+            "outcome": str(self.outcome),
+            "seconds": round(self.seconds, 3),
+            "unparsable": dict(sorted(self.unparsable.items())),
+            **{name: format_time(values[name]) if values[name] else None for name in times},
+        }
+
+    def table(self) -> list[tuple[str, str]]:
+        """The report as people read it: a label and a value a line."""
+        document = self.document()
+        unparsable = ", ".join(f"{name} {count:,}" for name, count in document["unparsable"].items())
+        return [
+            ("outcome", document["outcome"]),
+            ("image sets read", f"{self.rows_read:,}"),
+            ("rows new", f"{self.new:,}"),
+            ("rows updated", f"{self.updated:,}"),
+            ("rows unchanged", f"{self.unchanged:,}"),
+            ("rows removed", f"{self.removed:,}"),
+            ("partitions written", f"{self.partitions_written:,} ({self.bytes_written / 1e6:,.1f} MB)"),
+            ("unparsable values", unparsable or "none"),
+            ("windows", f"{self.windows:,}"),
+            ("requests", f"{self.tally.requests:,}"),
+            ("throttled, retried", f"{self.tally.throttles:,}, {self.tally.retries:,}"),
+            ("watermark before", document["watermark_before"] or "none"),
+            ("watermark after", document["watermark_after"] or "none"),
+            ("changes followed to", document["followed_to"] or "none"),
+            ("seconds", f"{self.seconds:,.1f}"),
+        ]

@@ -1,0 +1,86 @@
+"""What every part of one run shares."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from connectors.catalog import Catalog, Checkpoint
+from connectors.errors import StateError, StoppedError
+from connectors.healthimaging.source import Source, Tally
+from connectors.windows import Window
+from flows.observers import Observer, Progress
+from flows.report import RunReport
+from flows.runners import Runner, ScanWindow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run on one data store.
+
+    Attributes:
+        catalog: What to write to.
+        datastore_id: The data store.
+        source: What to read from.
+        runner: Where scans run.
+        scan_window: Scans one window.
+        report: Filled in as the run goes on, by the thread that runs it.
+        observer: Watches.
+        is_stopping: Whether the run was asked to stop.
+        workers: Scans side by side.
+        buffer_rows: Rows held before partitions are published early.
+    """
+
+    catalog: Catalog
+    datastore_id: str
+    source: Source
+    runner: Runner
+    scan_window: ScanWindow
+    report: RunReport
+    observer: Observer
+    is_stopping: Callable[[], bool]
+    workers: int
+    buffer_rows: int
+    confirmations: list[Tally] = field(default_factory=list)
+
+    def confirm_gone(self, image_set_ids: Collection[str]) -> list[str]:
+        """Of image sets that a scan should have found, those that the service confirms deleted.
+
+        When the run is stopping, those not yet asked about count as still there.
+        """
+        tally = Tally()
+        gone: list[str] = []
+        try:
+            gone.extend(found for found in image_set_ids if self.source.is_gone(found, tally))
+        except StoppedError:
+            pass  # Those left stay in the catalog; a later read of their range asks again.
+        finally:
+            self.confirmations.append(tally)
+        return gone
+
+    def cover(self, windows: Collection[Window]) -> None:
+        """Extend the checkpoint's coverage by windows whose rows are published."""
+        checkpoint = self.catalog.update_checkpoint(self.datastore_id, lambda found: _existing(found).covering(windows))
+        self.report.watermark_after = checkpoint.coverage.watermark
+
+    def follow(self, to: datetime) -> None:
+        """Write down how far changes are followed and published."""
+        checkpoint = self.catalog.update_checkpoint(self.datastore_id, lambda found: _existing(found).following(to))
+        self.report.followed_to = checkpoint.followed_to
+
+    def progressed(self, phase: str, seconds_done: int, seconds_total: int) -> None:
+        """Tell the observer how far the run is."""
+        self.observer.progressed(
+            Progress(
+                phase=phase,
+                seconds_done=seconds_done,
+                seconds_total=seconds_total,
+                rows=self.report.rows_read,
+                requests=self.report.tally.requests,
+            )
+        )
+
+
+def _existing(checkpoint: Checkpoint | None) -> Checkpoint:
+    if checkpoint is None:
+        raise StateError("the checkpoint was deleted while the run was going on; run again")
+    return checkpoint
