@@ -1,0 +1,76 @@
+"""Prefect's side of a run: scans as its tasks, the report and the progress as its artifacts.
+
+Task parameters are a window and the time that it bounds; clients stay in the closure of the scan, rows travel in
+memory only, and no result is persisted.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+from uuid import UUID
+
+from prefect import Task, task
+from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+
+from connectors.healthimaging.pages import Field
+from connectors.healthimaging.scan import Scan
+from connectors.windows import Window
+from flows.observers import Progress
+from flows.report import RunReport
+from flows.runners import Pending, ScanWindow
+
+_PROGRESS_SECONDS: Final = 2.0
+_DONE_PERCENT: Final = 100.0
+
+
+class PrefectRunner:
+    """Submits scans to the task runner of the flow that this is called in.
+
+    How many are under way at once is up to the schedule; the task runner needs no limit of its own.
+    """
+
+    def __init__(self) -> None:
+        self._task: Task[[Field, Window], Scan] | None = None
+
+    def submit(self, scan_window: ScanWindow, by: Field, window: Window) -> Pending:
+        if self._task is None:
+            as_task = task(name="scan", task_run_name="{by} {window}", cache_policy=NO_CACHE, persist_result=False)
+            self._task = as_task(scan_window)
+        return self._task.submit(by, window)
+
+
+class PrefectObserver:
+    """Keeps a progress artifact while a run goes on, and makes a table artifact of its report.
+
+    Args:
+        clock: Monotonic seconds; the progress is sent every two of them at most.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._artifact: UUID | None = None
+        self._sent_at = float("-inf")
+
+    def progressed(self, progress: Progress) -> None:
+        if self._clock() - self._sent_at < _PROGRESS_SECONDS:
+            return
+        share = progress.seconds_done / progress.seconds_total if progress.seconds_total else 1.0
+        self._send(_DONE_PERCENT * share, f"{progress.phase}: {progress.rows:,} image sets so far")
+
+    def finished(self, report: RunReport) -> None:
+        if self._artifact is not None:
+            self._send(_DONE_PERCENT, f"{report.outcome}: {report.rows_read:,} image sets read")
+        create_table_artifact(
+            key=f"ahi-catalog-{report.flow}",
+            table=[{"what": what, "value": value} for what, value in report.table()],
+            description=f"Run {report.run_id} of {report.flow} on data store {report.datastore_id}",
+        )
+
+    def _send(self, percent: float, description: str) -> None:
+        self._sent_at = self._clock()
+        if self._artifact is None:
+            artifact: Any = create_progress_artifact(progress=percent, description=description)
+            self._artifact = artifact
+        else:
+            update_progress_artifact(self._artifact, progress=percent, description=description)
