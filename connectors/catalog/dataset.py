@@ -1,5 +1,6 @@
 """The catalog as pyarrow reads it: a hive-partitioned dataset, locally or on S3, without any extension."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -7,28 +8,34 @@ import pyarrow.dataset as ds
 import pyarrow.fs
 
 from connectors.catalog.catalog import Catalog
-from connectors.catalog.layout import TABLE, Unit
+from connectors.catalog.layout import TABLE, Unit, parse_partition
 from connectors.catalog.store import LocalStore
 from connectors.errors import UsageError
 from schemas import SCHEMA
 
 
-def open_dataset(catalog: Catalog) -> ds.Dataset:
-    """All image sets of a catalog; lazy, with filters and columns pushed down to the objects.
+def open_dataset(catalog: Catalog, keys: Sequence[str] | None = None) -> ds.Dataset:
+    """The image sets of a catalog; lazy, with filters and columns pushed down to the objects.
+
+    Args:
+        catalog: The catalog.
+        keys: Of the data objects to read; None: all there are.
 
     The columns are those of SCHEMA and the partition keys: ``datastore_id``, and ``created_date`` (a date) or
     ``created_month`` (text).
     """
     unit = catalog.description.unit
     key_type = pa.date32() if unit is Unit.DAY else pa.string()
-    keys = [pa.field("datastore_id", pa.string()), pa.field(unit.column, key_type)]
+    partition_fields = [pa.field("datastore_id", pa.string()), pa.field(unit.column, key_type)]
+    if keys is None:
+        keys = [entry.key for entry in catalog.store.entries(TABLE) if parse_partition(entry.key)]
     filesystem, root = _filesystem(catalog)
     return ds.dataset(
-        sorted(f"{root}/{entry.key}" for entry in catalog.store.entries(TABLE)),
-        schema=pa.schema([*SCHEMA, *keys]),
+        sorted(f"{root}/{key}" for key in keys),
+        schema=pa.schema([*SCHEMA, *partition_fields]),
         format="parquet",
         filesystem=filesystem,
-        partitioning=ds.partitioning(pa.schema(keys), flavor="hive"),
+        partitioning=ds.partitioning(pa.schema(partition_fields), flavor="hive"),
         partition_base_dir=f"{root}/{TABLE}",
     )
 

@@ -1,0 +1,47 @@
+"""SQL over a catalog: DuckDB on a view of the pyarrow dataset, which needs no extension of DuckDB's."""
+
+import duckdb
+import pyarrow as pa
+
+from connectors.catalog.catalog import Catalog
+from connectors.catalog.dataset import open_dataset
+from connectors.errors import AhiCatalogError, UsageError
+
+VIEW = "image_sets"
+
+
+def run_query(catalog: Catalog, sql: str) -> pa.Table:
+    """The answer to a query over the view ``image_sets``.
+
+    The connection reads nothing but that view: no other file, no network.
+
+    Args:
+        catalog: The catalog.
+        sql: One statement in DuckDB's SQL.
+
+    Raises:
+        UsageError: The statement is no valid SQL, or names what there is not.
+        AhiCatalogError: It failed while it ran.
+    """
+    dataset = open_dataset(catalog)
+    with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
+        connection.register(VIEW, dataset)
+        connection.execute("SET python_enable_replacements = false; SET lock_configuration = true")
+        try:
+            relation = connection.sql(sql)
+            if relation is None:
+                raise UsageError("that statement gives no rows; a catalog is asked, not changed")
+            answer: pa.Table = relation.to_arrow_table()
+        except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
+            # These speak of the statement and of columns; no row has been read yet.
+            reason = str(error).partition("\n")[0]
+            raise UsageError(f"{reason}; the view is {VIEW}, its columns: {', '.join(dataset.schema.names)}") from None
+        except duckdb.PermissionException:
+            raise UsageError(f"a query reads the view {VIEW} and nothing else: no file, no network") from None
+        except duckdb.Error as error:
+            # The text of an error while it ran may quote a value.
+            raise AhiCatalogError(
+                f"the query failed while it ran ({type(error).__name__}); "
+                "TRY_CAST instead of CAST shows which values do not convert"
+            ) from None
+    return answer

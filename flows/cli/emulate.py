@@ -1,0 +1,67 @@
+"""`ahi-catalog emulate`: the embedded HealthImaging service on its own."""
+
+import click
+
+from connectors.errors import AhiCatalogError
+from flows.cli.demo import NO_EXTRA
+from flows.cli.options import option
+
+
+@click.command()
+@option("--port", type=click.IntRange(0, 65535), default=8080, metavar="N", help="The port on 127.0.0.1.")
+@option("--rows", type=click.IntRange(1), default=50_000, metavar="N", help="About how many series, at most 1,009,557.")
+@option("--dicom-files", is_flag=True, help="pydicom's own files in place of the Imaging Data Commons.")
+@option("--throttle", type=float, default=25.0, metavar="N", help="Requests a second; 0 for no limit.")
+@option("--latency", type=float, default=0.0, metavar="SECONDS", help="That every answer takes.")
+@option(
+    "--older-api", is_flag=True, help="Ignore sort, and refuse filters on updatedAt, as the older reference has it."
+)
+@option("--exclusive-between", is_flag=True, help="Let BETWEEN leave out its two ends.")
+@option("--visibility-lag", type=float, default=0.0, metavar="SECONDS", help="Until search shows a change.")
+def emulate(
+    *,
+    port: int,
+    rows: int,
+    dicom_files: bool,
+    throttle: float,
+    latency: float,
+    older_api: bool,
+    exclusive_between: bool,
+    visibility_lag: float,
+) -> None:
+    """Serve the embedded HealthImaging service on 127.0.0.1, with real public data, until Ctrl-C.
+
+    It answers SearchImageSets, GetImageSet, ListDatastores and GetDatastore as botocore's model describes them,
+    errors and throttling included. It is made for trying and testing, and is no secure server.
+
+    \b
+    In another shell:
+      export AWS_ENDPOINT_URL_MEDICAL_IMAGING=http://127.0.0.1:8080 AWS_DEFAULT_REGION=us-east-1
+      export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any
+      ahi-catalog sync --catalog ./catalog --datastore-id ID
+    """
+    try:
+        from connectors.healthimaging.emulator import Service, ServiceOptions, run_forever
+        from connectors.healthimaging.emulator.dicom_files import load_dicom_files
+        from connectors.healthimaging.emulator.idc import ATTRIBUTION, load_idc
+    except ImportError:
+        raise AhiCatalogError(NO_EXTRA) from None
+
+    service = Service(
+        ServiceOptions(
+            rate=throttle or None,
+            latency=latency,
+            older_api=older_api,
+            between_inclusive=not exclusive_between,
+            visibility_lag=visibility_lag,
+        )
+    )
+    click.echo("Loading …", err=True)
+    if dicom_files:
+        datastore_id = service.create_datastore(name="dicom-files")
+        load_dicom_files(service, datastore_id)
+    else:
+        datastore_id = load_idc(service, rows=rows)
+        click.echo(f"Data: {ATTRIBUTION}", err=True)
+    click.echo(f"Serving data store {datastore_id} at http://127.0.0.1:{port} (not a secure server)", err=True)
+    run_forever(service, "127.0.0.1", port)

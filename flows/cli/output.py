@@ -1,0 +1,35 @@
+"""What people and machines see: tables and JSON on stdout, everything else on stderr."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    click.echo(json.dumps(document, indent=2, default=str))
+
+
+def print_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
+    """A small table of labels and values on stdout."""
+    print_table(title, ("", ""), pairs, header=False)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, header: bool = True) -> None:
+    """A table on stdout; text is shown as it is, never read as markup."""
+    from rich import box  # `--help` does without rich
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if title:
+        console.print(Text(title, style="bold"))
+    table = Table(box=box.SIMPLE_HEAD, show_header=header)
+    for name in columns:
+        table.add_column(Text(name), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(value) for value in row))
+    console.print(table)

@@ -1,0 +1,74 @@
+"""`ahi-catalog query`."""
+
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from connectors.errors import UsageError
+from flows.cli.options import catalog_option, option
+from flows.cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SHOWN_ROWS: Final = 100
+
+
+@click.command()
+@catalog_option
+@option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default="table",
+    help="How to write the answer to stdout.",
+)
+@option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.argument("sql")
+def query(*, catalog: str, form: str, as_json: bool, sql: str) -> None:
+    """Ask a catalog something in SQL (DuckDB's), over a view named image_sets.
+
+    \b
+    Series by modality:
+      ahi-catalog query --catalog demo-catalog "select series_modality, count(*) from image_sets group by 1"
+    To a file:
+      ahi-catalog query --catalog demo-catalog --format parquet "from image_sets" > all.parquet
+    """
+    from connectors.catalog import open_catalog, open_store  # `--help` does without pyarrow
+    from connectors.catalog.querying import run_query
+
+    form = "json" if as_json else form
+    if form == "parquet" and sys.stdout.isatty():
+        raise UsageError("Parquet is not for a terminal: send stdout to a file")
+    write_answer(run_query(open_catalog(open_store(catalog)), sql), form, title="")
+
+
+def write_answer(answer: "pa.Table", form: str, *, title: str) -> None:
+    """Write a table to stdout.
+
+    Args:
+        answer: The table.
+        form: ``table`` (its first hundred rows), ``csv``, ``json`` or ``parquet``.
+        title: Over a ``table``.
+    """
+    if form == "json":
+        print_json(answer.to_pylist())
+    elif form == "table":
+        head = answer.slice(0, _SHOWN_ROWS).to_pylist()
+        rows = [["" if value is None else _shown(value) for value in row.values()] for row in head]
+        print_table(title, answer.column_names, rows)
+        if len(answer) > _SHOWN_ROWS:
+            click.echo(f"… {len(answer) - _SHOWN_ROWS:,} more rows: --format csv shows them all", err=True)
+    elif form == "csv":
+        import pyarrow.csv
+
+        pyarrow.csv.write_csv(answer, click.get_binary_stream("stdout"))
+    else:
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(answer, click.get_binary_stream("stdout"))
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,72 @@
+"""`ahi-catalog sync` and `ahi-catalog backfill`."""
+
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import click
+
+from connectors.settings import Settings
+from flows.cli.options import Duration, Moment, option, run_options
+
+
+@click.command()
+@run_options
+@option("--look-back", type=Duration(), default="1d", help="Read again behind the watermark, for late rows.")
+@option("--start", type=Moment(), help="Where coverage begins.  [default: when the data store was created]")
+def sync(*, look_back: timedelta, start: datetime | None, **given: Any) -> int:
+    """Bring a catalog up to date: new image sets, then changed ones.
+
+    The first sync reads the whole data store; later ones read what is new, the last day again, and what was
+    updated since. It can be killed and run again at any time, and runs may overlap.
+
+    \b
+    Every hour, from cron:
+      0 * * * *  ahi-catalog sync --catalog s3://bucket/imaging --datastore-id ID --no-prefect --json
+    """
+    from flows.cli.running import make_settings  # `--help` does without boto3 and pyarrow
+
+    settings = make_settings(look_back=look_back, start=start, **given)
+    return run_sync(settings, prefect=given["prefect"], as_json=given["as_json"])
+
+
+def run_sync(settings: Settings, *, prefect: bool, as_json: bool) -> int:
+    """Sync, show the report, and say the exit code."""
+    from flows import jobs  # `--help` does without boto3 and pyarrow
+    from flows.cli.running import run_job
+
+    def run_flow() -> Any:
+        from flows.sync import sync as flow  # Prefect takes seconds to import
+
+        return flow(settings, return_state=True)
+
+    job = partial(jobs.sync, settings)
+    return run_job(job, run_flow, prefect=prefect, as_json=as_json, workers=settings.concurrency)
+
+
+@click.command()
+@run_options
+@option("--from", "start", type=Moment(), required=True, help="Start of the range of createdAt.")
+@option("--to", "end", type=Moment(), required=True, help="End of the range, not included.")
+def backfill(*, start: datetime, end: datetime, **given: Any) -> int:
+    """Read a range of createdAt again, or for the first time.
+
+    Rows in the range are brought up to date, and rows whose image set the service confirms deleted are removed.
+    The range counts as covered afterwards.
+
+    \b
+    One month again:
+      ahi-catalog backfill --catalog s3://bucket/imaging --datastore-id ID --from 2026-05-01 --to 2026-06-01
+    """
+    from flows import jobs  # `--help` does without boto3 and pyarrow
+    from flows.cli.running import make_settings, run_job
+
+    settings = make_settings(**given)
+
+    def run_flow() -> Any:
+        from flows.backfill import backfill as flow  # Prefect takes seconds to import
+
+        return flow(settings, start, end, return_state=True)
+
+    job = partial(jobs.backfill, settings, start, end)
+    return run_job(job, run_flow, prefect=given["prefect"], as_json=given["as_json"], workers=settings.concurrency)

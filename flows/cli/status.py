@@ -1,0 +1,87 @@
+"""`ahi-catalog status`."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flows.cli.options import catalog_option, json_option, option
+from flows.cli.output import print_json, print_pairs, print_table
+
+if TYPE_CHECKING:
+    from connectors.catalog.summary import Summary
+
+
+@click.command()
+@catalog_option
+@option("--runs", type=click.IntRange(0), default=5, metavar="N", help="How many of the last runs to show.")
+@json_option
+def status(*, catalog: str, runs: int, as_json: bool) -> None:
+    """Show what a catalog holds: watermark, lag, gaps, rows, bytes, last runs."""
+    from connectors.catalog import open_catalog, open_store  # `--help` does without pyarrow
+    from connectors.catalog.summary import summarize
+
+    opened = open_catalog(open_store(catalog))
+    summaries = [summarize(opened, found, runs=runs) for found in opened.datastore_ids()]
+    now = datetime.now(UTC)
+    if as_json:
+        print_json(
+            {
+                "catalog": opened.store.url,
+                "partition": str(opened.description.unit),
+                "phi": opened.description.phi,
+                "datastores": [_document(summary, now) for summary in summaries],
+            }
+        )
+        return
+    if not summaries:
+        click.echo(f"The catalog at {opened.store.url} holds no data store yet.")
+    for summary in summaries:
+        print_pairs(f"{opened.store.url}, data store {summary.datastore_id}", _pairs(summary, now))
+        if summary.runs:
+            _print_runs(summary.runs)
+
+
+def _document(summary: "Summary", now: datetime) -> dict[str, Any]:
+    return {
+        **asdict(summary),
+        "watermark": _time(summary.watermark),
+        "followed_to": _time(summary.followed_to),
+        "lag_seconds": int((now - summary.watermark).total_seconds()) if summary.watermark else None,
+        "coverage": [[_time(w.start), _time(w.end)] for w in summary.coverage],
+        "gaps": [[_time(w.start), _time(w.end)] for w in summary.gaps],
+    }
+
+
+def _pairs(summary: "Summary", now: datetime) -> list[tuple[str, str]]:
+    lag = str(timedelta(seconds=int((now - summary.watermark).total_seconds()))) if summary.watermark else "-"
+    stretches = ", ".join(str(window) for window in summary.coverage) or "nothing yet"
+    return [
+        ("watermark", _time(summary.watermark) or "none"),
+        ("lag", lag),
+        ("changes followed to", _time(summary.followed_to) or "never"),
+        ("covered", stretches),
+        ("gaps", ", ".join(str(window) for window in summary.gaps) or "none"),
+        ("rows", f"{summary.rows:,}"),
+        ("data objects", f"{summary.partitions:,} ({summary.bytes / 1e6:,.1f} MB)"),
+    ]
+
+
+def _print_runs(runs: list[dict[str, Any]]) -> None:
+    counts = ("new", "updated", "removed", "requests")
+    rows = [
+        [
+            run["started_at"],
+            run["flow"],
+            run["outcome"],
+            *(f"{run[name]:,}" for name in counts),
+            f"{run['seconds']:,.1f}",
+        ]
+        for run in runs
+    ]
+    print_table("last runs", ["started at", "flow", "outcome", *counts, "seconds"], rows)
+
+
+def _time(moment: datetime | None) -> str | None:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}" if moment else None
