@@ -1,5 +1,7 @@
 """SQL over a catalog: DuckDB on a view of the pyarrow dataset, which needs no extension of DuckDB's."""
 
+from typing import Final
+
 import duckdb
 import pyarrow as pa
 
@@ -7,7 +9,9 @@ from connectors.catalog.catalog import Catalog
 from connectors.catalog.dataset import open_dataset
 from connectors.errors import AhiCatalogError, UsageError
 
-VIEW = "image_sets"
+VIEW: Final = "image_sets"
+# DuckDB makes several statements of a PIVOT, and calls them MULTI.
+_QUESTIONS: Final = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI})
 
 
 def run_query(catalog: Catalog, sql: str) -> pa.Table:
@@ -28,10 +32,10 @@ def run_query(catalog: Catalog, sql: str) -> pa.Table:
         connection.register(VIEW, dataset)
         connection.execute("SET python_enable_replacements = false; SET lock_configuration = true")
         try:
-            relation = connection.sql(sql)
-            if relation is None:
-                raise UsageError("that statement gives no rows; a catalog is asked, not changed")
-            answer: pa.Table = relation.to_arrow_table()
+            [*statements] = connection.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type not in _QUESTIONS:
+                raise UsageError("a catalog is asked, not changed: give one SELECT")
+            answer: pa.Table = connection.sql(sql).to_arrow_table()
         except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
             # These speak of the statement and of columns; no row has been read yet.
             reason = str(error).partition("\n")[0]

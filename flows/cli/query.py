@@ -63,11 +63,11 @@ def write_answer(answer: "pa.Table", form: str, *, title: str) -> None:
     elif form == "csv":
         import pyarrow.csv
 
-        pyarrow.csv.write_csv(answer, click.get_binary_stream("stdout"))
+        pyarrow.csv.write_csv(answer, sys.stdout.buffer)
     else:
         import pyarrow.parquet
 
-        pyarrow.parquet.write_table(answer, click.get_binary_stream("stdout"))
+        pyarrow.parquet.write_table(answer, sys.stdout.buffer)
 
 
 def _shown(value: Any) -> str:

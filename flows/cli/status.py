@@ -72,7 +72,7 @@ def _print_runs(runs: list[dict[str, Any]]) -> None:
     counts = ("new", "updated", "removed", "requests")
     rows = [
         [
-            run["started_at"],
+            run["started_at"][:16].replace("T", " "),
             run["flow"],
             run["outcome"],
             *(f"{run[name]:,}" for name in counts),
@@ -80,7 +80,7 @@ def _print_runs(runs: list[dict[str, Any]]) -> None:
         ]
         for run in runs
     ]
-    print_table("last runs", ["started at", "flow", "outcome", *counts, "seconds"], rows)
+    print_table("last runs", ["started (UTC)", "flow", "outcome", *counts, "seconds"], rows)
 
 
 def _time(moment: datetime | None) -> str | None:
