@@ -1,0 +1,23 @@
+"""The embedded HealthImaging service: a real HTTP server that answers as AWS HealthImaging's model says.
+
+It is what the demo, the tests and the benchmarks run against. Where AWS documents nothing (whether BETWEEN
+includes its ends, how long a page token lives, how late an image set becomes searchable) the answer is an
+option, so that a client can be shown to be right either way.
+"""
+
+from connectors.healthimaging.emulator.errors import ServiceError
+from connectors.healthimaging.emulator.faults import FAULT_KINDS, FaultPlan
+from connectors.healthimaging.emulator.options import ServiceOptions
+from connectors.healthimaging.emulator.server import Emulator, run_forever
+from connectors.healthimaging.emulator.service import Counters, Service
+
+__all__ = [
+    "FAULT_KINDS",
+    "Counters",
+    "Emulator",
+    "FaultPlan",
+    "Service",
+    "ServiceError",
+    "ServiceOptions",
+    "run_forever",
+]

@@ -1,0 +1,125 @@
+"""A service, a client environment that leads to it, and runs on plain threads."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.healthimaging.emulator import Emulator, Service, ServiceOptions
+from connectors.settings import Quota, Settings
+from flows import jobs
+from flows.report import RunReport
+from flows.runners import ThreadRunner
+from tests.support.reference import expected_rows, read_folder
+
+BORN = datetime(2024, 1, 1, tzinfo=UTC)
+TODAY = datetime(2024, 6, 1, 12, tzinfo=UTC)
+FAST = Quota(rate=100_000, burst=100_000)
+
+
+class World:
+    """A data store on a running service, a catalog folder, and a clock that both ends share.
+
+    Attributes:
+        service: The service.
+        datastore_id: Its one data store, created at BORN.
+        catalog: A folder for the catalog; not there yet.
+        settings: Of a run that the quota does not slow down.
+    """
+
+    def __init__(self, service: Service, catalog: Path) -> None:
+        self.service = service
+        self.catalog = catalog
+        service.clock.freeze(TODAY)
+        self.datastore_id = service.create_datastore(name="world", created_at=BORN)
+        self.settings = Settings(catalog=str(catalog), datastore_id=self.datastore_id, quota=FAST)
+
+    def sync(self, stop: threading.Event | None = None, **changes: Any) -> RunReport:
+        """Sync on plain threads."""
+        with ThreadRunner(8) as runner:
+            return jobs.sync(
+                replace(self.settings, **changes), runner, stop or threading.Event(), clock=self.service.now
+            )
+
+    def backfill(self, start: datetime, end: datetime, **changes: Any) -> RunReport:
+        """Backfill on plain threads."""
+        with ThreadRunner(8) as runner:
+            return jobs.backfill(
+                replace(self.settings, **changes), start, end, runner, threading.Event(), clock=self.service.now
+            )
+
+    def fill(
+        self, count: int, *, start: datetime = BORN, step: timedelta = timedelta(minutes=7), prefix: str = "a"
+    ) -> None:
+        """Insert image sets, one every step; every tenth shares its createdAt with the nine before."""
+        self.service.insert(
+            self.datastore_id,
+            (summary(f"{prefix}{number:07d}", start + step * (number - number % 10)) for number in range(count)),
+        )
+
+    def assert_catalog_equals_service(self) -> None:
+        """The catalog has exactly one row for each image set, with every value as the service has it."""
+        expected = expected_rows(self.service.rows(self.datastore_id))
+        found = read_folder(self.catalog)
+        assert found.keys() == expected.keys()
+        different = [name for name in expected if found[name] != expected[name]]
+        assert not different, f"{len(different)} rows differ from the service"
+
+
+def summary(name: str, created_at: datetime, **tags: Any) -> dict[str, Any]:
+    """A summary as SearchImageSets lists it; times as datetimes.
+
+    Args:
+        name: Letters and digits, at most 32; padded to an image set id.
+        created_at: Also its updatedAt.
+        tags: More DICOM tags, without their prefix.
+    """
+    return {
+        "imageSetId": name.rjust(32, "0"),
+        "version": 1,
+        "createdAt": created_at,
+        "updatedAt": created_at,
+        "lastAccessedAt": created_at + timedelta(microseconds=1),
+        "storageTier": "FREQUENT_ACCESS",
+        "isPrimary": True,
+        "DICOMTags": {
+            "DICOMPatientId": f"P-{name}",
+            "DICOMPatientName": f"Tester^{name}",
+            "DICOMStudyInstanceUID": f"1.2.3.{len(name)}",
+            "DICOMStudyDate": "20240229",
+            "DICOMStudyTime": "235959.999999",
+            "DICOMSeriesNumber": -1,
+            **{f"DICOM{key}": value for key, value in tags.items()},
+        },
+    }
+
+
+@pytest.fixture
+def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
+    """Starts a service with the given options, and points boto3 at it."""
+    emulators: list[Emulator] = []
+
+    def make(**options: Any) -> World:
+        service = Service(ServiceOptions(**{"rate": None, **options}))
+        emulator = Emulator(service)
+        emulators.append(emulator)
+        emulator.__enter__()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", emulator.url)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        return World(service, tmp_path / "catalog")
+
+    yield make
+    for emulator in emulators:
+        emulator.__exit__(None, None, None)
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    """A world whose service has its usual behaviour, and no quota."""
+    return make_world()
