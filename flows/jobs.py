@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from connectors.catalog import Catalog, Checkpoint, Unit, layout, open_or_create, open_store
+from connectors.catalog import Catalog, Checkpoint, Store, Unit, layout, open_or_create, open_store
 from connectors.errors import AhiCatalogError, InvalidRequestError, StoppedError
 from connectors.healthimaging.changes import walk_changes
 from connectors.healthimaging.pages import Field
@@ -44,9 +44,11 @@ def sync(settings: Settings, runner: Runner, stop: threading.Event, *, clock: Cl
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
-    source, tally = open_source(settings, stop), Tally()
+    store, source, tally = open_store(settings.catalog), open_source(settings, stop), Tally()
     start, upper = _bounds(source, settings, tally, clock())
-    with _running("sync", settings, source=source, runner=runner, stop=stop, tally=tally, now=clock()) as run:
+    with _running(
+        "sync", settings, store=store, source=source, runner=runner, stop=stop, tally=tally, now=clock()
+    ) as run:
         checkpoint = _open_checkpoint(run, upper)
         windows = plan_sync(checkpoint.coverage, start, upper, settings.look_back)
         engine.read(run, Field.CREATED_AT, windows)
@@ -77,10 +79,12 @@ def backfill(
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
-    source, tally = open_source(settings, stop), Tally()
+    store, source, tally = open_store(settings.catalog), open_source(settings, stop), Tally()
     upper = upper_bound(clock(), source.clock(tally), settings.settle)
     windows = plan_backfill(start, end, upper)
-    with _running("backfill", settings, source=source, runner=runner, stop=stop, tally=tally, now=clock()) as run:
+    with _running(
+        "backfill", settings, store=store, source=source, runner=runner, stop=stop, tally=tally, now=clock()
+    ) as run:
         _open_checkpoint(run, upper)
         engine.read(run, Field.CREATED_AT, windows)
     return run.report
@@ -132,6 +136,7 @@ def _running(
     flow: str,
     settings: Settings,
     *,
+    store: Store,
     source: Source,
     runner: Runner,
     stop: threading.Event,
@@ -140,7 +145,7 @@ def _running(
 ) -> Iterator[Run]:
     """Everything that a run needs; at its end, whatever way, the report is complete and kept."""
     unit = None if settings.partition is None else Unit(settings.partition)
-    catalog = open_or_create(open_store(settings.catalog), unit)
+    catalog = open_or_create(store, unit)
     report = RunReport(
         flow=flow,
         run_id=uuid.uuid4().hex[:8],

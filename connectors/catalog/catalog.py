@@ -82,7 +82,7 @@ class Catalog:
     def runs(self, datastore_id: str, last: int) -> Iterator[dict[str, Any]]:
         """The newest run reports, newest first."""
         keys = sorted(entry.key for entry in self.store.entries(layout.runs_prefix(datastore_id)))
-        for key in keys[-last:][::-1]:
+        for key in keys[::-1][:last]:
             stored = self.store.get(key)
             if stored:
                 yield json.loads(stored.body)

@@ -1,0 +1,231 @@
+"""The command line as a user meets it: real processes for what needs one, `run` for the rest."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.cli.main import run
+from tests.flows.conftest import World
+from tests.support.reference import data_objects
+
+ID = "0" * 31 + "a"
+
+
+def sync_arguments(world: World, *more: str) -> list[str]:
+    common = ["--catalog", str(world.catalog), "--datastore-id", world.datastore_id, "--no-prefect"]
+    return ["sync", *common, "--rate", "100000", "--burst", "100000", *more]
+
+
+def live(world: World) -> World:
+    """The command reads the machine's own clock; so the service has it too."""
+    world.service.clock.unfreeze()
+    world.service.clock.offset *= 0
+    return world
+
+
+def test_sync_status_and_query_work_together(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a sync, status and query tell of the rows that the service has, as JSON for machines."""
+    live(world).fill(300)
+    assert run(sync_arguments(world, "--json")) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["new"], report["outcome"]) == (300, "done")
+    world.assert_catalog_equals_service()
+    assert run(["status", "--catalog", str(world.catalog), "--json"]) == 0
+    [store] = json.loads(capsys.readouterr().out)["datastores"]
+    assert (store["rows"], store["gaps"], len(store["runs"])) == (300, [], 1)
+    sql = "select count(*) as n, min(created_date) as first from image_sets"
+    assert run(["query", "--catalog", str(world.catalog), "--json", sql]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"n": 300, "first": "2024-01-01"}]
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_every_form_of_an_answer_holds_its_values(
+    world: World, capfdbinary: pytest.CaptureFixture[bytes], form: str
+) -> None:
+    """A query's answer is written in the form asked for."""
+    live(world).fill(10)
+    run(sync_arguments(world))
+    capfdbinary.readouterr()
+    assert run(["query", "--catalog", str(world.catalog), "--format", form, "select 6 * 7 as answer"]) == 0
+    answer = capfdbinary.readouterr().out
+    assert b"answer" in answer
+    assert b"42" in answer
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["sync", "--catalog", "c", "--datastore-id", "short"], 2, "data store id"),
+        (["sync", "--catalog", "ftp://c", "--datastore-id", ID, "--no-prefect"], 2, "s3://bucket/prefix"),
+        (["sync", "--catalog", "s3://B", "--datastore-id", ID, "--no-prefect"], 2, "bucket"),
+        (["backfill", "--catalog", "c", "--datastore-id", ID, "--from", "soon", "--to", "2024-01-01"], 2, "date"),
+        (["sync", "--catalog", "c", "--datastore-id", ID, "--settle", "10"], 2, "duration"),
+        (["status", "--catalog", "nowhere"], 2, "no catalog"),
+        (["query", "--catalog", "nowhere", "select 1"], 2, "no catalog"),
+        (["status"], 2, "--catalog"),
+    ],
+    ids=str,
+)
+def test_wrong_usage_is_one_line_and_writes_nothing(  # noqa: PLR0917
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    says: str,
+    world: World,
+) -> None:
+    """Wrong values end with code 2 and one line that names what is wrong; no file appears."""
+    del world
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert run(arguments) == code
+    error = capsys.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+    assert error.strip().splitlines()[-1].startswith("Error: ")
+    assert not list(here.iterdir())
+
+
+def test_an_unknown_data_store_fails_before_anything_is_written(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A data store that the service does not know ends with code 1, and no catalog is made."""
+    arguments = ["sync", "--catalog", str(world.catalog), "--datastore-id", ID, "--no-prefect"]
+    assert run(arguments) == 1
+    assert "check the data store id" in capsys.readouterr().err
+    assert not world.catalog.exists()
+
+
+def test_a_refused_service_says_what_to_allow(
+    make_world: Callable[..., World], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """AccessDenied names the permission to give."""
+    world = live(make_world(denied=frozenset({"GetDatastore"})))
+    world.fill(10)
+    assert run(sync_arguments(world)) == 1
+    assert "allow medical-imaging:GetDatastore" in capsys.readouterr().err
+    assert run(sync_arguments(world, "--start", "2024-01-01")) == 0
+    world.assert_catalog_equals_service()
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ("_state/catalog.json", "catalog.json is damaged"),
+        ("_state/datastore_id={id}/checkpoint.json", "the checkpoint is damaged"),
+        ("image_sets/datastore_id={id}/created_date=2024-01-01/image-sets.parquet", "not a readable Parquet object"),
+    ],
+)
+def test_damage_is_named_and_left_as_it_was(
+    world: World, capsys: pytest.CaptureFixture[str], damage: str, says: str
+) -> None:
+    """A damaged file ends a run with code 1 and its name, and neither it nor any data object changes."""
+    live(world).fill(200)
+    run(sync_arguments(world))
+    damaged = world.catalog / damage.format(id=world.datastore_id)
+    damaged.write_bytes(b"PAR1 nonsense")
+    before = data_objects(world.catalog)
+    arguments = sync_arguments(world)
+    arguments[0] = "backfill"
+    assert run([*arguments, "--from", "2024-01-01", "--to", "2024-01-02"]) == 1
+    assert says in capsys.readouterr().err
+    assert data_objects(world.catalog) == before
+    assert damaged.read_bytes() == b"PAR1 nonsense"
+
+
+def test_another_partition_unit_is_refused(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """A catalog keeps the partition unit that it was created with."""
+    live(world).fill(20)
+    run(sync_arguments(world))
+    assert run(sync_arguments(world, "--partition", "month")) == 2
+    assert "partitioned by day" in capsys.readouterr().err
+
+
+def test_a_hostile_query_reads_nothing_but_the_view(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """SQL can neither read another file nor write one, and an error while it runs quotes no value."""
+    live(world).fill(20)
+    run(sync_arguments(world))
+    for sql in (
+        "select * from read_text('/etc/hostname')",
+        "copy image_sets to 'stolen.csv'",
+        "set enable_external_access = true",
+        "select cast(patient_name as integer) from image_sets",
+        "select nothing_of_the_kind from image_sets",
+    ):
+        capsys.readouterr()
+        assert run(["query", "--catalog", str(world.catalog), sql]) in {1, 2}
+        error = capsys.readouterr().err
+        assert error.startswith("Error: ")
+        assert "Tester" not in error
+
+
+def test_settings_come_from_flags_then_variables_then_the_file(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A flag beats a variable beats ahi-catalog.toml, and a misspelt setting is refused."""
+    live(world).fill(20)
+    run(sync_arguments(world))
+    monkeypatch.chdir(tmp_path)
+    settings = tmp_path / "ahi-catalog.toml"
+    settings.write_text('catalog = "from-file"\nruns = 0\n')
+    run(["status"])
+    assert "from-file" in capsys.readouterr().err
+    monkeypatch.setenv("AHI_CATALOG_CATALOG", "from-variable")
+    run(["status"])
+    assert "from-variable" in capsys.readouterr().err
+    assert run(["status", "--catalog", str(world.catalog), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["datastores"][0]["runs"] == []
+    settings.write_text("ratee = 3\n")
+    assert run(["status"]) == 2
+    assert "ratee" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "never"),
+    [
+        (["--help"], {"prefect", "boto3", "pyarrow", "duckdb", "rich"}),
+        (["sync", "--help"], {"prefect", "boto3", "pyarrow", "duckdb"}),
+        (["status", "--catalog", "CATALOG"], {"prefect", "boto3", "duckdb"}),
+        (["query", "--catalog", "CATALOG", "select 1"], {"prefect", "boto3"}),
+        (["sync", "--catalog", "CATALOG", "--datastore-id", ID, "--no-prefect"], {"prefect", "duckdb"}),
+    ],
+    ids=str,
+)
+def test_commands_import_only_what_they_need(world: World, arguments: list[str], never: set[str]) -> None:
+    """Prefect is imported by nothing but flows, and help by nothing heavy at all."""
+    live(world).fill(20)
+    run(sync_arguments(world))
+    given = [str(world.catalog) if argument == "CATALOG" else argument for argument in arguments]
+    code = f"import sys; from flows.cli.main import run; run({given!r}); print(*sorted(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert never.isdisjoint(done.stderr.split())
+
+
+def test_sigterm_publishes_what_is_proven_and_the_next_run_resumes(
+    make_world: Callable[..., World], tmp_path: Path
+) -> None:
+    """A run that is asked to stop exits 130 with its coverage kept; the next one completes the catalog."""
+    world = live(make_world(latency=0.02))
+    world.fill(8_000)
+    log = tmp_path / "log"
+    command = [str(Path(sys.executable).with_name("ahi-catalog")), *sync_arguments(world, "--concurrency", "2")]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ)
+        checkpoint = world.catalog / f"_state/datastore_id={world.datastore_id}/checkpoint.json"
+        while process.poll() is None and not (checkpoint.exists() and json.loads(checkpoint.read_bytes())["coverage"]):
+            pass
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 130
+    report = json.loads(next(checkpoint.parent.glob("runs/*.json")).read_bytes())
+    assert report["outcome"] == "stopped"
+    assert 0 < report["new"] < 8_000
+    assert run(sync_arguments(world)) == 0
+    world.assert_catalog_equals_service()

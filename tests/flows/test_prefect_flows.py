@@ -1,0 +1,52 @@
+"""The flows through Prefect: a temporary server, real tasks, real artifacts."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.backfill import backfill
+from flows.sync import sync
+from tests.flows.conftest import BORN, World
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect_server() -> Iterator[None]:
+    """A temporary Prefect server with a database of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DO_NOT_TRACK", "1")
+        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        with prefect_test_harness(server_startup_timeout=120):
+            yield
+
+
+def test_flows_through_prefect_equal_the_service(world: World) -> None:
+    """Sync and backfill as flows end completed, and the catalog equals the service value by value."""
+    # The flow reads the machine's own clock, so the service must not be ahead of it or behind.
+    world.service.clock.unfreeze()
+    world.service.clock.offset = timedelta()
+    world.fill(2_000)
+    state = sync(world.settings, return_state=True)
+    assert state.is_completed()
+    world.assert_catalog_equals_service()
+    world.service.delete(world.datastore_id, "a0000001".rjust(32, "0"))
+    assert backfill(world.settings, BORN, BORN + timedelta(days=1), return_state=True).is_completed()
+    world.assert_catalog_equals_service()
+    _assert_prefect_knows_counts_only()
+
+
+def _assert_prefect_knows_counts_only() -> None:
+    """Reports and progress are artifacts, tasks are named by their windows, and no patient appears in any of it."""
+    with get_client(sync_client=True) as client:
+        artifacts = client.read_artifacts(artifact_filter=ArtifactFilter())
+        runs = client.read_task_runs()
+        flows = client.read_flow_runs()
+    assert {artifact.type for artifact in artifacts} >= {"table", "progress"}
+    assert any(artifact.key == "ahi-catalog-sync" for artifact in artifacts)
+    assert any(run.name.startswith("createdAt 2024-01-01T00:00:00Z..") for run in runs)
+    known: list[Any] = [*artifacts, *runs, *flows]
+    assert not any("Tester" in item.model_dump_json() or "P-a" in item.model_dump_json() for item in known)
