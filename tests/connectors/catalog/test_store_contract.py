@@ -1,0 +1,111 @@
+"""The contract of a store, over every backend: memory, a local folder, and a real S3 server."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from connectors.catalog.store import MemoryStore, Store, open_store
+from connectors.errors import ConflictError
+
+KEY = "image_sets/created_date=2024-01-01/x.parquet"
+
+
+@pytest.fixture(params=["memory", "local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """One store of each kind."""
+    made: dict[str, Callable[[], Store]] = {
+        "memory": MemoryStore,
+        "local": lambda: open_store(str(tmp_path / "catalog")),
+        "s3": lambda: open_store(request.getfixturevalue("s3_url")),
+    }
+    return made[request.param]()
+
+
+def test_an_object_reads_back_as_it_was_written(store: Store) -> None:
+    """Any bytes come back, with the etag that the put gave; what was never written is None."""
+    assert store.get(KEY) is None
+    body = bytes(range(256)) * 5
+    etag = store.put(KEY, body, expected=None)
+    found = store.get(KEY)
+    assert found is not None
+    assert (found.body, found.etag) == (body, etag)
+
+
+def test_a_put_replaces_only_what_it_expects(store: Store) -> None:
+    """A create over an object, a replace of another version, and a replace of nothing change nothing."""
+    first = store.put(KEY, b"one", expected=None)
+    with pytest.raises(ConflictError):
+        store.put(KEY, b"two", expected=None)
+    second = store.put(KEY, b"two", expected=first)
+    with pytest.raises(ConflictError):
+        store.put(KEY, b"three", expected=first)
+    with pytest.raises(ConflictError):
+        store.put("image_sets/other", b"x", expected=second)
+    found = store.get(KEY)
+    assert found is not None
+    assert found.body == b"two"
+
+
+def test_a_put_may_be_repeated(store: Store) -> None:
+    """Writing the bytes that are there already is done, whatever was expected: a lost answer costs nothing."""
+    first = store.put(KEY, b"one", expected=None)
+    assert store.put(KEY, b"one", expected=None) == first
+    store.put(KEY, b"two", expected=first)
+    store.put(KEY, b"two", expected=first)
+
+
+def test_of_writers_that_meet_one_wins(store: Store) -> None:
+    """Of several writers that expect the same object one succeeds, and its bytes stand."""
+    start = store.put(KEY, b"start", expected=None)
+
+    def write(number: int) -> bytes | None:
+        body = b"writer %d" % number
+        try:
+            store.put(KEY, body, expected=start)
+        except ConflictError:
+            return None
+        return body
+
+    with ThreadPoolExecutor(4) as writers:
+        won = [body for body in writers.map(write, range(4)) if body]
+    found = store.get(KEY)
+    assert found is not None
+    assert won == [found.body]
+
+
+def test_no_update_is_lost(store: Store) -> None:
+    """Three writers that read, add and write back until they succeed lose no addition."""
+
+    def add(letter: str) -> None:
+        while True:
+            found = store.get(KEY)
+            try:
+                store.put(KEY, (found.body if found else b"") + letter.encode(), expected=found.etag if found else None)
+            except ConflictError:
+                continue
+            return
+
+    with ThreadPoolExecutor(3) as writers:
+        list(writers.map(add, "abcabc"))
+    found = store.get(KEY)
+    assert found is not None
+    assert sorted(found.body.decode()) == list("aabbcc")
+
+
+def test_a_listing_has_the_objects_below_a_prefix_in_order(store: Store) -> None:
+    """Keys and sizes below a folder, sorted; nothing from beside it."""
+    for key in ("a/2/x", "a/1/y", "b/3", "a/1/x"):
+        store.put(key, key.encode() * 2, expected=None)
+    assert [(entry.key, entry.size) for entry in store.entries("a/")] == [("a/1/x", 10), ("a/1/y", 10), ("a/2/x", 10)]
+    assert list(store.entries("c/")) == []
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/.hidden", "a\0b", "a b"])
+def test_no_key_leaves_the_root(store: Store, key: str) -> None:
+    """Keys that are no plain paths below the root are refused."""
+    with pytest.raises(ValueError, match="not a key"):
+        store.get(key)
+    with pytest.raises(ValueError, match="not a key"):
+        store.put(key, b"", expected=None)

@@ -1,0 +1,50 @@
+"""The declaration against the installed botocore model of medical-imaging/2023-07-19."""
+
+from typing import Any
+
+import botocore.session
+import pyarrow as pa
+import pytest
+
+from schemas import COLUMNS, SCHEMA, Sensitivity
+from schemas.columns import RECEIVED, SUMMARIES, TAGS
+
+
+def api_fields() -> dict[tuple[str, ...], bool]:
+    """The fields of a summary in the API, by path, and whether the API marks them sensitive."""
+    model = botocore.session.get_session().get_service_model("medical-imaging")
+    output: Any = model.operation_model("SearchImageSets").output_shape
+    summary = output.members[SUMMARIES].member
+    fields: dict[tuple[str, ...], Any] = {(name,): shape for name, shape in summary.members.items() if name != TAGS}
+    fields |= {(TAGS, name): shape for name, shape in summary.members[TAGS].members.items()}
+    return {path: bool(shape.metadata.get("sensitive")) for path, shape in fields.items()}
+
+
+def test_every_field_of_the_api_has_its_column() -> None:
+    """The API has no field that the declaration lacks, and the declaration none that the API lacks."""
+    assert {column.source for column in RECEIVED} == set(api_fields())
+
+
+def test_what_the_api_calls_sensitive_is_sensitive_here() -> None:
+    """A column tells of a patient exactly where botocore marks its field sensitive."""
+    sensitive = {column.source: column.sensitivity is not Sensitivity.NONE for column in RECEIVED}
+    assert sensitive == api_fields()
+
+
+@pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
+def test_every_type_is_one_that_all_readers_read(column: Any) -> None:
+    """No TIME, no unsigned integer, no nanosecond."""
+    assert column.type in {
+        pa.string(),
+        pa.int32(),
+        pa.bool_(),
+        pa.date32(),
+        pa.timestamp("us"),
+        pa.timestamp("us", tz="UTC"),
+    }
+    assert column.doc.endswith((".", "null."))
+
+
+def test_only_identity_and_creation_are_required() -> None:
+    """Everything but the id and createdAt may be absent."""
+    assert [field.name for field in SCHEMA if not field.nullable] == ["image_set_id", "created_at"]

