@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -236,3 +237,39 @@ def test_fields_that_the_api_grows_are_kept(world: World) -> None:
     world.fill(120)
     world.sync()
     world.assert_catalog_equals_service()
+
+
+@pytest.mark.parametrize("options", [{}, {"ignore_sort": True}, {"older_api": True}], ids=str)
+def test_updates_while_a_window_is_read_hide_no_row(make_world: Callable[..., World], options: dict[str, bool]) -> None:
+    """Rows that move to the front of the search while it is walked are caught, and their changes followed."""
+    world = make_world(**options)
+    world.fill(900, step=timedelta(minutes=15))
+    requests = count()
+    arrived = world.service.arrived
+
+    def update_and_arrive(operation: str) -> int:
+        if (number := next(requests)) < 90:
+            # The oldest rows, which the default order shows last, move to the front one by one.
+            name = f"a{number * 7 % 900:07d}".rjust(32, "0")
+            world.service.advance(timedelta(seconds=1))
+            world.service.update(world.datastore_id, name, {"DICOMTags": {"DICOMStudyId": f"{number}"}})
+        return arrived(operation)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.service, "arrived", update_and_arrive)
+        report = world.sync(page_budget=5, concurrency=3)
+    assert report.new == 900
+    world.service.advance(2 * HOUR)
+    world.sync()
+    world.assert_catalog_equals_service()
+
+
+def test_runs_side_by_side_agree(world: World) -> None:
+    """Three overlapping syncs and a backfill on one catalog leave one row an image set, and full coverage."""
+    world.fill(1_500)
+    runs: list[Callable[[], object]] = [world.sync, world.sync, world.sync, lambda: world.backfill(BORN, TODAY)]
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(run) for run in runs]:
+            done.result()
+    world.assert_catalog_equals_service()
+    assert coverage_of(world) == Coverage([Window(BORN, SETTLED)])

@@ -1,0 +1,227 @@
+"""Publishing, state and objects of a catalog, on the store in memory."""
+
+import io
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tenacity
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connectors.catalog import Batch, Checkpoint, Partition, Unit, layout, open_or_create, parquet, publish
+from connectors.catalog import checkpoint as checkpoints
+from connectors.catalog import description as descriptions
+from connectors.catalog.store import MemoryStore
+from connectors.errors import ConflictError, StateError, UsageError
+from connectors.windows import Coverage, Window
+from schemas import SCHEMA
+
+DAY = datetime(2024, 2, 29, tzinfo=UTC)
+ID = "0" * 32
+PARTITION = Partition(ID, Unit.DAY, date(2024, 2, 29))
+
+
+def rows(*names: str, version: int = 1) -> pa.Table:
+    created = [DAY + timedelta(hours=number) for number in range(len(names))]
+    records = [
+        {"image_set_id": name, "version": version, "created_at": moment, "patient_name": "Tester"}
+        for name, moment in zip(names, created, strict=True)
+    ]
+    return pa.Table.from_pylist(records, SCHEMA)
+
+
+def batch(table: pa.Table, *scanned: Window) -> Batch:
+    return Batch(partition=PARTITION, rows=table, scanned=Coverage(scanned))
+
+
+def nobody(_: Collection[str]) -> list[str]:
+    return []
+
+
+def ids(store: MemoryStore) -> list[str]:
+    stored = store.get(PARTITION.key)
+    assert stored is not None
+    found: list[str] = parquet.decode(stored.body)["image_set_id"].to_pylist()
+    return found
+
+
+class Meddler(MemoryStore):
+    """A store in which another run publishes just before each of the first puts."""
+
+    def __init__(self, others: list[pa.Table]) -> None:
+        super().__init__()
+        self.others = others
+
+    def put(self, key: str, body: bytes, *, expected: str | None) -> str:
+        if self.others:
+            other = self.others.pop()
+            publish(self, batch(other), nobody, backoff=tenacity.wait_none())
+        return super().put(key, body, expected=expected)
+
+
+def test_a_writer_in_between_loses_nothing() -> None:
+    """On a conflict the object is read and merged again: all three runs' rows stand."""
+    store = Meddler([rows("b"), rows("c")])
+    published = publish(store, batch(rows("a")), nobody, backoff=tenacity.wait_none())
+    assert sorted(ids(store)) == ["a", "b", "c"]
+    assert published.new == 1
+
+
+def test_only_rows_that_a_scan_should_have_found_are_asked_about() -> None:
+    """The service is asked about rows in the scanned range that did not arrive, and only confirmed ones go."""
+    store = MemoryStore()
+    publish(store, batch(rows("a", "b", "c", "d")), nobody)
+    asked: list[str] = []
+
+    def confirm(missing: Collection[str]) -> list[str]:
+        asked.extend(missing)
+        return ["b"]
+
+    scanned = Window(DAY, DAY + timedelta(hours=3))
+    published = publish(store, batch(rows("a"), scanned), confirm)
+    assert asked == ["b", "c"]
+    assert published.removed == 1
+    assert ids(store) == ["a", "c", "d"]
+
+
+def test_what_changes_nothing_is_not_written() -> None:
+    """Publishing the same rows again puts no object."""
+    store = MemoryStore()
+    publish(store, batch(rows("a", "b")), nobody)
+    before = store.get(PARTITION.key)
+    published = publish(store, batch(rows("a", "b")), nobody)
+    assert (published.bytes_written, published.unchanged) == (0, 2)
+    assert store.get(PARTITION.key) == before
+
+
+@pytest.mark.parametrize("body", [b"", b"PAR1", b"PAR1" * 100, b"not parquet"])
+def test_a_damaged_object_is_named_and_left_alone(body: bytes) -> None:
+    """The error names the object's key and no row; the object stays as it was."""
+    store = MemoryStore()
+    store.put(PARTITION.key, body, expected=None)
+    with pytest.raises(StateError, match="created_date=2024-02-29") as caught:
+        publish(store, batch(rows("a")), nobody)
+    assert "Tester" not in str(caught.value)
+    found = store.get(PARTITION.key)
+    assert found is not None
+    assert found.body == body
+
+
+def test_an_object_has_what_readers_use(tmp_path: Path) -> None:
+    """Bloom filters on the identifiers, a page index, zstd, and the types that pandas reads."""
+    body = parquet.encode(rows("a", "b"))
+    metadata = pq.read_metadata(io.BytesIO(body))
+    group = metadata.row_group(0)
+    columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
+    assert all(column.has_offset_index and column.compression == "ZSTD" for column in columns.values())
+    assert {name for name, column in columns.items() if column.bloom_filter_offset} == set(parquet.LOOKED_UP)
+    path = tmp_path / "x.parquet"
+    path.write_bytes(body)
+    frame = pd.read_parquet(path)
+    assert frame["created_at"].tolist() == [DAY, DAY + timedelta(hours=1)]
+    assert parquet.decode(body).schema == SCHEMA
+
+
+moments = st.datetimes(datetime(1990, 1, 1), datetime(2040, 1, 1)).map(  # noqa: DTZ001  # made aware right here
+    lambda moment: moment.replace(tzinfo=UTC)
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(moments, max_size=20), st.sampled_from(Unit))
+def test_every_row_lies_in_the_partition_of_its_moment(several: list[datetime], unit: Unit) -> None:
+    """Days and months, leap days and last microseconds: each row is in one partition, whose window has it."""
+    edges = [DAY, DAY - timedelta(microseconds=1), DAY + timedelta(days=1, microseconds=-1)]
+    created = [*several, *edges]
+    table = pa.Table.from_pylist(
+        [{"image_set_id": str(number), "created_at": moment} for number, moment in enumerate(created)], SCHEMA
+    )
+    found = 0
+    for partition, part in layout.partition_rows(ID, unit, table):
+        found += len(part)
+        assert all(partition.window.start <= at < partition.window.end for at in part["created_at"].to_pylist())
+        assert layout.parse_partition(partition.key) == partition
+    assert found == len(created)
+
+
+def test_foreign_keys_are_no_partitions() -> None:
+    """What else lies in the table's folder is nobody's partition."""
+    for key in ("image_sets/x.parquet", PARTITION.key + ".tmp", PARTITION.key.replace("02-29", "02-30")):
+        assert layout.parse_partition(key) is None
+
+
+windows = st.builds(
+    lambda start, length: Window(DAY + timedelta(seconds=start), DAY + timedelta(seconds=start + length)),
+    st.integers(0, 10**6),
+    st.integers(1, 10**6),
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(windows, max_size=5), windows)
+def test_a_checkpoint_reads_back_as_it_was_written(covered: list[Window], followed: Window) -> None:
+    """Coverage and followed_to survive as JSON."""
+    checkpoint = Checkpoint(datastore_id=ID, coverage=Coverage(covered), followed_to=followed.end)
+    assert checkpoints.decode(checkpoints.encode(checkpoint), ID) == checkpoint
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"{", "damaged"),
+        (b"[]", "damaged"),
+        (b'{"format": 1}', "another data store"),
+        (b'{"format": 2, "datastore_id": "x"}', "upgrade"),
+        (b'{"format": 1, "datastore_id": "00000000000000000000000000000000", "coverage": [["a", "b"]]}', "damaged"),
+    ],
+)
+def test_what_is_no_checkpoint_says_what_to_do(body: bytes, says: str) -> None:
+    """Damaged, foreign and later checkpoints are told apart."""
+    with pytest.raises(StateError, match=says):
+        checkpoints.decode(body, ID)
+
+
+def test_a_catalog_keeps_what_it_was_created_with() -> None:
+    """The partition unit is fixed, a later format is refused, and opening twice is opening once."""
+    store = MemoryStore()
+    assert open_or_create(store, None).description.unit is Unit.DAY
+    assert open_or_create(store, Unit.DAY).description.unit is Unit.DAY
+    with pytest.raises(UsageError, match="partitioned by day"):
+        open_or_create(store, Unit.MONTH)
+    with pytest.raises(StateError, match="upgrade"):
+        descriptions.decode(b'{"format": 1, "partition": "day", "phi": "drop"}')
+
+
+def test_checkpoint_updates_of_many_threads_unite() -> None:
+    """Compare-and-swap loses no window, whoever wins."""
+    catalog = open_or_create(MemoryStore(), None)
+    fresh = Checkpoint(datastore_id=ID, coverage=Coverage(), followed_to=DAY)
+    pieces = Window(DAY, DAY + timedelta(days=1)).split(24)
+
+    def cover(piece: Window) -> None:
+        catalog.update_checkpoint(ID, lambda found: (found or fresh).covering([piece]))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(cover, pieces))
+    checkpoint = catalog.checkpoint(ID)
+    assert checkpoint is not None
+    assert checkpoint.coverage == Coverage([Window(DAY, DAY + timedelta(days=1))])
+
+
+class Refusing(MemoryStore):
+    """A store on which others always win."""
+
+    def put(self, key: str, body: bytes, *, expected: str | None) -> str:
+        raise ConflictError(f"others won {key} against {len(body)} bytes, {expected} expected")
+
+
+def test_a_publish_that_never_wins_ends() -> None:
+    """After sixty conflicts in a row the run is told, instead of trying for ever."""
+    with pytest.raises(ConflictError):
+        publish(Refusing(), batch(rows("a")), nobody, backoff=tenacity.wait_none())
