@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from connectors.errors import UsageError
-from connectors.windows import Coverage, Window, floor_second
+from connectors.windows import SECOND, Coverage, Window, floor_second
 
 
 def upper_bound(local_clock: datetime, service_clock: datetime, settle: timedelta) -> datetime:
@@ -38,6 +38,11 @@ def plan_sync(coverage: Coverage, start: datetime, upper: datetime, look_back: t
 def plan_backfill(start: datetime, end: datetime, upper: datetime) -> Coverage:
     """What a backfill reads: the range asked for, up to the upper bound, whatever the coverage.
 
+    Args:
+        start: Aware; cut to the second before it.
+        end: Aware; moved to the second after it.
+        upper: From `upper_bound`.
+
     Raises:
         UsageError: The range is empty, or too young altogether.
     """
@@ -47,4 +52,9 @@ def plan_backfill(start: datetime, end: datetime, upper: datetime) -> Coverage:
         raise UsageError(
             f"the range is too young: image sets settle first, so it must begin before {upper:%Y-%m-%dT%H:%M:%SZ}"
         )
-    return Coverage([Window(floor_second(start), floor_second(min(end, upper)))])
+    return Coverage([Window(floor_second(start), min(_ceil_second(end), upper))])
+
+
+def _ceil_second(moment: datetime) -> datetime:
+    floor = floor_second(moment)
+    return floor if floor == moment else floor + SECOND

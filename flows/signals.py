@@ -28,6 +28,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
         yield stop
         return
     before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         yield stop
     finally:

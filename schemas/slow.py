@@ -32,12 +32,16 @@ def load_page(page: bytes) -> Mapping[str, Any]:
     except orjson.JSONDecodeError:
         # orjson refuses what JSON allows but UTF-8 cannot hold: a lone surrogate, an integer beyond 64 bits.
         try:
-            loaded = json.loads(page)
-        except ValueError:
+            loaded = json.loads(page, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
             raise MalformedSummaryError("a page of the service is not JSON") from None
     if not isinstance(loaded, dict) or not isinstance(loaded.get(SUMMARIES), list):
         raise MalformedSummaryError(f"a page of the service has no list {SUMMARIES}")
     return loaded
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def read_page(page: bytes) -> pa.Table:
@@ -98,7 +102,10 @@ def _hold(value: Any, type_: pa.DataType) -> Any:
 def to_microseconds(value: Any) -> int | None:
     """Epoch microseconds of epoch seconds or of an ISO 8601 text with a zone (botocore reads both)."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        microseconds = round(value * _MICROSECONDS)
+        try:
+            microseconds = round(value * _MICROSECONDS)
+        except OverflowError:
+            return None
         return microseconds if -(2**63) <= microseconds < 2**63 else None
     if not isinstance(value, str):
         return None

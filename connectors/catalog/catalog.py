@@ -16,6 +16,7 @@ from connectors.catalog.store import Entry, Store
 from connectors.errors import ConflictError, UsageError
 
 _CONFLICTS: Final = 60
+_RUN_FORMAT: Final = 1
 
 
 class Catalog:
@@ -66,9 +67,9 @@ class Catalog:
 
     def datastore_ids(self) -> list[str]:
         """The data stores that the catalog has a checkpoint of, sorted."""
-        keys = (entry.key for entry in self.store.entries(layout.STATE))
+        keys = {entry.key for entry in self.store.entries(layout.STATE)}
         candidates = {key.split("/")[1].removeprefix("datastore_id=") for key in keys if key.count("/") > 1}
-        return sorted(found for found in candidates if self.store.get(layout.checkpoint_key(found)))
+        return sorted(found for found in candidates if layout.checkpoint_key(found) in keys)
 
     def partitions(self, datastore_id: str) -> dict[Partition, Entry]:
         """The partitions of a data store that have an object."""
@@ -80,12 +81,16 @@ class Catalog:
         self.store.put(key, json.dumps(report, indent=1).encode() + b"\n", expected=None)
 
     def runs(self, datastore_id: str, last: int) -> Iterator[dict[str, Any]]:
-        """The newest run reports, newest first."""
+        """The newest run reports, newest first.
+
+        Raises:
+            StateError: One is damaged.
+        """
         keys = sorted(entry.key for entry in self.store.entries(layout.runs_prefix(datastore_id)))
         for key in keys[::-1][:last]:
             stored = self.store.get(key)
             if stored:
-                yield json.loads(stored.body)
+                yield checkpoints.parse_state(stored.body, f"the run report {key}", _RUN_FORMAT, "delete that file")
 
 
 def open_catalog(store: Store) -> Catalog:

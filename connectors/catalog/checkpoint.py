@@ -93,7 +93,8 @@ def parse_state(body: bytes, what: str, expected_format: int, advice: str) -> di
 
 def format_time(moment: datetime) -> str:
     """A whole second in UTC as ISO 8601."""
-    return f"{moment.astimezone(UTC):{_TIME}}"
+    # Not strftime, which writes the year 1 as "1".
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 
 def parse_time(text: str) -> datetime:

@@ -38,7 +38,7 @@ def decode(body: bytes) -> Description:
         StateError: The bytes are none, or one of another format or of a policy that this version does not know.
     """
     document = parse_state(body, "catalog.json", FORMAT, "restore it, or sync into a new catalog")
-    if document.get("partition") not in {str(unit) for unit in Unit} or document.get("phi") != _KEEP:
+    if document.get("partition") not in [str(unit) for unit in Unit] or document.get("phi") != _KEEP:
         raise StateError(
             "catalog.json asks for a partition unit or PHI policy that this version does not know; upgrade"
         )

@@ -49,7 +49,7 @@ class Partition:
     @property
     def value(self) -> str:
         """The partition key's value: ``2026-05-01``, or ``2026-05``."""
-        return self.first_day.isoformat() if self.unit is Unit.DAY else f"{self.first_day:%Y-%m}"
+        return self.first_day.isoformat() if self.unit is Unit.DAY else self.first_day.isoformat()[:7]
 
     @property
     def key(self) -> str:

@@ -126,6 +126,10 @@ class _Walk:
         if self.is_sorted and not (page.is_sorted_by(self._by) and (not moments or moments[0] >= self._last)):
             self.is_sorted = False
             self.proven_end = self.window.start
+            if self._search.window != self.window:
+                # What was proven before a restart is in doubt as well.
+                self._go_to_front()
+                return
         if self.is_sorted and moments:
             self._last = moments[-1]
             self._prove(floor_second(_from_microseconds(self._last)))
@@ -190,8 +194,14 @@ class _Walk:
     def _begin_again(self) -> datetime:
         """Go back to the front; when the pass before began, by the service's clock."""
         began_at = self._began_at or self.window.start
-        self._token, self._tokens, self._began_at = None, set(), None
+        self._began_at = None
+        self._go_to_front()
         return began_at
+
+    def _go_to_front(self) -> None:
+        """Ask next for the first page from the last proven second on."""
+        self._search = Search(self._by, Window(self.proven_end, self.window.end))
+        self._token, self._tokens = None, set()
 
     def _keep(self, page: Page) -> None:
         self.pages_read += 1
@@ -220,8 +230,7 @@ class _Walk:
                 "SearchImageSets: the service rejects or repeats its page tokens within one second of "
                 f"{self.proven_end:%Y-%m-%dT%H:%M:%SZ}; run again later"
             )
-        self._search = Search(self._by, Window(self.proven_end, self.window.end))
-        self._token, self._tokens = None, set()
+        self._go_to_front()
         self._last = _to_microseconds(self.proven_end - SECOND)
 
 

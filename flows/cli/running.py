@@ -1,6 +1,7 @@
 """Running a job from the command line: as a Prefect flow, or on plain threads."""
 
 import os
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any, Final
@@ -70,6 +71,12 @@ def run_job(
 def _run_flow(flow: Callable[[], Any]) -> None:
     for name, value in _PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
-    state = flow()
+    # Ctrl-C reaches the whole process group, Prefect's temporary server too, which a run needs to end in order.
+    # The server inherits what is blocked here; the flow's own `stop_on_signals` lets Ctrl-C through again.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        state = flow()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if state.is_failed() or state.is_crashed():
         state.result(raise_on_failure=True)

@@ -59,12 +59,13 @@ class LocalStore:
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         try:
-            files = sorted(path for path in (self._root / prefix).rglob("*") if path.is_file())
-            found = [(path.relative_to(self._root), path.stat().st_size) for path in files]
+            found = ((path, path.relative_to(self._root)) for path in (self._root / prefix).rglob("*"))
+            # What others are writing just now is hidden, and may be gone before its size is read.
+            visible = [(path, below) for path, below in found if not any(part.startswith(".") for part in below.parts)]
+            listed = [Entry(below.as_posix(), path.stat().st_size) for path, below in visible if path.is_file()]
         except OSError as error:
             raise StoreError(_describe("list", prefix, error)) from None
-        visible = ((p, size) for p, size in found if not any(part.startswith(".") for part in p.parts))
-        return (Entry(path.as_posix(), size) for path, size in visible)
+        return iter(sorted(listed, key=lambda entry: entry.key))
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)

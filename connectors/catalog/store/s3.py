@@ -14,6 +14,7 @@ import boto3
 import botocore.exceptions as boto
 import tenacity
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 
 from connectors.catalog.store.base import Entry, Stored, check_key
 from connectors.errors import AhiCatalogError, ConflictError, StoreError, UsageError
@@ -94,12 +95,15 @@ class S3Store:
                 answer = self._call(
                     self._client.put_object, Bucket=self._bucket, Key=self._key(key), Body=body, **condition
                 )
-            except (ConflictError, _DoubtError, _AbsentError):
+            except (ConflictError, _DoubtError, _AbsentError) as error:
                 found = self._get_once(self._key(key))
                 if found is not None and found.body == body:
                     return found.etag
                 if (found.etag if found else None) != expected:
                     raise ConflictError(f"{key} was written by another run") from None
+                if isinstance(error, ConflictError):
+                    # Two writers met (409), and the other one has not won either.
+                    raise _DoubtError(f"{self.url}: the store refuses a conditional write that should hold") from None
                 raise
             etag: str = answer["ETag"]
             return etag
@@ -143,7 +147,8 @@ class S3Store:
     def _call(self, function: Callable[..., _T], **request: Any) -> _T:
         try:
             return function(**request)
-        except (boto.BotoCoreError, boto.ClientError) as error:
+        except (boto.BotoCoreError, boto.ClientError, ResponseParserError) as error:
+            # Not chained: a parser's error quotes the answer.
             failure = self._translate(error)
         raise failure
 
