@@ -3,6 +3,7 @@
 from typing import Final
 
 import botocore.exceptions as boto
+from botocore.parsers import ResponseParserError
 
 from connectors.errors import InvalidRequestError, SourceError, ThrottledError, TransientError
 from schemas import MalformedSummaryError
@@ -59,6 +60,8 @@ def translate(error: Exception, operation: str) -> SourceError:
         return _translate_answer(error, operation)
     if isinstance(error, MalformedSummaryError):
         return TransientError(f"{operation}: {error}")
+    if isinstance(error, ResponseParserError | UnicodeDecodeError):
+        return TransientError(f"{operation}: the answer cannot be read; run again to resume")
     for kinds, failure, advice in _FAILURES:
         if isinstance(error, kinds):
             return failure(f"{operation}: {advice}")

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import botocore.exceptions
 import tenacity
+from botocore.parsers import ResponseParserError
 
 from connectors.errors import SourceError, ThrottledError, TransientError
 from connectors.healthimaging.client import Client, make_client, raw_body
@@ -104,7 +105,7 @@ class Source:
 
         def ask() -> tuple[datetime, datetime]:
             answer = self._client.get_datastore(datastoreId=self._id)
-            return floor_second(answer["datastoreProperties"]["createdAt"]), _served_at(answer)
+            return floor_second(_field(answer.get("datastoreProperties", {}), "createdAt")), _served_at(answer)
 
         return self._try("GetDatastore", ask, tally)
 
@@ -126,7 +127,7 @@ class Source:
                 if is_not_found(error):
                     return True
                 raise
-            return bool(answer["imageSetState"] == "DELETED")
+            return bool(_field(answer, "imageSetState") == "DELETED")
 
         return self._try("GetImageSet", ask, tally)
 
@@ -149,6 +150,8 @@ class Source:
         except (
             botocore.exceptions.BotoCoreError,
             botocore.exceptions.ClientError,
+            ResponseParserError,
+            UnicodeDecodeError,
             MalformedSummaryError,
         ) as error:
             # Not chained: botocore's errors may quote the request, and a parser's the answer.
@@ -175,6 +178,13 @@ def open_source(settings: Settings, stop: threading.Event) -> Source:
         stop=stop,
         max_attempts=settings.max_attempts,
     )
+
+
+def _field(answer: dict[str, Any], name: str) -> Any:
+    # botocore makes an answer without fields of a body that is no JSON.
+    if name not in answer:
+        raise MalformedSummaryError(f"an answer of the service has no {name}")
+    return answer[name]
 
 
 def _served_at(answer: dict[str, Any]) -> datetime:
