@@ -153,9 +153,8 @@ class _Walk:
                 known = len(self._seen)
                 page = self._next_page()
                 has_news |= page is None or len(self._seen) > known
-                at_end = page is not None and (
-                    self._token is None or all(updated < back_to for updated in page.updated)
-                )
+                # A page may be empty and yet not the last.
+                at_end = page is not None and (self._token is None or max(page.updated, default=back_to) < back_to)
         self.is_complete = True
 
     def _next_page(self) -> Page | None:
