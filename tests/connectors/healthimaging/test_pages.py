@@ -1,0 +1,89 @@
+"""What a scan reads off a page, and what it asks for."""
+
+from datetime import UTC, datetime, timedelta
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connectors.healthimaging.pages import Field, Search, read_page
+from connectors.windows import Window
+from schemas import MalformedSummaryError, flatten
+from schemas.columns import SUMMARIES
+
+AT = datetime(2024, 2, 29, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def body(*created: float, sort: object = None, **more: object) -> bytes:
+    summaries = [{"imageSetId": f"i{number}", "createdAt": moment} for number, moment in enumerate(created)]
+    return orjson.dumps({SUMMARIES: summaries, "sort": sort, **more})
+
+
+def test_bounds_are_a_second_wider_and_aware() -> None:
+    """Both ends, in or out, truncated or not: the rows of the window are among those asked for."""
+    criteria = Search(Field.UPDATED_AT, Window(AT, AT + timedelta(days=1))).criteria()
+    [given_filter] = criteria["filters"]
+    assert given_filter["operator"] == "BETWEEN"
+    assert given_filter["values"] == [
+        {"updatedAt": AT - timedelta(seconds=1)},
+        {"updatedAt": AT + timedelta(days=1, seconds=1)},
+    ]
+    assert criteria["sort"] == {"sortField": "updatedAt", "sortOrder": "ASC"}
+    assert Search(Field.UPDATED_AT, None).criteria() == {}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 4_000_000_000_000_000), max_size=10))
+def test_a_page_and_its_rows_have_the_same_times(moments: list[int]) -> None:
+    """The scan decides by the very microseconds that the catalog will hold."""
+    page = read_page(body(*(moment / 1e6 for moment in moments)), AT)
+    held = flatten([page.body])["created_at"].to_pylist()
+    assert list(page.created) == moments == [(at - EPOCH) // timedelta(microseconds=1) for at in held]
+    assert page.updated == page.created
+
+
+@pytest.mark.parametrize(
+    ("sort", "created", "expected"),
+    [
+        ({"sortField": "createdAt", "sortOrder": "ASC"}, [1, 1, 2], True),
+        ({"sortField": "createdAt", "sortOrder": "ASC"}, [], True),
+        ({"sortField": "createdAt", "sortOrder": "ASC"}, [2, 1], False),
+        ({"sortField": "createdAt", "sortOrder": "DESC"}, [1, 2], False),
+        ({"sortField": "updatedAt", "sortOrder": "ASC"}, [1, 2], False),
+        ("createdAt", [1, 2], False),
+        (None, [1, 2], False),
+    ],
+)
+def test_order_is_believed_only_with_word_and_proof(sort: object, created: list[float], *, expected: bool) -> None:
+    """The service has to say that it sorted so, and the rows have to bear it out."""
+    assert read_page(body(*created, sort=sort), AT).is_sorted_by(Field.CREATED_AT) is expected
+
+
+@pytest.mark.parametrize(("token", "expected"), [("t", "t"), ("", None), (None, None), (7, None)])
+def test_a_page_token_is_a_text(token: object, expected: str | None) -> None:
+    """What is none ends the walk."""
+    assert read_page(body(nextToken=token), AT).next_token == expected
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"",
+        b"\xff\xfe Tester",
+        b"[" * 5_000,
+        body()[:-1],
+        b'{"imageSetsMetadataSummaries": ["Tester"]}',
+        b'{"imageSetsMetadataSummaries": [{"createdAt": 1, "name": "Tester"}]}',
+        b'{"imageSetsMetadataSummaries": [{"imageSetId": "x", "createdAt": NaN}]}',
+        b'{"imageSetsMetadataSummaries": [{"imageSetId": "x", "createdAt": 1e999}]}',
+        b'{"imageSetsMetadataSummaries": [{"imageSetId": "x", "createdAt": 1%s}]}' % (b"0" * 400),
+    ],
+)
+def test_a_page_that_makes_no_sense_is_refused_without_a_value(bad: bytes) -> None:
+    """Half bodies, garbage and times beyond all bounds are malformed pages, for both who read them."""
+    for read in (lambda: read_page(bad, AT), lambda: flatten([bad])):
+        with pytest.raises(MalformedSummaryError) as caught:
+            read()
+        assert "Tester" not in str(caught.value)
