@@ -148,6 +148,10 @@ def test_a_run_ends_at_the_earlier_clock_less_the_settle_time() -> None:
 def test_a_backfill_ends_where_rows_are_settled() -> None:
     """Its range is cut at the upper bound; an empty or too young one is refused."""
     assert plan_backfill(START, at(100), at(50)) == Coverage([Window(START, at(50))])
+    # Parts of a second count as the seconds that they lie in.
+    tenth = timedelta(milliseconds=100)
+    assert plan_backfill(at(3) + tenth, at(3) + 2 * tenth, at(50)) == Coverage([Window(at(3), at(4))])
+    assert plan_backfill(at(3), at(49) + tenth, at(50)) == Coverage([Window(at(3), at(50))])
     for start, end in ((at(5), at(5)), (at(60), at(70))):
         with pytest.raises(UsageError):
             plan_backfill(start, end, at(50))

@@ -1,5 +1,6 @@
 """The declaration against the installed botocore model of medical-imaging/2023-07-19."""
 
+import re
 from typing import Any
 
 import botocore.session
@@ -43,6 +44,15 @@ def test_every_type_is_one_that_all_readers_read(column: Any) -> None:
         pa.timestamp("us", tz="UTC"),
     }
     assert column.doc.endswith((".", "null."))
+
+
+def test_names_are_the_services_in_snake_case() -> None:
+    """DICOM dropped; text that a parsed column stands beside is `dicom_*`, and that column has the plain name."""
+    parsed = {column.name for column in COLUMNS if not column.source}
+    for column in RECEIVED:
+        plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column.source[-1].removeprefix("DICOM")).lower()
+        is_parsed = plain in parsed or plain == "study_time"
+        assert column.name == (f"dicom_{plain}" if is_parsed else plain)
 
 
 def test_only_identity_and_creation_are_required() -> None:

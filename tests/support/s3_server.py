@@ -57,6 +57,7 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
         "-ip.bind=127.0.0.1",
         f"-s3.config={config}",
         "-admin.ui=false",
+        "-s3.autoCreateBucket=false",
         "-webdav=false",
         "-master.telemetry=false",
         "-volume.max=2000",

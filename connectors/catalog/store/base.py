@@ -65,7 +65,7 @@ class Store(Protocol):
         ...
 
     def entries(self, prefix: str) -> Iterator[Entry]:
-        """The objects whose keys begin with the prefix (a folder, ending in ``/``), in order of key.
+        """The objects whose keys begin with the prefix (a folder, ending in ``/``), in any order: servers differ.
 
         Raises:
             StoreError: They cannot be listed.

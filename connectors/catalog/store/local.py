@@ -65,7 +65,7 @@ class LocalStore:
             listed = [Entry(below.as_posix(), path.stat().st_size) for path, below in visible if path.is_file()]
         except OSError as error:
             raise StoreError(_describe("list", prefix, error)) from None
-        return iter(sorted(listed, key=lambda entry: entry.key))
+        return iter(listed)
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)

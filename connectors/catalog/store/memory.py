@@ -33,8 +33,8 @@ class MemoryStore:
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         with self._lock:
-            found = sorted((key, len(body)) for key, body in self._objects.items() if key.startswith(prefix))
-        return (Entry(key, size) for key, size in found)
+            found = [Entry(key, len(body)) for key, body in self._objects.items() if key.startswith(prefix)]
+        return iter(found)
 
 
 def _etag(body: bytes) -> str:

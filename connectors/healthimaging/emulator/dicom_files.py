@@ -105,8 +105,8 @@ def read_tags(path: Path) -> dict[str, Any]:
 def _text(dataset: Any, keyword: str) -> str | None:
     """An element's text as it is in the file, decoded with the file's character sets."""
     from pydicom.charset import convert_encodings  # noqa: PLC0415 - see read_tags
-    from pydicom.datadict import tag_for_keyword  # noqa: PLC0415
-    from pydicom.valuerep import PersonName  # noqa: PLC0415
+    from pydicom.datadict import tag_for_keyword  # noqa: PLC0415 - see read_tags
+    from pydicom.valuerep import PersonName  # noqa: PLC0415 - see read_tags
 
     tag = tag_for_keyword(keyword)
     if tag is None or tag not in dataset:

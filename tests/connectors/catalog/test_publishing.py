@@ -1,11 +1,14 @@
 """Publishing, state and objects of a catalog, on the store in memory."""
 
 import io
+import tempfile
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -171,11 +174,22 @@ def test_a_checkpoint_reads_back_as_it_was_written(covered: list[Window], follow
     assert checkpoints.decode(checkpoints.encode(checkpoint), ID) == checkpoint
 
 
+def test_a_checkpoint_may_begin_in_the_year_one() -> None:
+    """Who starts at the beginning of time reads the checkpoint back, and its partitions have four digits of year."""
+    start = datetime(1, 1, 1, tzinfo=UTC)
+    checkpoint = Checkpoint(datastore_id=ID, coverage=Coverage([Window(start, DAY)]), followed_to=start)
+    assert checkpoints.decode(checkpoints.encode(checkpoint), ID) == checkpoint
+    for unit in Unit:
+        partition = Partition.of(ID, unit, start)
+        assert layout.parse_partition(partition.key) == partition
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [
         (b"{", "damaged"),
         (b"[]", "damaged"),
+        (b"\xff", "damaged"),
         (b'{"format": 1}', "another data store"),
         (b'{"format": 2, "datastore_id": "x"}', "upgrade"),
         (b'{"format": 1, "datastore_id": "00000000000000000000000000000000", "coverage": [["a", "b"]]}', "damaged"),
@@ -196,6 +210,8 @@ def test_a_catalog_keeps_what_it_was_created_with() -> None:
         open_or_create(store, Unit.MONTH)
     with pytest.raises(StateError, match="upgrade"):
         descriptions.decode(b'{"format": 1, "partition": "day", "phi": "drop"}')
+    with pytest.raises(StateError, match="upgrade"):
+        descriptions.decode(b'{"format": 1, "partition": ["day"], "phi": "keep"}')
 
 
 def test_checkpoint_updates_of_many_threads_unite() -> None:
@@ -225,3 +241,64 @@ def test_a_publish_that_never_wins_ends() -> None:
     """After sixty conflicts in a row the run is told, instead of trying for ever."""
     with pytest.raises(ConflictError):
         publish(Refusing(), batch(rows("a")), nobody, backoff=tenacity.wait_none())
+
+
+def test_a_catalog_knows_its_data_stores_and_runs() -> None:
+    """Data stores are those with a checkpoint; runs come newest first, and a damaged report is named."""
+    catalog = open_or_create(MemoryStore(), None)
+    assert catalog.datastore_ids() == []
+    catalog.update_checkpoint(ID, lambda _: Checkpoint(datastore_id=ID, coverage=Coverage(), followed_to=DAY))
+    for number in range(3):
+        key = layout.run_key(ID, DAY + timedelta(hours=number), "abcdef01")
+        catalog.write_run(key, {"format": 1, "number": number})
+    catalog.write_run(layout.run_key("1" * 32, DAY, "abcdef01"), {"format": 1})
+    assert catalog.datastore_ids() == [ID]
+    assert [run["number"] for run in catalog.runs(ID, 2)] == [2, 1]
+    catalog.store.put(layout.run_key(ID, DAY + timedelta(hours=9), "abcdef01"), b"{", expected=None)
+    with pytest.raises(StateError, match="20240229T090000Z-abcdef01"):
+        list(catalog.runs(ID, 1))
+
+
+def test_runs_that_create_a_catalog_at_once_share_it() -> None:
+    """Whoever comes second finds the catalog that the first has made, and its partition unit holds."""
+
+    class Late(MemoryStore):
+        def put(self, key: str, body: bytes, *, expected: str | None) -> str:
+            super().put(key, descriptions.encode(descriptions.Description(unit=Unit.MONTH)), expected=None)
+            return super().put(key, body, expected=expected)
+
+    assert open_or_create(Late(), None).description.unit is Unit.MONTH
+    with pytest.raises(UsageError, match="partitioned by month"):
+        open_or_create(Late(), Unit.DAY)
+
+
+texts = st.none() | st.text(max_size=6) | st.sampled_from(["", "\0", "山田^太郎", "a\nb", "'", "x" * 200])
+odd_rows = st.fixed_dictionaries(
+    {"image_set_id": st.text("0123456789abcdef", min_size=1, max_size=8), "created_at": moments},
+    optional={
+        "version": st.none() | st.integers(-(2**31), 2**31 - 1),
+        "updated_at": st.none() | moments,
+        "is_primary": st.none() | st.booleans(),
+        "patient_name": texts,
+        "accession_number": texts,
+        "patient_birth_date": st.none() | st.dates(),
+        "study_datetime": st.none() | st.datetimes(),
+        "extra": texts,
+    },
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(odd_rows, max_size=8))
+def test_every_reader_reads_every_value(several: list[dict[str, Any]]) -> None:
+    """What is written comes back from our reader, from pyarrow and from DuckDB, to the last odd byte."""
+    table = pa.Table.from_pylist(several, SCHEMA)
+    body = parquet.encode(table)
+    assert parquet.encode(pa.concat_tables([table.slice(0, 1), table.slice(1)])) == body
+    assert parquet.decode(body).to_pylist() == table.to_pylist()
+    assert pq.read_table(io.BytesIO(body)).to_pylist() == table.to_pylist()
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as file, duckdb.connect() as database:
+        file.write(body)
+        file.flush()
+        found = database.read_parquet(file.name).to_arrow_table()
+    assert found.cast(SCHEMA).to_pylist() == table.to_pylist()

@@ -45,6 +45,76 @@ def test_a_lost_answer_to_a_put_that_was_applied_is_no_conflict(s3_url: str) -> 
     assert (found.body, found.etag) == (b"two", etag)
 
 
+def answer_instead(client: Any, operation: str, *answers: tuple[int, str]) -> None:
+    """Put errors in the place of the server's next answers; an empty code leaves a body that is no XML."""
+    left = list(answers)
+
+    def replace(response_dict: dict[str, Any], **_: Any) -> None:
+        if left:
+            status, code = left.pop(0)
+            response_dict["status_code"] = status
+            response_dict["body"] = f"<Error><Code>{code}</Code></Error>".encode() if code else b"<half"
+
+    client.meta.events.register(f"before-parse.s3.{operation}", replace)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [(500, "InternalError"), (503, "SlowDown")],
+        [(409, "ConditionalRequestConflict")],
+        [(412, "PreconditionFailed")],
+        [(409, "OperationAborted"), (200, "")],
+    ],
+    ids=lambda answers: str(answers[0]),
+)
+def test_a_put_that_was_applied_is_done_whatever_was_answered(s3_url: str, answers: list[tuple[int, str]]) -> None:
+    """Server errors and conflicts with oneself are settled by reading the object again."""
+    store, client = make_store(s3_url)
+    answer_instead(client, "PutObject", *answers)
+    etag = store.put("k", b"one", expected=None)
+    found = store.get("k")
+    assert found is not None
+    assert (found.body, found.etag) == (b"one", etag)
+
+
+def refuse(client: Any, times: int) -> list[str]:
+    """Keep the next puts from their aim: the server answers 412 to them, with the object as it was."""
+    refused: list[str] = []
+
+    def spoil(params: dict[str, Any], **_: Any) -> None:
+        if len(refused) < times:
+            refused.append(params["headers"].pop("If-None-Match", "*"))
+            params["headers"]["If-Match"] = '"0"'
+
+    client.meta.events.register("before-call.s3.PutObject", spoil)
+    return refused
+
+
+def test_a_refusal_where_nobody_has_written_is_tried_again(s3_url: str) -> None:
+    """Two writers that meet may both be refused; whoever finds the object as it was tries again."""
+    store, client = make_store(s3_url)
+    refused = refuse(client, 2)
+    store.put("k", b"one", expected=None)
+    assert len(refused) == 2
+    refuse(client, 100)
+    with pytest.raises(StoreError, match="refuses a conditional write"):
+        store.put("other", b"one", expected=None)
+    assert store.get("other") is None
+
+
+def test_a_listing_that_is_no_xml_is_asked_for_again(s3_url: str) -> None:
+    """Half an answer costs a retry, and its text is in no error."""
+    store, client = make_store(s3_url)
+    store.put("a/k", b"one", expected=None)
+    answer_instead(client, "ListObjectsV2", (200, ""))
+    assert [entry.key for entry in store.entries("a/")] == ["a/k"]
+    answer_instead(client, "ListObjectsV2", *[(200, "")] * 100)
+    with pytest.raises(StoreError, match="cannot be reached") as caught:
+        list(store.entries("a/"))
+    assert "half" not in str(caught.value)
+
+
 def test_a_read_that_fails_is_tried_again(s3_url: str) -> None:
     """A dropped connection on a read costs a retry."""
     store, client = make_store(s3_url)
@@ -67,6 +137,8 @@ def test_wrong_credentials_and_buckets_say_what_to_do(s3_url: str, monkeypatch: 
     """Errors that no retry mends come at once, in one line, without the key."""
     with pytest.raises(StoreError, match="no such bucket"):
         open_store("s3://no-such-bucket-here/x").get("k")
+    with pytest.raises(StoreError, match="no such bucket"):
+        open_store("s3://no-such-bucket-here/x").put("k", b"", expected=None)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
     with pytest.raises(StoreError, match="credentials") as caught:
         open_store(s3_url).get("k")

@@ -1,24 +1,23 @@
-"""The limiter, with a clock and a wait of its own; and botocore's failures in our words."""
+"""The request quota on a clock that the test turns: never faster than stated, never much slower."""
 
 import threading
 
-import botocore.exceptions as boto
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from connectors.errors import InvalidRequestError, SourceError, StoppedError, ThrottledError, TransientError
-from connectors.healthimaging.failures import translate
+from connectors.errors import StoppedError, UsageError
 from connectors.healthimaging.quota import Limiter
 from connectors.settings import Quota
-from schemas import MalformedSummaryError
 
 
-class Time:
-    """Seconds that pass only by waiting."""
+class Clock:
+    """Seconds that pass only while somebody waits, or when the test says so."""
 
     def __init__(self) -> None:
-        self.now = 0.0
+        self.now = 1_000.0
 
-    def clock(self) -> float:
+    def __call__(self) -> float:
         return self.now
 
     def wait(self, stop: threading.Event, seconds: float) -> bool:
@@ -26,81 +25,93 @@ class Time:
         return stop.is_set()
 
 
-def limiter(time: Time, rate: float = 25, burst: int = 50) -> Limiter:
-    return Limiter(Quota(rate=rate, burst=burst), clock=time.clock, wait=time.wait)
+def make(rate: float = 10.0, burst: int = 5) -> tuple[Limiter, Clock]:
+    clock = Clock()
+    return Limiter(Quota(rate=rate, burst=burst), clock=clock, wait=clock.wait), clock
 
 
-def test_the_burst_goes_at_once_and_the_rest_at_the_rate() -> None:
-    """Fifty requests take no time, each further one a twenty-fifth of a second."""
-    time = Time()
-    held = limiter(time)
-    for _ in range(50):
-        held.acquire(threading.Event())
-    assert time.now == 0
-    for _ in range(100):
-        held.acquire(threading.Event())
-    assert time.now == pytest.approx(4.0)
-
-
-def test_a_pause_fills_the_bucket_no_further_than_the_burst() -> None:
-    """An hour of rest allows one burst, not an hour's worth."""
-    time = Time()
-    held = limiter(time)
-    time.now = 3600
-    for _ in range(75):
-        held.acquire(threading.Event())
-    assert time.now == pytest.approx(3601.0)
-
-
-def test_throttling_slows_it_down_and_time_speeds_it_up_again() -> None:
-    """The rate falls at most once a second, never to nothing, and climbs back to the stated one."""
-    time = Time()
-    held = limiter(time)
-    held.give_way()
-    held.give_way()
-    assert held.rate == pytest.approx(25 * 0.7)
-    for _ in range(100):
-        time.now += 1
-        held.give_way()
-    assert held.rate >= 1
-    time.now += 60
-    assert held.rate == 25
-
-
-def test_a_stop_ends_the_wait() -> None:
-    """A run that is asked to stop sends no further request."""
-    stop = threading.Event()
-    stop.set()
-    with pytest.raises(StoppedError):
-        limiter(Time()).acquire(stop)
-
-
-def answer(code: str, status: int) -> boto.ClientError:
-    error = {"Error": {"Code": code, "Message": "Tester^Secret"}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return boto.ClientError(error, "SearchImageSets")  # type: ignore[arg-type]  # the parts that matter
-
-
-@pytest.mark.parametrize(
-    ("failure", "kind", "says"),
-    [
-        (answer("ThrottlingException", 429), ThrottledError, "throttled"),
-        (answer("InternalServerException", 500), TransientError, "answers 500"),
-        (answer("ValidationException", 400), InvalidRequestError, "invalid"),
-        (answer("AccessDeniedException", 403), SourceError, "allow medical-imaging:SearchImageSets"),
-        (answer("ResourceNotFoundException", 404), SourceError, "data store id"),
-        (answer("ExpiredTokenException", 403), SourceError, "renew"),
-        (boto.NoCredentialsError(), SourceError, "credentials"),
-        (boto.EndpointConnectionError(endpoint_url="http://x"), TransientError, "cannot be reached"),
-        (boto.ReadTimeoutError(endpoint_url="http://x"), TransientError, "run again"),
-        (boto.SSLError(endpoint_url="https://x", error=ValueError("Tester^Secret")), SourceError, "certificate"),
-        (MalformedSummaryError("a page of the service is not JSON"), TransientError, "not JSON"),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+@settings(max_examples=100, deadline=None)
+@given(
+    st.floats(0.5, 100),
+    st.integers(1, 60),
+    st.lists(st.floats(0, 3), max_size=60),
 )
-def test_each_failure_is_one_line_that_quotes_nothing(failure: Exception, kind: type[SourceError], says: str) -> None:
-    """What can pass is told from what cannot, and the service's own words stay out."""
-    found = translate(failure, "SearchImageSets")
-    assert type(found) is kind
-    assert says in str(found)
-    assert "\n" not in str(found)
-    assert "Secret" not in str(found)
+def test_no_span_of_time_sees_more_than_burst_and_rate(rate: float, burst: int, pauses: list[float]) -> None:
+    """Between any two requests at most the burst, and the rate times the time between them, went out."""
+    limiter, clock = make(rate, burst)
+    sent: list[float] = []
+    for pause in pauses:
+        clock.now += pause
+        limiter.acquire(threading.Event())
+        sent.append(clock.now)
+    for first, start in enumerate(sent):
+        for last in range(first, len(sent)):
+            assert last - first + 1 <= burst + rate * (sent[last] - start) + 1e-6
+
+
+def test_a_busy_reader_uses_the_quota_in_full() -> None:
+    """The burst goes out at once, and from then on requests go out at the rate."""
+    limiter, clock = make(rate=25, burst=50)
+    began = clock.now
+    for _ in range(50):
+        limiter.acquire(threading.Event())
+    assert clock.now == began
+    for _ in range(250):
+        limiter.acquire(threading.Event())
+    assert clock.now - began == pytest.approx(10)
+
+
+def test_waiting_requests_go_out_in_the_order_in_which_they_came() -> None:
+    """Each of several that wait is given a later turn, a stride of the rate apart."""
+    clock, turns = Clock(), list[float]()
+
+    def note(_: threading.Event, seconds: float) -> bool:
+        turns.append(seconds)
+        return False
+
+    limiter = Limiter(Quota(rate=10, burst=1), clock=clock, wait=note)
+    for _ in range(5):
+        limiter.acquire(threading.Event())
+    assert turns == pytest.approx([0.1, 0.2, 0.3, 0.4])
+
+
+def test_throttling_slows_down_and_time_makes_up_for_it() -> None:
+    """The rate falls by three tenths, once a second at most, never to nothing, and climbs back to the quota."""
+    limiter, clock = make(rate=10, burst=5)
+    for _ in range(8):
+        limiter.give_way()
+    assert limiter.rate == pytest.approx(7)
+    clock.now += 1
+    assert limiter.rate == pytest.approx(7.5)
+    for _ in range(50):
+        clock.now += 1
+        limiter.give_way()
+    assert 0.4 <= limiter.rate < 2
+    clock.now += 60
+    assert limiter.rate == 10
+
+
+def test_throttling_spends_what_was_left_of_the_burst() -> None:
+    """A service that throttles says that no burst is left: the next request waits."""
+    limiter, clock = make(rate=10, burst=5)
+    limiter.give_way()
+    limiter.acquire(threading.Event())
+    assert clock.now == pytest.approx(1_000 + 1 / 7)
+
+
+def test_a_stop_ends_every_wait() -> None:
+    """Asked to stop, no request goes out any more, waiting or not."""
+    limiter, _ = make(burst=1)
+    stop = threading.Event()
+    limiter.acquire(stop)
+    stop.set()
+    for _ in range(2):
+        with pytest.raises(StoppedError):
+            limiter.acquire(stop)
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(0, 1), (-1, 1), (1, 0)])
+def test_a_quota_lets_something_through(rate: float, burst: int) -> None:
+    """A rate or burst of nothing is refused."""
+    with pytest.raises(UsageError):
+        Quota(rate=rate, burst=burst)
