@@ -59,10 +59,8 @@ class LocalStore:
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         try:
-            found = ((path, path.relative_to(self._root)) for path in (self._root / prefix).rglob("*"))
-            # What others are writing just now is hidden, and may be gone before its size is read.
-            visible = [(path, below) for path, below in found if not any(part.startswith(".") for part in below.parts)]
-            listed = [Entry(below.as_posix(), path.stat().st_size) for path, below in visible if path.is_file()]
+            files = [path for path in _files(self._root / prefix) if path.is_file()]
+            listed = [Entry(path.relative_to(self._root).as_posix(), path.stat().st_size) for path in files]
         except OSError as error:
             raise StoreError(_describe("list", prefix, error)) from None
         return iter(listed)
@@ -101,6 +99,22 @@ class LocalStore:
             self._make_folder(folder.parent)
             folder.mkdir(exist_ok=True)
             _sync_folder(folder.parent)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """What lies below a folder, apart from what is hidden: that is being written just now, and may vanish.
+
+    Raises:
+        OSError: A folder cannot be read. (Path.rglob would leave it out and say nothing.)
+    """
+    for name, folders, files in os.walk(folder, onerror=_raise_unless_absent):
+        folders[:] = [below for below in folders if not below.startswith(".")]
+        yield from (Path(name, file) for file in files if not file.startswith("."))
+
+
+def _raise_unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -115,6 +115,23 @@ def test_a_listing_that_is_no_xml_is_asked_for_again(s3_url: str) -> None:
     assert "half" not in str(caught.value)
 
 
+def test_a_listing_of_several_pages_is_whole(s3_url: str) -> None:
+    """Pages of two keys make up the whole listing, each key once."""
+    store, client = make_store(s3_url)
+    keys = [f"a/{number}" for number in range(5)]
+    for key in keys:
+        store.put(key, b"", expected=None)
+    asked: list[str] = []
+
+    def cut(params: dict[str, Any], **_: Any) -> dict[str, Any]:
+        asked.append(params["Prefix"])
+        return params | {"MaxKeys": 2}
+
+    client.meta.events.register("provide-client-params.s3.ListObjectsV2", cut)
+    assert sorted(entry.key for entry in store.entries("a/")) == keys
+    assert len(asked) == 3
+
+
 def test_a_read_that_fails_is_tried_again(s3_url: str) -> None:
     """A dropped connection on a read costs a retry."""
     store, client = make_store(s3_url)

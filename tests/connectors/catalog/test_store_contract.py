@@ -1,5 +1,8 @@
 """The contract of a store, over every backend: memory, a local folder, and a real S3 server."""
 
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,9 +10,24 @@ from pathlib import Path
 import pytest
 
 from connectors.catalog.store import MemoryStore, Store, open_store
-from connectors.errors import ConflictError
+from connectors.errors import ConflictError, StoreError
 
 KEY = "image_sets/created_date=2024-01-01/x.parquet"
+
+# Root reads every folder, so it becomes nobody first.
+_LIST_AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from connectors.catalog.store import LocalStore
+from connectors.errors import StoreError
+store = LocalStore(Path(sys.argv[1]))
+if os.geteuid() == 0:
+    os.setuid(65534)
+try:
+    print(list(store.entries("image_sets/")))
+except StoreError as error:
+    print(error)
+"""
 
 
 @pytest.fixture(params=["memory", "local", "s3"])
@@ -113,3 +131,30 @@ def test_no_key_leaves_the_root(store: Store, key: str) -> None:
         store.get(key)
     with pytest.raises(ValueError, match="not a key"):
         store.put(key, b"", expected=None)
+
+
+def test_a_local_folder_that_cannot_be_listed_is_an_error() -> None:
+    """One unreadable partition fails the listing in one line; it is not left out, which would hide its rows."""
+    # Not in tmp_path, whose parents are closed to nobody.
+    with tempfile.TemporaryDirectory() as root:
+        Path(root).chmod(0o755)
+        store = open_store(root)
+        store.put("image_sets/other/x.parquet", b"x", expected=None)
+        store.put(KEY, b"x", expected=None)
+        for folder in ("image_sets", "image_sets/other"):
+            (Path(root) / folder).chmod(0o755)
+        closed = (Path(root) / KEY).parent
+        closed.chmod(0)
+        try:
+            command = [sys.executable, "-c", _LIST_AS_NOBODY, root]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+        finally:
+            closed.chmod(0o700)
+    assert done.stdout.startswith("cannot list image_sets/ in the catalog's folder: Permission denied")
+
+
+def test_a_listing_below_a_file_is_an_error(tmp_path: Path) -> None:
+    """A catalog's folder that is a file is no empty catalog."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError, match="cannot list image_sets/"):
+        list(open_store(str(tmp_path / "file")).entries("image_sets/"))
