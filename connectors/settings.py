@@ -5,7 +5,7 @@ Credentials, regions and endpoints are not here: they are boto3's own (``AWS_*``
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from connectors.errors import UsageError
@@ -13,6 +13,8 @@ from connectors.errors import UsageError
 PAGE_ROWS: Final = 50
 """The most image sets that SearchImageSets puts on a page."""
 
+_LONGEST: Final = timedelta(days=36_500)
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DATASTORE_ID: Final = re.compile(r"[0-9a-z]{32}")
 
 
@@ -68,7 +70,9 @@ class Settings:
             raise UsageError(
                 "a data store id is 32 of 0-9 and a-z; list yours with: aws medical-imaging list-datastores"
             )
-        if self.settle < timedelta() or self.look_back < timedelta():
-            raise UsageError("settle and look-back cannot be negative")
+        if not all(timedelta() <= held <= _LONGEST for held in (self.settle, self.look_back)):
+            raise UsageError("settle and look-back are between 0 and 36500d")
+        if self.start is not None and self.start < _EARLIEST:
+            raise UsageError("coverage cannot begin before 1970-01-01: no image set is that old")
         if min(self.concurrency, self.page_budget, self.buffer_rows, self.max_attempts) < 1:
             raise UsageError("concurrency, page budget, buffer and attempts must be at least 1")

@@ -70,7 +70,10 @@ def _read_summary(summary: Any) -> dict[str, Any]:
     if rest.get(TAGS) == {}:
         del rest[TAGS]
     # ASCII and sorted keys: the same text whatever the order of the fields, and room for lone surrogates.
-    row["extra"] = json.dumps(rest, sort_keys=True, separators=(",", ":")) if rest else None
+    try:
+        row["extra"] = json.dumps(rest, sort_keys=True, separators=(",", ":")) if rest else None
+    except RecursionError:
+        raise MalformedSummaryError("an image set in a page of the service is nested too deeply") from None
     return row
 
 

@@ -80,9 +80,9 @@ def parse_state(body: bytes, what: str, expected_format: int, advice: str) -> di
     """
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
-    if not isinstance(document, dict) or not isinstance(document.get("format"), int):
+    if not isinstance(document, dict) or type(document.get("format")) is not int:
         raise StateError(f"{what} is damaged; {advice}")
     if document["format"] != expected_format:
         raise StateError(

@@ -66,6 +66,8 @@ def test_every_form_of_an_answer_holds_its_values(
         (["sync", "--catalog", "s3://B", "--datastore-id", ID, "--no-prefect"], 2, "bucket"),
         (["backfill", "--catalog", "c", "--datastore-id", ID, "--from", "soon", "--to", "2024-01-01"], 2, "date"),
         (["sync", "--catalog", "c", "--datastore-id", ID, "--settle", "10"], 2, "duration"),
+        (["sync", "--catalog", "c", "--datastore-id", ID, "--look-back", "999999d"], 2, "look-back"),
+        (["sync", "--catalog", "c", "--datastore-id", ID, "--start", "0001-01-01"], 2, "1970"),
         (["status", "--catalog", "nowhere"], 2, "no catalog"),
         (["query", "--catalog", "nowhere", "select 1"], 2, "no catalog"),
         (["status"], 2, "--catalog"),

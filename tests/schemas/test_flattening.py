@@ -128,3 +128,16 @@ def test_a_page_that_cannot_be_a_page_is_refused_without_a_value(body: bytes) ->
     with pytest.raises(MalformedSummaryError) as caught:
         flatten([body])
     assert "Tester" not in str(caught.value)
+
+
+@pytest.mark.parametrize("depth", [10, 1_015, 1_022, 100_000])
+def test_deep_nesting_is_kept_or_refused(depth: int) -> None:
+    """However deeply a field is nested, it is in `extra` or the page is malformed; Python's own limit never shows."""
+    nested = "[" * depth + "]" * depth
+    body = f'{{"{SUMMARIES}": [{{"imageSetId": "x", "createdAt": 1, "n": {nested}}}]}}'.encode()
+    try:
+        [row] = flatten([body]).to_pylist()
+    except MalformedSummaryError:
+        assert depth > 1_000
+    else:
+        assert row["extra"] == f'{{"n":{nested}}}'

@@ -189,6 +189,8 @@ def test_a_checkpoint_may_begin_in_the_year_one() -> None:
     [
         (b"{", "damaged"),
         (b"[]", "damaged"),
+        (b"[" * 100_000, "damaged"),
+        (b'{"format": true}', "damaged"),
         (b"\xff", "damaged"),
         (b'{"format": 1}', "another data store"),
         (b'{"format": 2, "datastore_id": "x"}', "upgrade"),

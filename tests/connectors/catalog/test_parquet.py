@@ -1,0 +1,144 @@
+"""Data objects: bytes that follow from the rows alone, read back by ours and by plain readers."""
+
+import io
+import itertools
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connectors.catalog.parquet import LOOKED_UP, decode, encode
+from connectors.errors import StateError
+from schemas import COLUMNS, SCHEMA
+
+UTC_MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # the strategy adds the zone
+VALUES: dict[pa.DataType, st.SearchStrategy[Any]] = {
+    pa.string(): st.text(max_size=8) | st.sampled_from(["", "\0", "Tester^Tilda=山田^太郎"]),
+    pa.int32(): st.integers(-(2**31), 2**31 - 1),
+    pa.bool_(): st.booleans(),
+    pa.date32(): st.dates(),
+    pa.timestamp("us"): st.datetimes(),
+    pa.timestamp("us", tz="UTC"): UTC_MOMENTS,
+}
+rows = st.fixed_dictionaries(
+    {column.name: st.none() | VALUES[column.type] if column.nullable else VALUES[column.type] for column in COLUMNS}
+)
+tables = st.lists(rows, max_size=8).map(lambda several: pa.Table.from_pylist(several, SCHEMA))
+
+ROW = {
+    "image_set_id": "a" * 32,
+    "created_at": datetime(2024, 2, 29, 12, 0, 0, 1, tzinfo=UTC),
+    "patient_name": "Tester^Tilda",
+    "study_date": date(1850, 1, 1),
+    "series_number": 4,
+}
+ONE = pa.Table.from_pylist([ROW], SCHEMA)
+
+
+def written(table: pa.Table) -> bytes:
+    """The table as plain Parquet, not through our writer."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables)
+def test_rows_are_read_back_as_they_were(table: pa.Table) -> None:
+    """Every value, null and empty text comes back, through ours and through plain pyarrow."""
+    body = encode(table)
+    assert decode(body).equals(table)
+    assert decode(body).schema.equals(SCHEMA)
+    assert pq.read_table(io.BytesIO(body)).to_pylist() == table.to_pylist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables, st.lists(st.integers(0, 8), max_size=3))
+def test_the_bytes_do_not_depend_on_chunks(table: pa.Table, cuts: list[int]) -> None:
+    """The same rows in other chunks, or as a slice of more rows, give the same bytes."""
+    bounds = [0, *sorted(min(cut, len(table)) for cut in cuts), len(table)]
+    parts = [table.slice(a, b - a) for a, b in itertools.pairwise(bounds)]
+    chunked = pa.concat_tables(parts)
+    sliced = pa.concat_tables([ONE, table, ONE]).slice(1, len(table))
+    assert encode(chunked) == encode(sliced) == encode(table)
+
+
+def test_lookup_columns_carry_bloom_filters_and_all_a_page_index() -> None:
+    """What engines skip by is there: Bloom filters exactly on the identifiers, a page index and statistics."""
+    table = pa.Table.from_pylist(
+        [dict.fromkeys(LOOKED_UP, f"{number}") | {"created_at": ROW["created_at"]} for number in range(100)], SCHEMA
+    )
+    group = pq.ParquetFile(io.BytesIO(encode(table))).metadata.row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    assert {column.path_in_schema for column in columns if column.bloom_filter_offset is not None} == set(LOOKED_UP)
+    assert all(column.has_offset_index and column.has_column_index for column in columns)
+    assert all(column.compression == "ZSTD" and column.is_stats_set for column in columns)
+
+
+def test_pandas_reads_the_same_values() -> None:
+    """Moments keep their microseconds and zone, days before 1970 stay days, nulls stay nulls."""
+    frame = pd.read_parquet(io.BytesIO(encode(ONE)))
+    assert list(frame.columns) == SCHEMA.names
+    [record] = frame.to_dict("records")
+    assert record["created_at"] == pd.Timestamp(ROW["created_at"])
+    assert (record["patient_name"], record["study_date"]) == ("Tester^Tilda", date(1850, 1, 1))
+    assert pd.isna(record["patient_id"])
+
+
+def test_an_object_of_an_earlier_version_gets_its_columns() -> None:
+    """Columns that were not written yet are null, and the others keep their values and order."""
+    earlier = ONE.select(["created_at", "image_set_id", "patient_name"])
+    assert decode(written(earlier)).to_pylist() == [
+        dict.fromkeys(SCHEMA.names) | {name: ROW[name] for name in earlier.column_names}
+    ]
+
+
+def test_an_object_of_a_later_version_is_refused() -> None:
+    """Its columns would be lost by writing it again; the error tells to upgrade and quotes no value."""
+    later = ONE.append_column("new_column", pa.array(["Tester^Later"]))
+    with pytest.raises(StateError, match="upgrade") as caught:
+        decode(written(later))
+    assert "Tester" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"PAR1",
+        b"not parquet Tester^Tilda",
+        encode(ONE)[:-1],
+        encode(ONE)[4:],
+        written(ONE.drop_columns(["image_set_id"])),
+        written(ONE.drop_columns(["created_at"])),
+        written(ONE.set_column(SCHEMA.get_field_index("version"), "version", pa.array(["Tester^Tilda"]))),
+        written(ONE.set_column(SCHEMA.get_field_index("version"), "version", pa.array([2**40]))),
+    ],
+    ids=["empty", "magic", "text", "tail", "head", "no id", "no creation", "text for number", "number too big"],
+)
+def test_a_damaged_object_is_refused_without_a_value(body: bytes) -> None:
+    """Bytes that are no data object raise the one error, whose text quotes nothing of them."""
+    with pytest.raises(StateError) as caught:
+        decode(body)
+    assert "Tester" not in str(caught.value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, len(encode(ONE)) - 1))
+def test_a_cut_object_is_never_half_read(length: int) -> None:
+    """An object that was not written to its end is refused, wherever it was cut."""
+    with pytest.raises(StateError):
+        decode(encode(ONE)[:length])
+
+
+def test_a_null_where_none_can_be_is_refused() -> None:
+    """A row without its identity is no row of a catalog."""
+    nullable = pa.schema([field.with_nullable(nullable=True) for field in SCHEMA])
+    moment = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(seconds=1)
+    with pytest.raises(StateError):
+        decode(written(pa.Table.from_pylist([{"created_at": moment}], nullable)))
