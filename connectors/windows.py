@@ -8,14 +8,26 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import Final, Self
 
-SECOND = timedelta(seconds=1)
+SECOND: Final = timedelta(seconds=1)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def floor_second(moment: datetime) -> datetime:
     """The whole second at or before an aware moment, in UTC."""
     return moment.astimezone(UTC).replace(microsecond=0)
+
+
+def to_epoch_microseconds(moment: datetime) -> int:
+    """An aware moment as microseconds since 1970-01-01T00:00:00Z."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_epoch_microseconds(microseconds: int) -> datetime:
+    """The aware UTC moment so many microseconds after 1970-01-01T00:00:00Z."""
+    return _EPOCH + _MICROSECOND * microseconds
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -40,10 +40,8 @@ def read(run: Run, by: Field, windows: Coverage, *, keep: Coverage | None = None
     Raises:
         Exception: The first failure; what was proven by then is published and covered.
     """
-    reading = _Reading(run, by, windows, keep)
     with ThreadPoolExecutor(_PUBLISHERS, thread_name_prefix="publish") as publishers:
-        reading.run_to_end(publishers)
-    return reading.published()
+        return _Reading(run, by, windows, keep, publishers).run_to_end()
 
 
 def publish_rows(run: Run, tables: Iterable[pa.Table], keep: Coverage) -> None:
@@ -70,8 +68,11 @@ def publish_rows(run: Run, tables: Iterable[pa.Table], keep: Coverage) -> None:
 class _Reading:
     """One `read` under way. Its state is changed by one thread; workers hand their results in by a queue."""
 
-    def __init__(self, run: Run, by: Field, windows: Coverage, keep: Coverage | None) -> None:
+    def __init__(
+        self, run: Run, by: Field, windows: Coverage, keep: Coverage | None, publishers: ThreadPoolExecutor
+    ) -> None:
         self._run = run
+        self._publishers = publishers
         self._by = by
         self._keep = keep
         self._schedule = Schedule(windows, run.workers)
@@ -87,14 +88,15 @@ class _Reading:
         self._is_store_broken = False
         self._failure: Exception | None = None
 
-    def run_to_end(self, publishers: ThreadPoolExecutor) -> None:
-        self._publishers = publishers
+    def run_to_end(self) -> Coverage:
+        """What is proven, all of it published; or the first failure, with what was proven by then published."""
         self._drain(self._go_on)
         if not self._is_store_broken:
             self._publish(self._buffer.take_all())
         self._drain(self._cover)
         if self._failure is not None:
             raise self._failure
+        return Coverage(self._proven)
 
     def _drain(self, go_on: Callable[[], None]) -> None:
         """Take results in until nothing is under way, going on after each."""
@@ -102,10 +104,6 @@ class _Reading:
         while self._under_way:
             self._results.get()()
             go_on()
-
-    def published(self) -> Coverage:
-        """What is proven; when nothing is under way any more, all of it is published."""
-        return Coverage(self._proven)
 
     def _go_on(self) -> None:
         """Start whatever may start now."""

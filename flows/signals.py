@@ -6,8 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Final
 
 _log = logging.getLogger(__name__)
+
+INTERRUPTED: Final = 130
+"""The exit code of a run that was asked to stop."""
 
 
 @contextmanager

@@ -4,18 +4,16 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-import tenacity
-
 from connectors.catalog import checkpoint as checkpoints
 from connectors.catalog import description as descriptions
 from connectors.catalog import layout
 from connectors.catalog.checkpoint import Checkpoint
+from connectors.catalog.conflicts import until_it_wins
 from connectors.catalog.description import Description
 from connectors.catalog.layout import Partition, Unit
 from connectors.catalog.store import Entry, Store
 from connectors.errors import ConflictError, UsageError
 
-_CONFLICTS: Final = 60
 _RUN_FORMAT: Final = 1
 
 
@@ -47,14 +45,7 @@ class Catalog:
             datastore_id: The data store.
             change: The new checkpoint, given the one that is there now. Called again on each conflict.
         """
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(_CONFLICTS),
-            wait=tenacity.wait_random_exponential(multiplier=0.02, max=2),
-            retry=tenacity.retry_if_exception_type(ConflictError),
-            reraise=True,
-        )
-        changed: Checkpoint = retrying(self._swap_checkpoint, datastore_id, change)
-        return changed
+        return until_it_wins(self._swap_checkpoint, datastore_id, change)
 
     def _swap_checkpoint(self, datastore_id: str, change: Callable[[Checkpoint | None], Checkpoint]) -> Checkpoint:
         key = layout.checkpoint_key(datastore_id)

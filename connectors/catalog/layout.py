@@ -18,7 +18,7 @@ from typing import Final, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.windows import Coverage, Window
+from connectors.windows import Window
 
 TABLE: Final = "image_sets/"
 STATE: Final = "_state/"
@@ -87,13 +87,8 @@ def partitions(datastore_id: str, unit: Unit, window: Window) -> Iterator[Partit
 
 def partition_rows(datastore_id: str, unit: Unit, rows: pa.Table) -> Iterator[tuple[Partition, pa.Table]]:
     """The rows of each partition, by their created_at."""
-    if unit is Unit.DAY:
-        days = pc.cast(pc.floor_temporal(rows["created_at"], unit="day"), pa.date32())
-    else:
-        days = pc.cast(pc.floor_temporal(rows["created_at"], unit="month"), pa.date32())
-    encoded = days.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
+    first_days = pc.cast(pc.floor_temporal(rows["created_at"], unit=str(unit)), pa.date32())
+    encoded = first_days.combine_chunks().dictionary_encode()
     for index, day in enumerate(encoded.dictionary.to_pylist()):
         yield Partition(datastore_id, unit, day), rows.filter(pc.equal(encoded.indices, index))
 
@@ -132,11 +127,6 @@ def runs_prefix(datastore_id: str) -> str:
 def run_key(datastore_id: str, started_at: datetime, run_id: str) -> str:
     """The key of a run report; keys sort by start."""
     return f"{runs_prefix(datastore_id)}{started_at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{run_id}.json"
-
-
-def cut_to_partition(coverage: Coverage, partition: Partition) -> Coverage:
-    """The part of a coverage that lies in a partition."""
-    return coverage.within(partition.window)
 
 
 def _midnight(day: date) -> datetime:

@@ -5,28 +5,22 @@ the merge does not change is not written. A row that a scan no longer finds is r
 confirms that the image set is gone.
 """
 
-import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import tenacity
 
 from connectors.catalog import parquet
+from connectors.catalog.conflicts import until_it_wins
 from connectors.catalog.layout import Partition
 from connectors.catalog.merge import merge
 from connectors.catalog.store import Store
-from connectors.errors import ConflictError, StateError
+from connectors.errors import StateError
 from connectors.rows import lies_in
 from connectors.windows import Coverage
 from schemas import SCHEMA
-
-_log = logging.getLogger(__name__)
-
-_CONFLICTS: Final = 60
-"""Conflicts in a row after which publishing one partition gives up."""
 
 ConfirmGone = Callable[[Collection[str]], Collection[str]]
 """Of image set ids, those that the service confirms deleted."""
@@ -76,14 +70,7 @@ def publish(
         StateError: The partition's object is damaged; it is left as it was.
         StoreError: It cannot be read or written, or other runs win all the time.
     """
-    retrying = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(_CONFLICTS),
-        wait=backoff or tenacity.wait_random_exponential(multiplier=0.02, max=2),
-        retry=tenacity.retry_if_exception_type(ConflictError),
-        reraise=True,
-    )
-    published: Published = retrying(_publish_once, store, batch, confirm_gone)
-    return published
+    return until_it_wins(_publish_once, store, batch, confirm_gone, backoff=backoff)
 
 
 def _publish_once(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> Published:

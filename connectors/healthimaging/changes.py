@@ -6,7 +6,7 @@ start, so the next run, which goes back to before it, follows them.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from connectors.errors import InvalidRequestError, SourceError
 from connectors.healthimaging.pages import Field, Page, Search
 from connectors.healthimaging.scan import Fetch
 from connectors.healthimaging.source import Tally
+from connectors.windows import to_epoch_microseconds
 from schemas import flatten
 
 _BATCH_PAGES: Final = 200
@@ -33,7 +34,7 @@ def walk_changes(fetch: Fetch, since: datetime, tally: Tally) -> Iterator[pa.Tab
     Raises:
         SourceError: The service refuses, or rejects page tokens again and again.
     """
-    back_to = (since - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    back_to = to_epoch_microseconds(since)
     bodies: list[bytes] = []
     for page in _pages(fetch, back_to, tally):
         bodies.append(page.body)

@@ -9,11 +9,9 @@ try has to pass the limiter, half a body has to be tried again, and a stop must 
 
 from typing import Any, Final, Protocol
 
-import boto3
-import botocore.exceptions
 from botocore.config import Config
 
-from connectors.errors import UsageError
+from connectors import aws
 
 _BODY: Final = "RawBody"
 _OK: Final = 300
@@ -36,25 +34,16 @@ def make_client(*, connections: int) -> Client:
     Raises:
         UsageError: boto3 finds no region, or a profile that does not exist.
     """
-    config = Config(
-        connect_timeout=5,
+    # The model puts `runtime-` before any host; a custom endpoint has no such name.
+    client = aws.make_client(
+        "medical-imaging",
+        connections=connections,
         read_timeout=30,
-        max_pool_connections=connections,
-        retries={"total_max_attempts": 1},
-        user_agent_extra="ahi-catalog",
+        for_custom_endpoint=Config(inject_host_prefix=False),
     )
-    try:
-        client = boto3.Session().client("medical-imaging", config=config)
-        if not client.meta.endpoint_url.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws")):
-            # The model puts `runtime-` before any host; a custom endpoint has no such name.
-            config = config.merge(Config(inject_host_prefix=False))
-            client = boto3.Session().client("medical-imaging", config=config)
-    except botocore.exceptions.NoRegionError:
-        raise UsageError("no AWS region: set AWS_DEFAULT_REGION, or a region in your profile") from None
-    except (botocore.exceptions.ProfileNotFound, ValueError) as error:
-        raise UsageError(f"boto3 cannot start: {error}") from None
     client.meta.events.register("before-parse.medical-imaging.SearchImageSets", _keep_body)
-    return client  # type: ignore[no-any-return]  # boto3 types its clients as Any
+    made: Client = client
+    return made
 
 
 def _keep_body(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:

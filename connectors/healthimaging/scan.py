@@ -14,7 +14,7 @@ The rules (docs/design.md, "Walking the service"):
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import pyarrow as pa
@@ -23,11 +23,9 @@ from connectors.errors import InvalidRequestError, SourceError, StoppedError
 from connectors.healthimaging.pages import Field, Page, Search
 from connectors.healthimaging.source import Tally
 from connectors.rows import lies_in
-from connectors.windows import SECOND, Window, floor_second
+from connectors.windows import SECOND, Window, floor_second, from_epoch_microseconds, to_epoch_microseconds
 from schemas import SCHEMA, flatten
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _RESTARTS: Final = 5
 """Restarts in a row without a newly proven second before the scan gives up."""
 _FLATTEN_PAGES: Final = 200
@@ -105,7 +103,7 @@ class _Walk:
         self._token: str | None = None
         self._tokens: set[str] = set()
         self._restarts = 0
-        self._last = _to_microseconds(window.start - SECOND)
+        self._last = to_epoch_microseconds(window.start - SECOND)
         self._began_at: datetime | None = None
         self._seen: set[tuple[str, int]] = set()
         self._bodies: list[bytes] = []
@@ -132,7 +130,7 @@ class _Walk:
                 return
         if self.is_sorted and moments:
             self._last = moments[-1]
-            self._prove(floor_second(_from_microseconds(self._last)))
+            self._prove(floor_second(from_epoch_microseconds(self._last)))
         if self._token is None or (self.is_sorted and self.proven_end == self.window.end):
             self.is_complete = True
 
@@ -145,7 +143,7 @@ class _Walk:
         self.is_complete = False
         has_news = True
         while has_news:
-            back_to = _to_microseconds(self._begin_again() - settle)
+            back_to = to_epoch_microseconds(self._begin_again() - settle)
             has_news = at_end = False
             while not at_end:
                 if is_stopping():
@@ -230,12 +228,4 @@ class _Walk:
                 f"{self.proven_end:%Y-%m-%dT%H:%M:%SZ}; run again later"
             )
         self._go_to_front()
-        self._last = _to_microseconds(self.proven_end - SECOND)
-
-
-def _to_microseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def _from_microseconds(microseconds: int) -> datetime:
-    return _EPOCH + _MICROSECOND * microseconds
+        self._last = to_epoch_microseconds(self.proven_end - SECOND)

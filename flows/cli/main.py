@@ -19,9 +19,10 @@ from flows.cli.emulate import emulate
 from flows.cli.query import query
 from flows.cli.runs import backfill, sync
 from flows.cli.status import status
+from flows.signals import INTERRUPTED
 
 _SETTINGS_FILE: Final = "ahi-catalog.toml"
-_DONE, _FAILED, _WRONG_USAGE, _INTERRUPTED = 0, 1, 2, 130
+_DONE, _FAILED, _WRONG_USAGE = 0, 1, 2
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -72,7 +73,7 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt, StoppedError):
         click.echo("Interrupted; the next run resumes.", err=True)
-        return _INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has had enough; keep Python from complaining when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

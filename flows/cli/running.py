@@ -13,9 +13,7 @@ from flows.cli.progress import TerminalObserver
 from flows.observers import watched_by
 from flows.report import Outcome, RunReport
 from flows.runners import Runner, ThreadRunner
-from flows.signals import stop_on_signals
-
-_INTERRUPTED: Final = 130
+from flows.signals import INTERRUPTED, stop_on_signals
 
 _PREFECT_DEFAULTS: Final = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -65,7 +63,7 @@ def run_job(
         print_json(report.document())
     else:
         print_pairs(f"{report.flow} of data store {report.datastore_id}", report.table())
-    return _INTERRUPTED if report.outcome is Outcome.STOPPED else 0
+    return INTERRUPTED if report.outcome is Outcome.STOPPED else 0
 
 
 def _run_flow(flow: Callable[[], Any]) -> None:

@@ -48,18 +48,18 @@ def _document(summary: "Summary", now: datetime) -> dict[str, Any]:
         **asdict(summary),
         "watermark": _time(summary.watermark),
         "followed_to": _time(summary.followed_to),
-        "lag_seconds": int((now - summary.watermark).total_seconds()) if summary.watermark else None,
+        "lag_seconds": _lag(summary, now),
         "coverage": [[_time(w.start), _time(w.end)] for w in summary.coverage],
         "gaps": [[_time(w.start), _time(w.end)] for w in summary.gaps],
     }
 
 
 def _pairs(summary: "Summary", now: datetime) -> list[tuple[str, str]]:
-    lag = str(timedelta(seconds=int((now - summary.watermark).total_seconds()))) if summary.watermark else "-"
+    lag = _lag(summary, now)
     stretches = ", ".join(str(window) for window in summary.coverage) or "nothing yet"
     return [
         ("watermark", _time(summary.watermark) or "none"),
-        ("lag", lag),
+        ("lag", "-" if lag is None else str(timedelta(seconds=lag))),
         ("changes followed to", _time(summary.followed_to) or "never"),
         ("covered", stretches),
         ("gaps", ", ".join(str(window) for window in summary.gaps) or "none"),
@@ -83,5 +83,11 @@ def _print_runs(runs: list[dict[str, Any]]) -> None:
     print_table("last runs", ["started (UTC)", "flow", "outcome", *counts, "seconds"], rows)
 
 
+def _lag(summary: "Summary", now: datetime) -> int | None:
+    return int((now - summary.watermark).total_seconds()) if summary.watermark else None
+
+
 def _time(moment: datetime | None) -> str | None:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}" if moment else None
+    from connectors.catalog.checkpoint import format_time
+
+    return format_time(moment) if moment else None

@@ -1,7 +1,6 @@
 """A local folder as a store: the promises of a conditional put with a lock file and an atomic rename."""
 
 import fcntl
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from connectors.catalog.store.base import Entry, Stored, check_key
+from connectors.catalog.store.base import Entry, Stored, check_key, content_etag
 from connectors.errors import ConflictError, StoreError
 
 _SCRATCH: Final = "_state/.scratch"
@@ -41,7 +40,7 @@ class LocalStore:
             return None
         except OSError as error:
             raise StoreError(_describe("read", key, error)) from None
-        return Stored(body, _etag(body))
+        return Stored(body, content_etag(body))
 
     def put(self, key: str, body: bytes, *, expected: str | None) -> str:
         path = self._path(key)
@@ -55,7 +54,7 @@ class LocalStore:
                 self._replace(path, body, scratch)
         except OSError as error:
             raise StoreError(_describe("write", key, error)) from None
-        return _etag(body)
+        return content_etag(body)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         try:
@@ -123,10 +122,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _etag(body: bytes) -> str:
-    return hashlib.blake2b(body, digest_size=16).hexdigest()
 
 
 def _describe(verb: str, key: str, error: OSError) -> str:

@@ -1,10 +1,9 @@
 """A store in memory, for tests and simulations."""
 
-import hashlib
 import threading
 from collections.abc import Iterator
 
-from connectors.catalog.store.base import Entry, Stored, check_key
+from connectors.catalog.store.base import Entry, Stored, check_key, content_etag
 from connectors.errors import ConflictError
 
 
@@ -21,7 +20,7 @@ class MemoryStore:
 
     def get(self, key: str) -> Stored | None:
         body = self._objects.get(check_key(key))
-        return None if body is None else Stored(body, _etag(body))
+        return None if body is None else Stored(body, content_etag(body))
 
     def put(self, key: str, body: bytes, *, expected: str | None) -> str:
         with self._lock:
@@ -29,13 +28,9 @@ class MemoryStore:
             if (found.etag if found else None) != expected and (found is None or found.body != body):
                 raise ConflictError(f"{key} was written by another run")
             self._objects[key] = body
-        return _etag(body)
+        return content_etag(body)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         with self._lock:
             found = [Entry(key, len(body)) for key, body in self._objects.items() if key.startswith(prefix)]
         return iter(found)
-
-
-def _etag(body: bytes) -> str:
-    return hashlib.blake2b(body, digest_size=16).hexdigest()

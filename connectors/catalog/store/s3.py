@@ -6,20 +6,18 @@ have been applied, and its repetition then meets a 412 against itself; so boto3 
 any doubt the object is read again and compared with what was meant to be written.
 """
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol, TypeVar
 
-import boto3
 import botocore.exceptions as boto
 import tenacity
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
+from connectors import aws
 from connectors.catalog.store.base import Entry, Stored, check_key
-from connectors.errors import AhiCatalogError, ConflictError, StoreError, UsageError
+from connectors.errors import AhiCatalogError, ConflictError, StoreError
 
-_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _ATTEMPTS: Final = 8
@@ -176,19 +174,11 @@ def open_s3_store(bucket: str, prefix: str, *, connections: int = 16) -> S3Store
     Raises:
         UsageError: The profile does not exist, or boto3 refuses its settings.
     """
-    config = Config(
-        connect_timeout=5,
+    # Other servers rarely have a host name for each bucket.
+    client = aws.make_client(
+        "s3",
+        connections=connections,
         read_timeout=60,
-        max_pool_connections=connections,
-        retries={"total_max_attempts": 1},
-        user_agent_extra="ahi-catalog",
+        for_custom_endpoint=Config(s3={"addressing_style": "path"}),
     )
-    try:
-        client = boto3.Session().client("s3", config=config)
-        if ".amazonaws." not in client.meta.endpoint_url:
-            # Other servers rarely have a host name for each bucket.
-            config = config.merge(Config(s3={"addressing_style": "path"}))
-            client = boto3.Session().client("s3", config=config)
-    except (boto.ProfileNotFound, boto.NoRegionError, ValueError) as error:
-        raise UsageError(f"boto3 cannot start: {error}") from None
     return S3Store(bucket, prefix, client)

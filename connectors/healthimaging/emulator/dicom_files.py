@@ -90,6 +90,7 @@ def read_tags(path: Path) -> dict[str, Any]:
                 specific_tags=["SpecificCharacterSet", *_TEXTS, _NUMBER],
             )
         except (pydicom.errors.InvalidDicomError, EOFError, ValueError, NotImplementedError):
+            # What pydicom raises at files that are broken on purpose, or of a syntax that it does not read.
             return {}
         tags: dict[str, Any] = {}
         for keyword, (tag, limit) in _TEXTS.items():

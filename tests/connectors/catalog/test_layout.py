@@ -15,7 +15,6 @@ from connectors.catalog.layout import (
     Partition,
     Unit,
     checkpoint_key,
-    cut_to_partition,
     parse_partition,
     partition_rows,
     partitions,
@@ -65,7 +64,7 @@ def test_a_moment_lies_in_its_partition_whatever_its_zone(unit: Unit, moment: da
 def test_the_partitions_of_a_window_make_it_up(unit: Unit, window: Window) -> None:
     """Cut to the partitions that it touches, a window is whole again; each has a part, and they are in order."""
     touched = list(partitions(ID, unit, window))
-    pieces = [cut_to_partition(Coverage([window]), partition) for partition in touched]
+    pieces = [Coverage([window]).within(partition.window) for partition in touched]
     assert all(len(piece.windows) == 1 for piece in pieces)
     assert sum(part.seconds for piece in pieces for part in piece) == window.seconds
     assert Coverage(part for piece in pieces for part in piece) == Coverage([window])
