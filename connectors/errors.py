@@ -11,6 +11,7 @@
     ├── StoreError                 the catalog's storage refuses or cannot be reached
     │   └── ConflictError          someone else wrote the object first; read again and retry
     ├── StateError                 catalog.json, a checkpoint or a data object is not what this version reads
+    │   └── DamagedError           it is no such thing at all; `verify --repair` mends it
     └── StoppedError               the run was asked to stop
 """
 
@@ -49,6 +50,10 @@ class ConflictError(StoreError):
 
 class StateError(AhiCatalogError):
     """A file of the catalog is damaged, or of a form that this version does not read."""
+
+
+class DamagedError(StateError):
+    """A checkpoint or a data object is no such thing at all, or another catalog's; it can be made anew."""
 
 
 class StoppedError(AhiCatalogError):

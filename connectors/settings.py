@@ -48,6 +48,7 @@ class Settings:
         look_back: Read again behind the watermark, for image sets that became searchable late.
         start: Where coverage begins, aware UTC; None: when the data store was created.
         partition: ``day``, ``month``, or None: the catalog's own, and ``day`` for a new catalog.
+        single_writer: Create the catalog in a store without conditional writes, for one run at a time.
         page_budget: Pages after which a scan hands the rest of its window back.
         buffer_rows: Rows held in memory before partitions are published early.
         max_attempts: Tries of one request before the run gives up.
@@ -61,6 +62,7 @@ class Settings:
     look_back: timedelta = timedelta(days=1)
     start: datetime | None = None
     partition: str | None = None
+    single_writer: bool = False
     page_budget: int = 40
     buffer_rows: int = 200_000
     max_attempts: int = 10

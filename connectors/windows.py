@@ -130,3 +130,7 @@ def _without(window: Window, hole: Window) -> Iterator[Window]:
         yield Window(window.start, hole.start)
     if hole.end < window.end:
         yield Window(hole.end, window.end)
+
+
+NOWHERE: Final = Coverage()
+"""No moment at all."""

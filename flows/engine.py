@@ -1,7 +1,7 @@
-"""The engine: scans windows side by side, publishes partitions as they fill, extends coverage as it is proven.
+"""The engine: scans windows side by side, hands partitions on as they fill, and ranges when all of them is taken.
 
-Invariants: a range is covered in the checkpoint only after every row that its scan found is published; a run
-that is stopped or fails publishes and covers what is proven, and then ends. Nothing here knows Prefect.
+Invariants: a range counts as covered only after every row that its scan found is taken by the sink (published, for
+a sync); a run that is stopped or fails hands on and covers what is proven, and then ends. Nothing here knows Prefect.
 """
 
 import queue
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from connectors.catalog import Batch, publish
+from connectors.catalog import Batch
 from connectors.healthimaging.pages import Field
 from connectors.rows import lies_in
 from connectors.windows import Coverage, Window
@@ -20,58 +20,69 @@ from flows.buffer import Buffer
 from flows.run import Run
 from flows.runners import Pending
 from flows.schedule import Schedule
+from flows.sink import Sink
 from schemas import unparsable
 
 _PUBLISHERS: Final = 2
 
 
-def read(run: Run, by: Field, windows: Coverage, *, keep: Coverage | None = None) -> Coverage:
-    """Scan windows and publish what they hold; scans by createdAt extend the checkpoint's coverage.
+def read(run: Run, by: Field, windows: Coverage, sink: Sink, *, keep: Coverage | None = None) -> Coverage:
+    """Scan windows and hand on what they hold; scans by createdAt prove ranges of it complete.
 
     Args:
         run: The run.
         by: The time that the windows bound.
         windows: What to scan.
-        keep: Ranges of createdAt whose rows are published; None: all.
+        sink: What becomes of the rows.
+        keep: Ranges of createdAt whose rows are handed on; None: all.
 
     Returns:
-        The part of the windows whose rows are published: all of it, unless the run was asked to stop.
+        The part of the windows whose rows are taken: all of it, unless the run was asked to stop.
 
     Raises:
-        Exception: The first failure; what was proven by then is published and covered.
+        Exception: The first failure; what was proven by then is taken and covered.
     """
     with ThreadPoolExecutor(_PUBLISHERS, thread_name_prefix="publish") as publishers:
-        return _Reading(run, by, windows, keep, publishers).run_to_end()
+        return _Reading(run, by, windows, sink, keep=keep, publishers=publishers).run_to_end()
 
 
-def publish_rows(run: Run, tables: Iterable[pa.Table], keep: Coverage) -> None:
-    """Publish rows that prove no range complete, partition by partition, holding few in memory.
+def take_rows(run: Run, tables: Iterable[pa.Table], sink: Sink, keep: Coverage) -> None:
+    """Hand on rows that prove no range complete, partition by partition, holding few in memory.
 
     Args:
         run: The run.
         tables: Rows in the columns of SCHEMA, as they arrive.
-        keep: Ranges of createdAt whose rows are published.
+        sink: What becomes of the rows.
+        keep: Ranges of createdAt whose rows are handed on.
     """
     buffer = Buffer(run.datastore_id, run.catalog.description.unit, ())
 
-    def publish_batches(batches: Iterable[Batch]) -> None:
+    def take_batches(batches: Iterable[Batch]) -> None:
         for batch in batches:
-            run.report.count_published(publish(run.catalog.store, batch, run.confirm_gone))
+            sink.count(sink.take(batch))
 
     for table in tables:
         run.report.count_rows(len(table), unparsable(table))
         buffer.add(table.filter(lies_in(table["created_at"], keep)), None)
-        publish_batches(buffer.take_overflow(run.buffer_rows))
-    publish_batches(buffer.take_all())
+        take_batches(buffer.take_overflow(run.buffer_rows))
+    take_batches(buffer.take_all())
 
 
 class _Reading:
     """One `read` under way. Its state is changed by one thread; workers hand their results in by a queue."""
 
     def __init__(
-        self, run: Run, by: Field, windows: Coverage, keep: Coverage | None, publishers: ThreadPoolExecutor
+        self,
+        run: Run,
+        by: Field,
+        windows: Coverage,
+        sink: Sink,
+        *,
+        keep: Coverage | None,
+        publishers: ThreadPoolExecutor,
     ) -> None:
         self._run = run
+        self._sink = sink
         self._publishers = publishers
         self._by = by
         self._keep = keep
@@ -109,7 +120,7 @@ class _Reading:
         """Start whatever may start now."""
         self._cover()
         self._run.progressed(
-            "reading new image sets" if self._by is Field.CREATED_AT else "following changes",
+            self._sink.phase(self._by),
             sum(window.seconds for window in self._proven),
             self._seconds,
         )
@@ -157,14 +168,14 @@ class _Reading:
 
     def _publish(self, batches: Iterable[Batch]) -> None:
         for batch in batches:
-            publishing = self._publishers.submit(publish, self._run.catalog.store, batch, self._run.confirm_gone)
+            publishing = self._publishers.submit(self._sink.take, batch)
             self._publishing_rows += len(batch.rows)
             self._expect(publishing, partial(self._take_published, batch))
 
     def _take_published(self, batch: Batch, result: Callable[[], Any]) -> None:
         self._publishing_rows -= len(batch.rows)
         try:
-            self._run.report.count_published(result())
+            self._sink.count(result())
         except Exception:
             self._is_store_broken = True
             raise
@@ -176,7 +187,7 @@ class _Reading:
             return
         windows, self._coverable = self._coverable, []
         self._is_covering = True
-        self._expect(self._publishers.submit(self._run.cover, windows), self._take_covered)
+        self._expect(self._publishers.submit(self._sink.cover, windows), self._take_covered)
 
     def _take_covered(self, result: Callable[[], Any]) -> None:
         self._is_covering = False

@@ -22,17 +22,19 @@ from flows.planning import plan_backfill, plan_sync, upper_bound
 from flows.report import Outcome, RunReport
 from flows.run import Run
 from flows.runners import Runner
+from flows.sink import Publisher
 
 _log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 
 
-def _now() -> datetime:
+def now() -> datetime:
+    """The local clock."""
     return datetime.now(UTC)
 
 
-def sync(settings: Settings, runner: Runner, stop: threading.Event, *, clock: Clock = _now) -> RunReport:
+def sync(settings: Settings, runner: Runner, stop: threading.Event, *, clock: Clock = now) -> RunReport:
     """Read what is new since the last sync, then follow changes.
 
     Args:
@@ -45,13 +47,14 @@ def sync(settings: Settings, runner: Runner, stop: threading.Event, *, clock: Cl
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
     store, source, tally = open_store(settings.catalog), open_source(settings, stop), Tally()
-    start, upper = _bounds(source, settings, tally, clock())
-    with _running(
-        "sync", settings, store=store, source=source, runner=runner, stop=stop, tally=tally, now=clock()
+    start, upper = bounds(source, settings, tally, clock())
+    catalog = _open_or_create(store, settings)
+    with running(
+        "sync", settings, catalog=catalog, source=source, runner=runner, stop=stop, tally=tally, clock=clock
     ) as run:
         checkpoint = _open_checkpoint(run, upper)
         windows = plan_sync(checkpoint.coverage, start, upper, settings.look_back)
-        engine.read(run, Field.CREATED_AT, windows)
+        engine.read(run, Field.CREATED_AT, windows, Publisher(run))
         if not stop.is_set():
             _follow_changes(run, settings, checkpoint.followed_to, upper)
     return run.report
@@ -64,7 +67,7 @@ def backfill(
     runner: Runner,
     stop: threading.Event,
     *,
-    clock: Clock = _now,
+    clock: Clock = now,
 ) -> RunReport:
     """Read a range of createdAt again, or for the first time, whatever the coverage.
 
@@ -82,15 +85,16 @@ def backfill(
     store, source, tally = open_store(settings.catalog), open_source(settings, stop), Tally()
     upper = upper_bound(clock(), source.clock(tally), settings.settle)
     windows = plan_backfill(start, end, upper)
-    with _running(
-        "backfill", settings, store=store, source=source, runner=runner, stop=stop, tally=tally, now=clock()
+    catalog = _open_or_create(store, settings)
+    with running(
+        "backfill", settings, catalog=catalog, source=source, runner=runner, stop=stop, tally=tally, clock=clock
     ) as run:
         _open_checkpoint(run, upper)
-        engine.read(run, Field.CREATED_AT, windows)
+        engine.read(run, Field.CREATED_AT, windows, Publisher(run))
     return run.report
 
 
-def _bounds(source: Source, settings: Settings, tally: Tally, now: datetime) -> tuple[datetime, datetime]:
+def bounds(source: Source, settings: Settings, tally: Tally, now: datetime) -> tuple[datetime, datetime]:
     """Where coverage begins, and where this run ends."""
     if settings.start is not None:
         return floor_second(settings.start), upper_bound(now, source.clock(tally), settings.settle)
@@ -118,58 +122,70 @@ def _follow_changes(run: Run, settings: Settings, followed_to: datetime, upper: 
     since = floor_second(followed_to - settings.look_back)
     known = run.catalog.checkpoint(run.datastore_id)
     covered = known.coverage if known else Coverage()
+    publisher = Publisher(run)
     try:
-        published = engine.read(run, Field.UPDATED_AT, Coverage([Window(since, upper)]), keep=covered)
+        published = engine.read(run, Field.UPDATED_AT, Coverage([Window(since, upper)]), publisher, keep=covered)
     except InvalidRequestError:
         # The older API reference has no updatedAt filter.
         _log.info("the service refuses an updatedAt filter; following changes newest first")
-        engine.publish_rows(run, walk_changes(run.source.page, since, run.report.tally), covered)
-        run.follow(upper)
+        engine.take_rows(run, walk_changes(run.source.page, since, run.report.tally), publisher, covered)
+        run.follow(upper, publisher.populated)
     else:
         # A run that was asked to stop has followed the first contiguous stretch.
         if published.watermark and published.windows[0].start == since:
-            run.follow(published.watermark)
+            run.follow(published.watermark, publisher.populated)
+
+
+def _open_or_create(store: Store, settings: Settings) -> Catalog:
+    unit = None if settings.partition is None else Unit(settings.partition)
+    return open_or_create(store, unit, single_writer=settings.single_writer)
 
 
 @contextmanager
-def _running(
+def running(
     flow: str,
     settings: Settings,
     *,
-    store: Store,
+    catalog: Catalog,
     source: Source,
     runner: Runner,
     stop: threading.Event,
     tally: Tally,
-    now: datetime,
+    clock: Clock,
 ) -> Iterator[Run]:
     """Everything that a run needs; at its end, whatever way, the report is complete and kept."""
-    unit = None if settings.partition is None else Unit(settings.partition)
-    catalog = open_or_create(store, unit)
     report = RunReport(
         flow=flow,
         run_id=uuid.uuid4().hex[:8],
         datastore_id=settings.datastore_id,
-        started_at=now,
+        started_at=clock(),
         tally=tally,
     )
-    observer = Observers(current_observers())
-    run = Run(
-        catalog=catalog,
-        datastore_id=settings.datastore_id,
-        source=source,
-        runner=runner,
-        scan_window=_scanner(source, settings, stop),
-        report=report,
-        observer=observer,
-        is_stopping=stop.is_set,
-        workers=settings.concurrency,
-        buffer_rows=settings.buffer_rows,
-    )
+    with catalog.for_writing(report.run_id, clock) as writable:
+        run = Run(
+            catalog=writable,
+            datastore_id=settings.datastore_id,
+            source=source,
+            runner=runner,
+            scan_window=_scanner(source, settings, stop),
+            report=report,
+            observer=Observers(current_observers()),
+            is_stopping=stop.is_set,
+            workers=settings.concurrency,
+            buffer_rows=settings.buffer_rows,
+        )
+        with _reporting(run):
+            yield run
+
+
+@contextmanager
+def _reporting(run: Run) -> Iterator[None]:
+    """How the block ended, in the run report; a stop is no error."""
+    report = run.report
     began = time.monotonic()
     try:
-        yield run
-        report.outcome = Outcome.STOPPED if stop.is_set() else Outcome.DONE
+        yield
+        report.outcome = Outcome.STOPPED if run.is_stopping() else Outcome.DONE
     except StoppedError:
         report.outcome = Outcome.STOPPED
     except Exception:
@@ -179,8 +195,8 @@ def _running(
         report.seconds = time.monotonic() - began
         for confirmation in run.confirmations:
             report.tally.add(confirmation)
-        _keep_report(catalog, report)
-        observer.finished(report)
+        _keep_report(run.catalog, report)
+        run.observer.finished(report)
 
 
 def _scanner(source: Source, settings: Settings, stop: threading.Event) -> Callable[[Field, Window], Scan]:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 from prefect import State
-from prefect.states import Cancelled, Completed
+from prefect.states import Cancelled, Completed, Failed
 
 from flows.observers import watched_by
 from flows.report import Outcome, RunReport
@@ -25,4 +25,8 @@ def run_in_flow(job: Callable[[Runner, threading.Event], RunReport]) -> State[No
         report = job(PrefectRunner(), stop)
     if report.outcome is Outcome.STOPPED:
         return Cancelled(message="stopped; the next run resumes where this one ended")
+    if report.left:
+        return Failed(
+            name="Differs", message=f"{report.left:,} differences between catalog and service; run verify with repair"
+        )
     return Completed(message=f"{report.rows_read:,} image sets read, {report.new + report.updated:,} rows changed")

@@ -1,13 +1,14 @@
 """The run report: what a run read, wrote and proved. Counts and times, never rows."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from connectors.catalog import Published
 from connectors.catalog.checkpoint import format_time
+from connectors.catalog.verification import Finding, Verification
 from connectors.healthimaging.scan import Scan
 from connectors.healthimaging.source import Tally
 
@@ -35,6 +36,7 @@ class RunReport:
         unparsable: Values sent that their column cannot hold, by column.
         watermark_before, watermark_after: End of the first covered stretch.
         followed_to: How far changes are followed.
+        verification: Of a verify, what it found.
     """
 
     flow: str
@@ -56,6 +58,7 @@ class RunReport:
     watermark_before: datetime | None = None
     watermark_after: datetime | None = None
     followed_to: datetime | None = None
+    verification: Verification | None = None
 
     def count_scan(self, scan: Scan, unparsable: dict[str, int]) -> None:
         """A scan has ended."""
@@ -77,9 +80,14 @@ class RunReport:
         self.partitions_written += bool(published.bytes_written)
         self.bytes_written += published.bytes_written
 
+    @property
+    def left(self) -> int:
+        """Differences between catalog and service that a verification found and did not mend."""
+        return self.verification.left if self.verification else 0
+
     def document(self) -> dict[str, Any]:
         """The report as JSON goes: for `_state/…/runs` and for machines."""
-        values = asdict(self)
+        values = asdict(replace(self, verification=None))
         tally = values.pop("tally")
         times = ("started_at", "watermark_before", "watermark_after", "followed_to")
         return {
@@ -90,10 +98,13 @@ class RunReport:
             "seconds": round(self.seconds, 3),
             "unparsable": dict(sorted(self.unparsable.items())),
             **{name: format_time(values[name]) if values[name] else None for name in times},
+            "verification": self.verification and _describe(self.verification),
         }
 
     def table(self) -> list[tuple[str, str]]:
         """The report as people read it: a label and a value a line."""
+        if self.verification is not None:
+            return self._verification_table(self.verification)
         document = self.document()
         unparsable = ", ".join(f"{name} {count:,}" for name, count in document["unparsable"].items())
         return [
@@ -113,3 +124,40 @@ class RunReport:
             ("changes followed to", document["followed_to"] or "none"),
             ("seconds", f"{self.seconds:,.1f}"),
         ]
+
+    def _verification_table(self, verification: Verification) -> list[tuple[str, str]]:
+        totals = verification.totals
+        found = ", ".join(f"{kind} {totals[kind]:,}" for kind in Finding if totals[kind])
+        return [
+            ("outcome", str(self.outcome)),
+            ("image sets read", f"{self.rows_read:,}"),
+            ("found", found or "nothing wrong"),
+            ("in how many places", f"{len(verification.findings):,}"),
+            ("left as it is", f"{verification.left:,}"),
+            ("partitions written", f"{self.partitions_written:,} ({self.bytes_written / 1e6:,.1f} MB)"),
+            ("still to verify", "nothing" if verification.finished_at else "run again to go on"),
+            ("requests", f"{self.tally.requests:,}"),
+            ("throttled, retried", f"{self.tally.throttles:,}, {self.tally.retries:,}"),
+            ("seconds", f"{self.seconds:,.1f}"),
+        ]
+
+
+def findings_table(verification: Verification) -> tuple[list[str], list[list[str]]]:
+    """What was found as people read it: the columns, and a row a place."""
+    kinds = [kind for kind in Finding if verification.totals[kind]]
+    rows = [
+        [place, *(f"{counts[kind]:,}" if counts[kind] else "" for kind in kinds)]
+        for place, counts in sorted(verification.findings.items())
+    ]
+    return ["where", *kinds], rows
+
+
+def _describe(verification: Verification) -> dict[str, Any]:
+    return {
+        "asked": verification.asked,
+        "repaired": verification.is_repairing,
+        "finished": verification.finished_at is not None,
+        "findings": {place: dict(counts) for place, counts in sorted(verification.findings.items())},
+        "totals": {str(kind): verification.totals[kind] for kind in Finding},
+        "left": verification.left,
+    }

@@ -7,7 +7,7 @@ from datetime import datetime
 from connectors.catalog import Catalog, Checkpoint
 from connectors.errors import StateError, StoppedError
 from connectors.healthimaging.source import Source, Tally
-from connectors.windows import Window
+from connectors.windows import Coverage, Window
 from flows.observers import Observer, Progress
 from flows.report import RunReport
 from flows.runners import Runner, ScanWindow
@@ -50,21 +50,35 @@ class Run:
         tally = Tally()
         gone: list[str] = []
         try:
-            gone.extend(found for found in image_set_ids if self.source.is_gone(found, tally))
+            gone.extend(found for found in image_set_ids if self.source.look_up(found, tally) is None)
         except StoppedError:
             pass  # Those left stay in the catalog; a later read of their range asks again.
         finally:
             self.confirmations.append(tally)
         return gone
 
-    def cover(self, windows: Collection[Window]) -> None:
-        """Extend the checkpoint's coverage by windows whose rows are published."""
-        checkpoint = self.catalog.update_checkpoint(self.datastore_id, lambda found: _existing(found).covering(windows))
+    def cover(self, windows: Collection[Window], populated: Coverage) -> None:
+        """Extend the checkpoint's coverage by windows whose rows are published.
+
+        Args:
+            windows: Ranges of createdAt.
+            populated: Partitions that are known to have an object.
+        """
+        checkpoint = self.catalog.update_checkpoint(
+            self.datastore_id, lambda found: _existing(found).covering(windows, populated)
+        )
         self.report.watermark_after = checkpoint.coverage.watermark
 
-    def follow(self, to: datetime) -> None:
+    def uncover(self, windows: Collection[Window]) -> None:
+        """Take windows whose rows are lost out of the checkpoint's coverage, so that they are read again."""
+        if windows:
+            self.catalog.update_checkpoint(self.datastore_id, lambda found: _existing(found).uncovering(windows))
+
+    def follow(self, to: datetime, populated: Coverage) -> None:
         """Write down how far changes are followed and published."""
-        checkpoint = self.catalog.update_checkpoint(self.datastore_id, lambda found: _existing(found).following(to))
+        checkpoint = self.catalog.update_checkpoint(
+            self.datastore_id, lambda found: _existing(found).following(to).covering((), populated)
+        )
         self.report.followed_to = checkpoint.followed_to
 
     def progressed(self, phase: str, seconds_done: int, seconds_total: int) -> None:

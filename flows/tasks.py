@@ -17,7 +17,7 @@ from connectors.healthimaging.pages import Field
 from connectors.healthimaging.scan import Scan
 from connectors.windows import Window
 from flows.observers import Progress
-from flows.report import RunReport
+from flows.report import RunReport, findings_table
 from flows.runners import Pending, ScanWindow
 
 _PROGRESS_SECONDS: Final = 2.0
@@ -66,6 +66,13 @@ class PrefectObserver:
             table=[{"what": what, "value": value} for what, value in report.table()],
             description=f"Run {report.run_id} of {report.flow} on data store {report.datastore_id}",
         )
+        if report.verification is not None and report.verification.findings:
+            columns, rows = findings_table(report.verification)
+            create_table_artifact(
+                key="ahi-catalog-findings",
+                table=[dict(zip(columns, row, strict=True)) for row in rows],
+                description=f"What run {report.run_id} found wrong in the catalog of data store {report.datastore_id}",
+            )
 
     def _send(self, percent: float, description: str) -> None:
         self._sent_at = self._clock()

@@ -1,18 +1,25 @@
 """A catalog: its description, its partitions, the checkpoints and run reports of its data stores."""
 
 import json
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from connectors.catalog import checkpoint as checkpoints
 from connectors.catalog import description as descriptions
 from connectors.catalog import layout
+from connectors.catalog import verification as verifications
 from connectors.catalog.checkpoint import Checkpoint
 from connectors.catalog.conflicts import until_it_wins
 from connectors.catalog.description import Description
 from connectors.catalog.layout import Partition, Unit
+from connectors.catalog.single_writer import Clock, writing_alone
 from connectors.catalog.store import Entry, Store
-from connectors.errors import ConflictError, UsageError
+from connectors.catalog.store.probe import probe
+from connectors.catalog.verification import Verification
+from connectors.errors import ConflictError, DamagedError, StateError, UsageError
 
 _RUN_FORMAT: Final = 1
 
@@ -29,14 +36,32 @@ class Catalog:
         self.store = store
         self.description = description
 
+    @contextmanager
+    def for_writing(self, run_id: str, clock: Clock) -> Iterator["Catalog"]:
+        """The catalog as a run may write to it: guarded, where only one run at a time may.
+
+        Args:
+            run_id: The run.
+            clock: Aware.
+
+        Raises:
+            StoreError: Another run writes to a catalog of a single writer.
+        """
+        if not self.description.is_single_writer:
+            yield self
+            return
+        with writing_alone(self.store, run_id, clock) as guarded:
+            yield Catalog(guarded, self.description)
+
     def checkpoint(self, datastore_id: str) -> Checkpoint | None:
         """The checkpoint of a data store; None where nothing was ever synced.
 
         Raises:
-            StateError: It is damaged.
+            DamagedError: It is damaged, or another catalog's.
+            StateError: It is of a later format.
         """
         stored = self.store.get(layout.checkpoint_key(datastore_id))
-        return checkpoints.decode(stored.body, datastore_id) if stored else None
+        return self._decode(stored.body, datastore_id) if stored else None
 
     def update_checkpoint(self, datastore_id: str, change: Callable[[Checkpoint | None], Checkpoint]) -> Checkpoint:
         """Replace the checkpoint by a compare-and-swap; on a conflict read, change and swap again.
@@ -44,17 +69,40 @@ class Catalog:
         Args:
             datastore_id: The data store.
             change: The new checkpoint, given the one that is there now. Called again on each conflict.
-        """
-        return until_it_wins(self._swap_checkpoint, datastore_id, change)
 
-    def _swap_checkpoint(self, datastore_id: str, change: Callable[[Checkpoint | None], Checkpoint]) -> Checkpoint:
+        Raises:
+            DamagedError: The one that is there is damaged, or another catalog's.
+            StateError: It is of a later format.
+        """
+        return until_it_wins(self._swap_checkpoint, datastore_id, change, self._decode)
+
+    def renew_checkpoint(self, fresh: Checkpoint) -> Checkpoint:
+        """The checkpoint of a data store: the one that is there, or a fresh one in place of a damaged or lost one."""
+
+        def decode(body: bytes, datastore_id: str) -> Checkpoint | None:
+            try:
+                return self._decode(body, datastore_id)
+            except DamagedError:
+                return None
+
+        return until_it_wins(self._swap_checkpoint, fresh.datastore_id, lambda found: found or fresh, decode)
+
+    def _swap_checkpoint(
+        self,
+        datastore_id: str,
+        change: Callable[[Checkpoint | None], Checkpoint],
+        decode: Callable[[bytes, str], Checkpoint | None],
+    ) -> Checkpoint:
         key = layout.checkpoint_key(datastore_id)
         stored = self.store.get(key)
-        before = checkpoints.decode(stored.body, datastore_id) if stored else None
-        after = change(before)
+        before = decode(stored.body, datastore_id) if stored else None
+        after = replace(change(before), catalog_id=self.description.catalog_id)
         if after != before:
             self.store.put(key, checkpoints.encode(after), expected=stored.etag if stored else None)
         return after
+
+    def _decode(self, body: bytes, datastore_id: str) -> Checkpoint:
+        return checkpoints.decode(body, datastore_id, self.description.catalog_id)
 
     def datastore_ids(self) -> list[str]:
         """The data stores that the catalog has a checkpoint of, sorted."""
@@ -65,7 +113,47 @@ class Catalog:
     def partitions(self, datastore_id: str) -> dict[Partition, Entry]:
         """The partitions of a data store that have an object."""
         entries = self.store.entries(layout.table_prefix(datastore_id))
-        return {found: entry for entry in entries if (found := layout.parse_partition(entry.key))}
+        unit = self.description.unit
+        return {
+            found: entry
+            for entry in entries
+            if (found := layout.parse_partition(entry.key)) and not layout.is_foreign(entry.key, unit)
+        }
+
+    def foreign_keys(self, datastore_id: str) -> list[str]:
+        """The keys among a data store's objects that are none of ours, and that readers would read all the same."""
+        keys = (entry.key for entry in self.store.entries(layout.table_prefix(datastore_id)))
+        return sorted(key for key in keys if layout.is_foreign(key, self.description.unit))
+
+    def verification(self, datastore_id: str) -> Verification | None:
+        """The last verification of a data store, finished or under way; None where there was none.
+
+        Raises:
+            StateError: What was kept of it is damaged.
+        """
+        stored = self.store.get(layout.verification_key(datastore_id))
+        return verifications.decode(stored.body) if stored else None
+
+    def keep_verification(self, datastore_id: str, verification: Verification, *, is_new: bool = False) -> None:
+        """Write down how far a verification is.
+
+        Args:
+            datastore_id: The data store.
+            verification: Of a run.
+            is_new: Whether it takes the place of whatever is there.
+
+        Raises:
+            StateError: Another run has begun to verify this data store meanwhile.
+        """
+
+        def keep() -> None:
+            key = layout.verification_key(datastore_id)
+            stored = self.store.get(key)
+            if stored and not is_new and verifications.decode(stored.body).run_id != verification.run_id:
+                raise StateError("another run is verifying this data store; let it finish, then run again to go on")
+            self.store.put(key, verifications.encode(verification), expected=stored.etag if stored else None)
+
+        until_it_wins(keep)
 
     def write_run(self, key: str, report: dict[str, Any]) -> None:
         """Keep a run report: counts, never rows."""
@@ -97,27 +185,44 @@ def open_catalog(store: Store) -> Catalog:
     return Catalog(store, descriptions.decode(stored.body))
 
 
-def open_or_create(store: Store, unit: Unit | None) -> Catalog:
+def open_or_create(store: Store, unit: Unit | None, *, single_writer: bool = False) -> Catalog:
     """The catalog that lies in a store, made if there is none.
 
     Args:
         store: Where it lies.
         unit: The partition unit asked for; None: the catalog's own, `day` for a new one.
+        single_writer: Create it in a store without conditional writes, for one run at a time.
 
     Raises:
-        UsageError: The catalog has another partition unit than asked for.
-        StateError: Its catalog.json is damaged, or of a later version.
+        UsageError: The catalog has another partition unit, or number of writers, than asked for.
+        StateError: Its catalog.json is damaged, of a later version, or lost.
+        StoreError: There is none, and the store does not honour conditional writes.
     """
     if store.get(layout.DESCRIPTION_KEY) is None:
-        try:
-            made = descriptions.encode(Description(unit=unit or Unit.DAY))
-            store.put(layout.DESCRIPTION_KEY, made, expected=None)
-        except ConflictError:
-            pass  # Another run made it just now; what it says is checked below.
+        _create(store, Description(unit=unit or Unit.DAY, catalog_id=uuid.uuid4().hex, is_single_writer=single_writer))
     catalog = open_catalog(store)
     if unit is not None and unit is not catalog.description.unit:
         raise UsageError(
             f"the catalog at {store.url} is partitioned by {catalog.description.unit}, which cannot be changed; "
             f"leave out --partition, or sync into a new catalog"
         )
+    if single_writer and not catalog.description.is_single_writer:
+        raise UsageError(f"the catalog at {store.url} was created for any number of writers; leave out --single-writer")
     return catalog
+
+
+def _create(store: Store, description: Description) -> None:
+    if any(layout.parse_partition(entry.key) for entry in store.entries(layout.TABLE)):
+        raise StateError(
+            f"there are data objects at {store.url} but no {layout.DESCRIPTION_KEY}, which says how they are kept; "
+            "restore it, or sync into a new catalog"
+        )
+    if not description.is_single_writer:
+        probe(store)
+    made = descriptions.encode(description)
+    if description.is_single_writer:
+        store.overwrite(layout.DESCRIPTION_KEY, made)
+        return
+    # Where another run has made it just now, what it says is checked by the caller.
+    with suppress(ConflictError):
+        store.put(layout.DESCRIPTION_KEY, made, expected=None)

@@ -1,6 +1,7 @@
 """The checkpoint of one data store: what is covered, and how far changes are followed. Pure: JSON and back.
 
-Both only grow (a set union, the later of two moments), so the updates of any number of runs commute.
+All of it only grows (set unions, the later of two moments), so the updates of any number of runs commute. The one
+exception is `uncovering`, for a repair that has found a data object unreadable and reads its range again.
 """
 
 import json
@@ -9,8 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from connectors.errors import StateError
-from connectors.windows import Coverage, Window
+from connectors.errors import DamagedError, StateError
+from connectors.windows import NOWHERE, Coverage, Window
 
 FORMAT: Final = 1
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
@@ -24,15 +25,24 @@ class Checkpoint:
         datastore_id: The data store.
         coverage: Ranges of createdAt whose every image set has its row.
         followed_to: Changes are merged up to this updatedAt; aware UTC on a whole second.
+        populated: The ranges of the partitions that have an object, as far as runs have noted it; so that one
+            that is lost can be named.
+        catalog_id: The catalog that it belongs to.
     """
 
     datastore_id: str
     coverage: Coverage
     followed_to: datetime
+    populated: Coverage = NOWHERE
+    catalog_id: str = ""
 
-    def covering(self, windows: Iterable[Window]) -> "Checkpoint":
-        """With more windows covered."""
-        return replace(self, coverage=self.coverage.union(windows))
+    def covering(self, windows: Iterable[Window], populated: Iterable[Window] = ()) -> "Checkpoint":
+        """With more windows covered, and more partitions that have an object."""
+        return replace(self, coverage=self.coverage.union(windows), populated=self.populated.union(populated))
+
+    def uncovering(self, windows: Iterable[Window]) -> "Checkpoint":
+        """Without windows whose rows are lost; they are read again."""
+        return replace(self, coverage=self.coverage.minus(windows), populated=self.populated.minus(windows))
 
     def following(self, to: datetime) -> "Checkpoint":
         """With changes followed at least to a moment."""
@@ -44,51 +54,73 @@ def encode(checkpoint: Checkpoint) -> bytes:
     watermark = checkpoint.coverage.watermark
     document = {
         "format": FORMAT,
+        "catalog_id": checkpoint.catalog_id,
         "datastore_id": checkpoint.datastore_id,
         "watermark": format_time(watermark) if watermark else None,
         "followed_to": format_time(checkpoint.followed_to),
-        "coverage": [[format_time(w.start), format_time(w.end)] for w in checkpoint.coverage],
+        "coverage": format_windows(checkpoint.coverage),
+        "populated": format_windows(checkpoint.populated),
     }
     return json.dumps(document, indent=1).encode() + b"\n"
 
 
-def decode(body: bytes, datastore_id: str) -> Checkpoint:
-    """The checkpoint of a data store.
+def decode(body: bytes, datastore_id: str, catalog_id: str) -> Checkpoint:
+    """The checkpoint of a data store in a catalog.
 
     Raises:
-        StateError: The bytes are no checkpoint, or one of another format or data store.
+        DamagedError: The bytes are no checkpoint, or one of another data store or catalog.
+        StateError: They are of a later format.
     """
-    advice = "restore it, or delete it and backfill the range again: no row is doubled"
+    advice = "make it anew from the data store, doubling no row, with: ahi-catalog verify --repair"
     document = parse_state(body, "the checkpoint", FORMAT, advice)
     if document.get("datastore_id") != datastore_id:
-        raise StateError(f"the checkpoint belongs to another data store; {advice}")
+        raise DamagedError(f"the checkpoint belongs to another data store; {advice}")
+    if document.get("catalog_id", "") != catalog_id:
+        raise DamagedError(f"the checkpoint belongs to another catalog; {advice}")
     try:
         return Checkpoint(
             datastore_id=datastore_id,
-            coverage=Coverage(Window(parse_time(start), parse_time(end)) for start, end in document["coverage"]),
+            coverage=parse_windows(document["coverage"]),
             followed_to=parse_time(document["followed_to"]),
+            populated=parse_windows(document.get("populated", [])),
+            catalog_id=catalog_id,
         )
     except (KeyError, TypeError, ValueError):
-        raise StateError(f"the checkpoint is damaged; {advice}") from None
+        raise DamagedError(f"the checkpoint is damaged; {advice}") from None
 
 
 def parse_state(body: bytes, what: str, expected_format: int, advice: str) -> dict[str, Any]:
     """A JSON object of the expected format.
 
     Raises:
-        StateError: The bytes are something else; says what to do.
+        DamagedError: The bytes are something else; says what to do.
+        StateError: They are of another format.
     """
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or type(document.get("format")) is not int:
-        raise StateError(f"{what} is damaged; {advice}")
+        raise DamagedError(f"{what} is damaged; {advice}")
     if document["format"] != expected_format:
         raise StateError(
             f"{what} is of format {document['format']}, this version reads {expected_format}; upgrade ahi-catalog"
         )
     return document
+
+
+def format_windows(windows: Iterable[Window]) -> list[list[str]]:
+    """Windows as JSON has them: a list of pairs of times."""
+    return [[format_time(window.start), format_time(window.end)] for window in windows]
+
+
+def parse_windows(pairs: Any) -> Coverage:
+    """The windows of `format_windows`.
+
+    Raises:
+        TypeError, ValueError: It is something else.
+    """
+    return Coverage(Window(parse_time(start), parse_time(end)) for start, end in pairs)
 
 
 def format_time(moment: datetime) -> str:

@@ -1,15 +1,17 @@
 """catalog.json: what is fixed when a catalog is created. Pure: JSON and back."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Final
 
 from connectors.catalog.checkpoint import parse_state
 from connectors.catalog.layout import Unit
-from connectors.errors import StateError
+from connectors.errors import DamagedError, StateError
 
 FORMAT: Final = 1
 _KEEP: Final = "keep"
+_ID: Final = re.compile(r"[0-9a-f]{32}|")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,16 +20,27 @@ class Description:
 
     Attributes:
         unit: The span of createdAt in one data object.
+        catalog_id: Tells this catalog from every other; its checkpoints carry it. Empty in a catalog that is older
+            than these ids.
+        is_single_writer: Whether only one run at a time may write, because the store has no conditional writes.
         phi: What is done with patients' data; ``keep`` is the one policy so far.
     """
 
     unit: Unit
+    catalog_id: str = ""
+    is_single_writer: bool = False
     phi: str = _KEEP
 
 
 def encode(description: Description) -> bytes:
     """The description as JSON."""
-    document = {"format": FORMAT, "partition": str(description.unit), "phi": description.phi}
+    document = {
+        "format": FORMAT,
+        "catalog_id": description.catalog_id,
+        "partition": str(description.unit),
+        "phi": description.phi,
+        "single_writer": description.is_single_writer,
+    }
     return json.dumps(document, indent=1).encode() + b"\n"
 
 
@@ -37,9 +50,18 @@ def decode(body: bytes) -> Description:
     Raises:
         StateError: The bytes are none, or one of another format or of a policy that this version does not know.
     """
-    document = parse_state(body, "catalog.json", FORMAT, "restore it, or sync into a new catalog")
+    advice = "restore it, or sync into a new catalog"
+    document = parse_state(body, "catalog.json", FORMAT, advice)
     if document.get("partition") not in [str(unit) for unit in Unit] or document.get("phi") != _KEEP:
         raise StateError(
             "catalog.json asks for a partition unit or PHI policy that this version does not know; upgrade"
         )
-    return Description(unit=Unit(document["partition"]), phi=document["phi"])
+    catalog_id, is_single_writer = document.get("catalog_id", ""), document.get("single_writer", False)
+    if not (isinstance(catalog_id, str) and _ID.fullmatch(catalog_id) and isinstance(is_single_writer, bool)):
+        raise DamagedError(f"catalog.json is damaged; {advice}")
+    return Description(
+        unit=Unit(document["partition"]),
+        catalog_id=catalog_id,
+        is_single_writer=is_single_writer,
+        phi=document["phi"],
+    )

@@ -5,6 +5,7 @@
     image_sets/datastore_id=<32 hex>/created_date=2026-05-01/image-sets.parquet
     _state/catalog.json
     _state/datastore_id=<32 hex>/checkpoint.json
+    _state/datastore_id=<32 hex>/verification.json
     _state/datastore_id=<32 hex>/runs/<start>-<run id>.json
 """
 
@@ -60,6 +61,11 @@ class Partition:
     def window(self) -> Window:
         """The range of createdAt that belongs here."""
         return Window(_midnight(self.first_day), _midnight(self._next_day()))
+
+    @property
+    def ordinal(self) -> int:
+        """Its number among all days or months, whichever have image sets."""
+        return self.first_day.toordinal() if self.unit is Unit.DAY else self.first_day.year * 12 + self.first_day.month
 
     def next(self) -> Self:
         """The partition after this one."""
@@ -117,6 +123,21 @@ def parse_partition(key: str) -> Partition | None:
 def checkpoint_key(datastore_id: str) -> str:
     """The key of a data store's checkpoint."""
     return f"{STATE}datastore_id={datastore_id}/checkpoint.json"
+
+
+def verification_key(datastore_id: str) -> str:
+    """The key of how far the last verification of a data store is, and what it found."""
+    return f"{STATE}datastore_id={datastore_id}/verification.json"
+
+
+def is_foreign(key: str, unit: Unit) -> bool:
+    """Whether readers of the table would read an object that is none of a catalog's of this unit.
+
+    Athena and Spark read every object below the table's folder but those with a part that begins with ``_`` or ``.``.
+    """
+    partition = parse_partition(key)
+    is_hidden = any(part.startswith(("_", ".")) for part in key.split("/"))
+    return not is_hidden and (partition is None or partition.unit is not unit)
 
 
 def runs_prefix(datastore_id: str) -> str:

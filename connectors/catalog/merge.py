@@ -5,7 +5,7 @@ since storage tier and last access may move without a new version. So merging is
 such ties the order of merges does not matter.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import reduce
 
@@ -25,6 +25,7 @@ class Merge:
         updated: Image sets whose row has changed.
         unchanged: Image sets that arrived and were there just so, or newer.
         removed: Image sets taken out.
+        doubled: Rows beyond the one that an image set should have, which are dropped.
     """
 
     rows: pa.Table
@@ -32,28 +33,29 @@ class Merge:
     updated: int
     unchanged: int
     removed: int
+    doubled: int
 
     @property
     def is_change(self) -> bool:
         """Whether the partition has to be written."""
-        return bool(self.new or self.updated or self.removed)
+        return bool(self.new or self.updated or self.removed or self.doubled)
 
 
 def merge(existing: pa.Table, arriving: pa.Table, gone: Collection[str] = ()) -> Merge:
     """The rows of a partition after others arrive.
 
     Args:
-        existing: The partition's rows, one an image set, in the columns of SCHEMA.
+        existing: The partition's rows, in the columns of SCHEMA; one an image set, unless something went wrong.
         arriving: Rows to merge; of several of one image set the same rule decides, and later ones win ties.
         gone: Ids of image sets that the service confirms deleted; none of them may arrive.
     """
     kept = existing.filter(pc.invert(pc.is_in(existing["image_set_id"], _ids(gone)))) if gone else existing
-    arriving = _newest(arriving)
-    rows = _newest(pa.concat_tables([kept, arriving]))
-    before = _aligned(existing, arriving["image_set_id"])
-    after = _aligned(rows, arriving["image_set_id"])
+    arriving = newest(arriving)
+    rows = newest(pa.concat_tables([kept, arriving]))
+    before = aligned(existing, arriving["image_set_id"])
+    after = aligned(rows, arriving["image_set_id"])
     was_there = pc.is_valid(before["image_set_id"])
-    same = reduce(pc.and_, (_same(before[name], after[name]) for name in SCHEMA.names))
+    same = same_rows(before, after, SCHEMA.names)
     unchanged = _count(pc.and_(was_there, same))
     there = _count(was_there)
     return Merge(
@@ -62,10 +64,11 @@ def merge(existing: pa.Table, arriving: pa.Table, gone: Collection[str] = ()) ->
         updated=there - unchanged,
         unchanged=unchanged,
         removed=len(existing) - len(kept),
+        doubled=len(kept) - pc.count_distinct(kept["image_set_id"]).as_py(),
     )
 
 
-def _newest(rows: pa.Table) -> pa.Table:
+def newest(rows: pa.Table) -> pa.Table:
     """One row an image set, sorted by created_at and image_set_id."""
     if len(rows) == 0:
         return rows.cast(SCHEMA)
@@ -84,12 +87,17 @@ def _newest(rows: pa.Table) -> pa.Table:
     return winners.sort_by([("created_at", "ascending"), ("image_set_id", "ascending")])
 
 
-def _aligned(rows: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
+def aligned(rows: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
     """The rows of those ids, in their order; all null where there is none."""
     return rows.take(pc.index_in(ids, rows["image_set_id"]))
 
 
-def _same(left: pa.ChunkedArray, right: pa.ChunkedArray) -> pa.ChunkedArray:
+def same_rows(left: pa.Table, right: pa.Table, names: Iterable[str]) -> pa.ChunkedArray:
+    """For each row whether two tables of the same length agree in some columns; null is null's equal."""
+    return reduce(pc.and_, (_same_values(left[name], right[name]) for name in names))
+
+
+def _same_values(left: pa.ChunkedArray, right: pa.ChunkedArray) -> pa.ChunkedArray:
     both_null = pc.and_(pc.is_null(left), pc.is_null(right))
     return pc.or_(both_null, pc.fill_null(pc.equal(left, right), False))
 

@@ -6,12 +6,14 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from connectors.errors import StateError
+from connectors.errors import DamagedError, StateError
 from schemas import SCHEMA
 
 ROW_GROUP_ROWS: Final = 128 * 1024
 _COMPRESSION_LEVEL: Final = 6
 _FALSE_POSITIVES: Final = 0.01
+
+_NEEDED: Final = frozenset(field.name for field in SCHEMA if not field.nullable)
 
 LOOKED_UP: Final = ("image_set_id", "patient_id", "accession_number", "study_instance_uid", "series_instance_uid")
 """The identifiers that people look single image sets up by; each gets a Bloom filter."""
@@ -46,10 +48,13 @@ def decode(body: bytes) -> pa.Table:
     """The rows of a data object, in the columns of SCHEMA.
 
     Raises:
-        StateError: The bytes are no Parquet object of a catalog.
+        DamagedError: The bytes are no Parquet object of a catalog.
+        StateError: They were written by a later version.
     """
     try:
         table = pq.read_table(pa.BufferReader(body))
+        if not _NEEDED.issubset(table.column_names):
+            raise DamagedError("a data object is not of a catalog")
         # Columns of a later version of the schema would be lost by writing the object again.
         if unknown := set(table.column_names) - set(SCHEMA.names):
             raise StateError(f"a data object has columns that this version does not know ({len(unknown)}); upgrade")
@@ -59,5 +64,5 @@ def decode(body: bytes) -> pa.Table:
         rows = table.select(SCHEMA.names).cast(SCHEMA)
         rows.validate(full=True)
     except (pa.ArrowException, OSError, ValueError):
-        raise StateError("a data object is not a readable Parquet object of a catalog") from None
+        raise DamagedError("a data object is not a readable Parquet object of a catalog") from None
     return rows

@@ -16,8 +16,8 @@ from connectors.catalog import parquet
 from connectors.catalog.conflicts import until_it_wins
 from connectors.catalog.layout import Partition
 from connectors.catalog.merge import merge
-from connectors.catalog.store import Store
-from connectors.errors import StateError
+from connectors.catalog.store import Store, Stored
+from connectors.errors import DamagedError, StateError
 from connectors.rows import lies_in
 from connectors.windows import Coverage
 from schemas import SCHEMA
@@ -42,13 +42,18 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What publishing a batch came to; counts only."""
+    """What publishing a batch came to; counts only.
+
+    Attributes:
+        is_populated: Whether the partition has an object now.
+    """
 
     new: int
     updated: int
     unchanged: int
     removed: int
     bytes_written: int
+    is_populated: bool
 
 
 def publish(
@@ -67,7 +72,7 @@ def publish(
         backoff: Seconds to wait after so many conflicts; a test hands in none.
 
     Raises:
-        StateError: The partition's object is damaged; it is left as it was.
+        StateError: The partition's object is damaged, or of a later version; it is left as it was.
         StoreError: It cannot be read or written, or other runs win all the time.
     """
     return until_it_wins(_publish_once, store, batch, confirm_gone, backoff=backoff)
@@ -76,7 +81,7 @@ def publish(
 def _publish_once(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> Published:
     key = batch.partition.key
     stored = store.get(key)
-    existing = _read(key, stored.body) if stored else SCHEMA.empty_table()
+    existing = read_object(key, stored)
     missing = _missing(existing, batch)
     merged = merge(existing, batch.rows, confirm_gone(missing) if missing else ())
     written = 0
@@ -90,14 +95,25 @@ def _publish_once(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> Publ
         unchanged=merged.unchanged,
         removed=merged.removed,
         bytes_written=written,
+        is_populated=stored is not None or written > 0,
     )
 
 
-def _read(key: str, body: bytes) -> pa.Table:
+def read_object(key: str, stored: Stored | None) -> pa.Table:
+    """The rows of a data object, none where there is no object.
+
+    Raises:
+        DamagedError: It cannot be read; says how to mend it.
+        StateError: It was written by a later version.
+    """
+    if stored is None:
+        return SCHEMA.empty_table()
     try:
-        return parquet.decode(body)
+        return parquet.decode(stored.body)
+    except DamagedError as error:
+        raise DamagedError(f"{key}: {error}; mend it with: ahi-catalog verify --repair") from None
     except StateError as error:
-        raise StateError(f"{key}: {error}; delete that object and backfill its range") from None
+        raise StateError(f"{key}: {error}") from None
 
 
 def _missing(existing: pa.Table, batch: Batch) -> list[str]:

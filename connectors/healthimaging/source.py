@@ -6,6 +6,7 @@ are retried with capped exponential back-off and full jitter
 """
 
 import logging
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from schemas import MalformedSummaryError
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+_IMAGE_SET_ID: Final = re.compile(r"[0-9a-z]{32}")
 _LONGEST_BACKOFF: Final = 20.0
 _FIRST_BACKOFF: Final = 0.2
 
@@ -46,6 +48,15 @@ class Tally:
         self.requests += other.requests
         self.throttles += other.throttles
         self.retries += other.retries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSet:
+    """What GetImageSet says of an image set that exists; the times are aware UTC, None where it leaves them out."""
+
+    version: int
+    created_at: datetime | None
+    updated_at: datetime | None
 
 
 class Source:
@@ -117,17 +128,30 @@ class Source:
 
         return self._try("SearchImageSets", ask, tally)
 
-    def is_gone(self, image_set_id: str, tally: Tally) -> bool:
-        """Whether the service confirms that the image set is deleted: not found, or state DELETED."""
+    def look_up(self, image_set_id: str, tally: Tally) -> ImageSet | None:
+        """What the service itself, not its search, says of an image set now.
 
-        def ask() -> bool:
+        Returns:
+            None where the service confirms that there is none: not found, state DELETED, or no id of its form.
+        """
+        if not _IMAGE_SET_ID.fullmatch(image_set_id):
+            return None
+
+        def ask() -> ImageSet | None:
             try:
                 answer = self._client.get_image_set(datastoreId=self._id, imageSetId=image_set_id)
             except botocore.exceptions.ClientError as error:
                 if is_not_found(error):
-                    return True
+                    return None
                 raise
-            return bool(_field(answer, "imageSetState") == "DELETED")
+            if _field(answer, "imageSetState") == "DELETED":
+                return None
+            created, updated = answer.get("createdAt"), answer.get("updatedAt")
+            return ImageSet(
+                version=int(_field(answer, "versionId")),
+                created_at=created.astimezone(UTC) if created else None,
+                updated_at=updated.astimezone(UTC) if updated else None,
+            )
 
         return self._try("GetImageSet", ask, tally)
 

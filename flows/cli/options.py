@@ -71,11 +71,19 @@ run_options = options(
     option("--burst", type=int, default=50, metavar="N", help="Requests that may go out at once after a pause."),
     option("--concurrency", type=int, default=8, metavar="N", help="Windows scanned side by side."),
     option("--settle", type=Duration(), default="10m", help="Held back from now: younger rows may not be searchable."),
+    option("--prefect/--no-prefect", default=True, help="Run as a Prefect flow, or on plain threads."),
+    json_option,
+)
+
+creation_options = options(
     option(
         "--partition",
         type=click.Choice(["day", "month"]),
         help="Span of one data object, fixed when the catalog is created.  [default: day]",
     ),
-    option("--prefect/--no-prefect", default=True, help="Run as a Prefect flow, or on plain threads."),
-    json_option,
+    option(
+        "--single-writer",
+        is_flag=True,
+        help="Create the catalog on a store that ignores conditional writes: one run at a time, and none beside it.",
+    ),
 )

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from connectors.errors import AhiCatalogError
 from connectors.settings import Quota, Settings
-from flows.cli.output import print_json, print_pairs
+from flows.cli.output import print_json, print_pairs, print_table
 from flows.cli.progress import TerminalObserver
 from flows.observers import watched_by
-from flows.report import Outcome, RunReport
+from flows.report import Outcome, RunReport, findings_table
 from flows.runners import Runner, ThreadRunner
 from flows.signals import INTERRUPTED, stop_on_signals
 
@@ -52,7 +52,10 @@ def run_job(
     """
     with TerminalObserver() as terminal, watched_by(terminal):
         if prefect:
-            _run_flow(flow)
+            state = _run_flow(flow)
+            # A verification that found differences has a failed state too, and a report to show.
+            if (state.is_failed() or state.is_crashed()) and not (terminal.report and terminal.report.left):
+                state.result(raise_on_failure=True)
         else:
             with stop_on_signals() as stop, ThreadRunner(workers) as runner:
                 job(runner, stop)
@@ -63,18 +66,21 @@ def run_job(
         print_json(report.document())
     else:
         print_pairs(f"{report.flow} of data store {report.datastore_id}", report.table())
-    return INTERRUPTED if report.outcome is Outcome.STOPPED else 0
+        if report.verification is not None and report.verification.findings:
+            print_table("what was found", *findings_table(report.verification))
+    if report.outcome is Outcome.STOPPED:
+        return INTERRUPTED
+    return 1 if report.left else 0
 
 
-def _run_flow(flow: Callable[[], Any]) -> None:
+def _run_flow(flow: Callable[[], Any]) -> Any:
+    """The final state of a flow run from the command line."""
     for name, value in _PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
     # Ctrl-C reaches the whole process group, Prefect's temporary server too, which a run needs to end in order.
     # The server inherits what is blocked here; the flow's own `stop_on_signals` lets Ctrl-C through again.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        state = flow()
+        return flow()
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    if state.is_failed() or state.is_crashed():
-        state.result(raise_on_failure=True)

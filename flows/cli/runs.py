@@ -1,4 +1,4 @@
-"""`ahi-catalog sync` and `ahi-catalog backfill`."""
+"""`ahi-catalog sync`, `ahi-catalog backfill` and `ahi-catalog verify`."""
 
 from datetime import datetime, timedelta
 from functools import partial
@@ -7,11 +7,12 @@ from typing import Any
 import click
 
 from connectors.settings import Settings
-from flows.cli.options import Duration, Moment, option, run_options
+from flows.cli.options import Duration, Moment, creation_options, option, run_options
 
 
 @click.command()
 @run_options
+@creation_options
 @option("--look-back", type=Duration(), default="1d", help="Read again behind the watermark, for late rows.")
 @option("--start", type=Moment(), help="Where coverage begins.  [default: when the data store was created]")
 def sync(*, look_back: timedelta, start: datetime | None, **given: Any) -> int:
@@ -46,6 +47,7 @@ def run_sync(settings: Settings, *, prefect: bool, as_json: bool) -> int:
 
 @click.command()
 @run_options
+@creation_options
 @option("--from", "start", type=Moment(), required=True, help="Start of the range of createdAt.")
 @option("--to", "end", type=Moment(), required=True, help="End of the range, not included.")
 def backfill(*, start: datetime, end: datetime, **given: Any) -> int:
@@ -69,4 +71,40 @@ def backfill(*, start: datetime, end: datetime, **given: Any) -> int:
         return flow(settings, start, end, return_state=True)
 
     job = partial(jobs.backfill, settings, start, end)
+    return run_job(job, run_flow, prefect=given["prefect"], as_json=given["as_json"], workers=settings.concurrency)
+
+
+@click.command()
+@run_options
+@option("--from", "start", type=Moment(), help="Start of a range of createdAt.  [default: all that is covered]")
+@option("--to", "end", type=Moment(), help="End of the range; whole days (or months) of it are verified.")
+@option("--part", metavar="K/N", help="Every Nth partition: 3/30, or today/30 for another thirtieth each day.")
+@option("--repair", is_flag=True, help="Mend what is found.")
+@option("--restart", is_flag=True, help="Begin anew where an earlier verification was interrupted.")
+def verify(
+    *, start: datetime | None, end: datetime | None, part: str | None, repair: bool, restart: bool, **given: Any
+) -> int:
+    """Read what is covered again, and compare it with the catalog, value by value.
+
+    It counts rows that are missing, stale, altered or doubled, rows of image sets that are gone, and files that
+    are unreadable, lost or foreign. Exit code 1 where anything is left that differs. With --repair the catalog is
+    mended; a row is removed only where GetImageSet confirms that its image set is gone. An interrupted
+    verification goes on when the same is asked for again.
+
+    \b
+    A thirtieth of the catalog every day, from cron:
+      0 3 * * *  ahi-catalog verify --catalog s3://bucket/imaging --datastore-id ID --part today/30 --no-prefect
+    """
+    from flows import verification  # `--help` does without boto3 and pyarrow
+    from flows.cli.running import make_settings, run_job
+
+    settings = make_settings(**given)
+    request = verification.Request(start=start, end=end, part=part, is_repairing=repair, is_restart=restart)
+
+    def run_flow() -> Any:
+        from flows.verify import verify as flow  # Prefect takes seconds to import
+
+        return flow(settings, start, end, part, repair=repair, restart=restart, return_state=True)
+
+    job = partial(verification.verify, settings, request)
     return run_job(job, run_flow, prefect=given["prefect"], as_json=given["as_json"], workers=settings.concurrency)

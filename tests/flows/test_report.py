@@ -22,6 +22,7 @@ published = st.builds(
     updated=counts,
     unchanged=counts,
     removed=counts,
+    is_populated=st.booleans(),
     bytes_written=st.sampled_from([0, 10, 10_000]),
 )
 
@@ -83,7 +84,9 @@ def test_a_report_is_json_with_every_field() -> None:
 def test_people_read_the_same_numbers() -> None:
     """The table has the document's counts, with thousands apart, and says `none` where there is nothing."""
     run = report()
-    run.count_published(Published(new=12_345, updated=0, unchanged=0, removed=0, bytes_written=2_500_000))
+    run.count_published(
+        Published(new=12_345, updated=0, unchanged=0, removed=0, is_populated=True, bytes_written=2_500_000)
+    )
     run.count_rows(12_345, {"study_date": 1_001})
     table = dict(run.table())
     assert table["rows new"] == table["image sets read"] == "12,345"

@@ -21,6 +21,7 @@ from connectors.errors import AhiCatalogError, ConflictError, StoreError
 _T = TypeVar("_T")
 
 _ATTEMPTS: Final = 8
+_QUOTES: Final = '"'
 _HELD_BY_OTHERS: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 _ABSENT: Final = frozenset({"NoSuchKey", "404", "NotFound"})
 _FINAL_STATUS: Final = frozenset({301, 307, 400, 401, 403, 404, 405, 411, 501})
@@ -35,7 +36,10 @@ _WHAT_TO_DO: Final = {
     "RequestTimeTooSkewed": "this machine's clock is wrong",
     "ExpiredToken": "the credentials have expired: renew them and run again",
     "PermanentRedirect": "the bucket is in another region: set AWS_DEFAULT_REGION to it",
-    "NotImplemented": "the store does not know conditional writes; use one that does",
+    "NotImplemented": (
+        "the store does not know conditional writes; use one that does, or create the catalog with --single-writer "
+        "if only one run ever writes"
+    ),
 }
 
 
@@ -76,6 +80,7 @@ class S3Store:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._client = client
+        self._quotes = _QUOTES
         self._backoff = backoff or tenacity.wait_random_exponential(multiplier=0.1, max=10)
 
     @property
@@ -86,12 +91,14 @@ class S3Store:
         return self._try(self._get_once, self._key(key))
 
     def put(self, key: str, body: bytes, *, expected: str | None) -> str:
-        condition = {"IfNoneMatch": "*"} if expected is None else {"IfMatch": expected}
-
         def put_once() -> str:
             try:
                 answer = self._call(
-                    self._client.put_object, Bucket=self._bucket, Key=self._key(key), Body=body, **condition
+                    self._client.put_object,
+                    Bucket=self._bucket,
+                    Key=self._key(key),
+                    Body=body,
+                    **self._condition(expected),
                 )
             except (ConflictError, _DoubtError, _AbsentError) as error:
                 found = self._get_once(self._key(key))
@@ -100,13 +107,21 @@ class S3Store:
                 if (found.etag if found else None) != expected:
                     raise ConflictError(f"{key} was written by another run") from None
                 if isinstance(error, ConflictError):
-                    # Two writers met (409), and the other one has not won either.
+                    # Two writers met (409), and the other one has not won either; or the store compares the text
+                    # of the header with an ETag without its quotes, as Ceph's older gateways do.
+                    self._quotes = "" if self._quotes else _QUOTES
                     raise _DoubtError(f"{self.url}: the store refuses a conditional write that should hold") from None
                 raise
             etag: str = answer["ETag"]
             return etag
 
         return self._try(put_once)
+
+    def overwrite(self, key: str, body: bytes) -> str:
+        request = {"Bucket": self._bucket, "Key": self._key(key), "Body": body}
+        answer = self._try(self._call, self._client.put_object, **request)
+        etag: str = answer["ETag"]
+        return etag
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + prefix}
@@ -117,6 +132,11 @@ class S3Store:
             if not answer.get("IsTruncated"):
                 return
             request["ContinuationToken"] = answer["NextContinuationToken"]
+
+    def _condition(self, expected: str | None) -> dict[str, str]:
+        if expected is None:
+            return {"IfNoneMatch": "*"}
+        return {"IfMatch": f"{self._quotes}{expected.strip(_QUOTES)}{self._quotes}"}
 
     def _key(self, key: str) -> str:
         return self._prefix + check_key(key)

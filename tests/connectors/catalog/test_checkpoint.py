@@ -12,6 +12,7 @@ from connectors.catalog.checkpoint import FORMAT, Checkpoint, decode, encode, fo
 from connectors.errors import StateError
 from connectors.windows import Coverage, Window
 
+CATALOG = "c" * 32
 ID, OTHER = "0" * 32, "1" * 32
 START = datetime(2024, 2, 28, 23, 59, 30, tzinfo=UTC)
 moments = st.datetimes(timezones=st.just(UTC)).map(lambda moment: moment.replace(microsecond=0))
@@ -22,7 +23,9 @@ windows = st.builds(
 )
 coverages = st.lists(windows, max_size=6)
 checkpoints = st.builds(
-    lambda several, to: Checkpoint(datastore_id=ID, coverage=Coverage(several), followed_to=to), coverages, moments
+    lambda several, to: Checkpoint(datastore_id=ID, catalog_id=CATALOG, coverage=Coverage(several), followed_to=to),
+    coverages,
+    moments,
 )
 
 
@@ -30,6 +33,7 @@ def document(**changes: Any) -> bytes:
     """A good checkpoint as JSON, with some of its fields replaced."""
     good = {
         "format": FORMAT,
+        "catalog_id": CATALOG,
         "datastore_id": ID,
         "followed_to": "2024-01-01T00:00:00Z",
         "coverage": [["2024-01-01T00:00:00Z", "2024-01-02T00:00:00Z"]],
@@ -42,8 +46,8 @@ def document(**changes: Any) -> bytes:
 def test_a_checkpoint_is_read_back_as_it_was(checkpoint: Checkpoint) -> None:
     """Nothing is lost in JSON, in any year, and writing it again gives the same bytes."""
     body = encode(checkpoint)
-    assert decode(body, ID) == checkpoint
-    assert encode(decode(body, ID)) == body
+    assert decode(body, ID, CATALOG) == checkpoint
+    assert encode(decode(body, ID, CATALOG)) == body
 
 
 @settings(max_examples=100, deadline=None)
@@ -68,12 +72,12 @@ def test_updates_commute_and_only_grow(
 
 def test_the_good_document_is_good() -> None:
     """The document that the refusals below start from is itself accepted."""
-    assert decode(document(), ID).followed_to == datetime(2024, 1, 1, tzinfo=UTC)
+    assert decode(document(), ID, CATALOG).followed_to == datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def test_the_watermark_is_not_read_back() -> None:
     """It stands there for people: a wrong one changes nothing."""
-    assert decode(document(watermark="never"), ID) == decode(document(), ID)
+    assert decode(document(watermark="never"), ID, CATALOG) == decode(document(), ID, CATALOG)
 
 
 @pytest.mark.parametrize(
@@ -105,8 +109,8 @@ def test_the_watermark_is_not_read_back() -> None:
 )
 def test_what_is_no_checkpoint_is_refused(body: bytes) -> None:
     """Damaged, foreign and later checkpoints raise the one error that says what to do."""
-    with pytest.raises(StateError, match=r"restore it|upgrade"):
-        decode(body, ID)
+    with pytest.raises(StateError, match=r"verify --repair|upgrade"):
+        decode(body, ID, CATALOG)
 
 
 @settings(max_examples=100, deadline=None)
@@ -115,4 +119,4 @@ def test_a_cut_checkpoint_is_never_half_read(checkpoint: Checkpoint, data: st.Da
     """A file that was not written to its end is refused, wherever it was cut."""
     body = encode(checkpoint).rstrip()
     with pytest.raises(StateError):
-        decode(body[: data.draw(st.integers(0, len(body) - 1))], ID)
+        decode(body[: data.draw(st.integers(0, len(body) - 1))], ID, CATALOG)

@@ -26,6 +26,7 @@ from connectors.windows import Coverage, Window
 from schemas import SCHEMA
 
 DAY = datetime(2024, 2, 29, tzinfo=UTC)
+CATALOG = "c" * 32
 ID = "0" * 32
 PARTITION = Partition(ID, Unit.DAY, date(2024, 2, 29))
 
@@ -170,15 +171,17 @@ windows = st.builds(
 @given(st.lists(windows, max_size=5), windows)
 def test_a_checkpoint_reads_back_as_it_was_written(covered: list[Window], followed: Window) -> None:
     """Coverage and followed_to survive as JSON."""
-    checkpoint = Checkpoint(datastore_id=ID, coverage=Coverage(covered), followed_to=followed.end)
-    assert checkpoints.decode(checkpoints.encode(checkpoint), ID) == checkpoint
+    checkpoint = Checkpoint(datastore_id=ID, catalog_id=CATALOG, coverage=Coverage(covered), followed_to=followed.end)
+    assert checkpoints.decode(checkpoints.encode(checkpoint), ID, CATALOG) == checkpoint
 
 
 def test_a_checkpoint_may_begin_in_the_year_one() -> None:
     """Who starts at the beginning of time reads the checkpoint back, and its partitions have four digits of year."""
     start = datetime(1, 1, 1, tzinfo=UTC)
-    checkpoint = Checkpoint(datastore_id=ID, coverage=Coverage([Window(start, DAY)]), followed_to=start)
-    assert checkpoints.decode(checkpoints.encode(checkpoint), ID) == checkpoint
+    checkpoint = Checkpoint(
+        datastore_id=ID, catalog_id=CATALOG, coverage=Coverage([Window(start, DAY)]), followed_to=start
+    )
+    assert checkpoints.decode(checkpoints.encode(checkpoint), ID, CATALOG) == checkpoint
     for unit in Unit:
         partition = Partition.of(ID, unit, start)
         assert layout.parse_partition(partition.key) == partition
@@ -194,13 +197,18 @@ def test_a_checkpoint_may_begin_in_the_year_one() -> None:
         (b"\xff", "damaged"),
         (b'{"format": 1}', "another data store"),
         (b'{"format": 2, "datastore_id": "x"}', "upgrade"),
-        (b'{"format": 1, "datastore_id": "00000000000000000000000000000000", "coverage": [["a", "b"]]}', "damaged"),
+        (b'{"format": 1, "datastore_id": "00000000000000000000000000000000"}', "another catalog"),
+        (
+            b'{"format": 1, "catalog_id": "cccccccccccccccccccccccccccccccc", '
+            b'"datastore_id": "00000000000000000000000000000000", "coverage": [["a", "b"]]}',
+            "damaged",
+        ),
     ],
 )
 def test_what_is_no_checkpoint_says_what_to_do(body: bytes, says: str) -> None:
     """Damaged, foreign and later checkpoints are told apart."""
     with pytest.raises(StateError, match=says):
-        checkpoints.decode(body, ID)
+        checkpoints.decode(body, ID, CATALOG)
 
 
 def test_a_catalog_keeps_what_it_was_created_with() -> None:
@@ -219,7 +227,7 @@ def test_a_catalog_keeps_what_it_was_created_with() -> None:
 def test_checkpoint_updates_of_many_threads_unite() -> None:
     """Compare-and-swap loses no window, whoever wins."""
     catalog = open_or_create(MemoryStore(), None)
-    fresh = Checkpoint(datastore_id=ID, coverage=Coverage(), followed_to=DAY)
+    fresh = Checkpoint(datastore_id=ID, catalog_id=CATALOG, coverage=Coverage(), followed_to=DAY)
     pieces = Window(DAY, DAY + timedelta(days=1)).split(24)
 
     def cover(piece: Window) -> None:
@@ -249,7 +257,9 @@ def test_a_catalog_knows_its_data_stores_and_runs() -> None:
     """Data stores are those with a checkpoint; runs come newest first, and a damaged report is named."""
     catalog = open_or_create(MemoryStore(), None)
     assert catalog.datastore_ids() == []
-    catalog.update_checkpoint(ID, lambda _: Checkpoint(datastore_id=ID, coverage=Coverage(), followed_to=DAY))
+    catalog.update_checkpoint(
+        ID, lambda _: Checkpoint(datastore_id=ID, catalog_id=CATALOG, coverage=Coverage(), followed_to=DAY)
+    )
     for number in range(3):
         key = layout.run_key(ID, DAY + timedelta(hours=number), "abcdef01")
         catalog.write_run(key, {"format": 1, "number": number})
@@ -266,7 +276,8 @@ def test_runs_that_create_a_catalog_at_once_share_it() -> None:
 
     class Late(MemoryStore):
         def put(self, key: str, body: bytes, *, expected: str | None) -> str:
-            super().put(key, descriptions.encode(descriptions.Description(unit=Unit.MONTH)), expected=None)
+            if key == layout.DESCRIPTION_KEY:
+                super().put(key, descriptions.encode(descriptions.Description(unit=Unit.MONTH)), expected=None)
             return super().put(key, body, expected=expected)
 
     assert open_or_create(Late(), None).description.unit is Unit.MONTH

@@ -12,7 +12,7 @@ import tenacity
 from connectors.errors import SourceError, StoppedError, ThrottledError, TransientError
 from connectors.healthimaging.pages import Field, Search
 from connectors.healthimaging.quota import Limiter
-from connectors.healthimaging.source import Source, Tally
+from connectors.healthimaging.source import ImageSet, Source, Tally
 from connectors.settings import Quota
 from connectors.windows import Window
 
@@ -126,26 +126,47 @@ def test_a_stop_ends_the_retries() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "expected"),
+    ("answers", "is_gone"),
     [
         ([MISSING], True),
         ([{"imageSetState": "DELETED"}], True),
-        ([{"imageSetState": "ACTIVE"}], False),
-        ([{"imageSetState": "LOCKED"}], False),
-        ([INTERNAL, {}, MISSING], True),
+        ([{"imageSetState": "ACTIVE", "versionId": "1"}], False),
+        ([{"imageSetState": "LOCKED", "versionId": "2"}], False),
+        ([INTERNAL, {}, {"imageSetState": "ACTIVE"}, MISSING], True),
     ],
 )
-def test_only_the_service_says_that_an_image_set_is_gone(answers: list[Any], *, expected: bool) -> None:
+def test_only_the_service_says_that_an_image_set_is_gone(answers: list[Any], *, is_gone: bool) -> None:
     """Not found or DELETED is gone; an answer that says neither is asked for again."""
     client = Script(*answers)
-    assert make(client)[0].is_gone("x", Tally()) is expected
+    assert (make(client)[0].look_up(ID, Tally()) is None) is is_gone
     assert not client.answers
+
+
+def test_an_image_set_is_told_with_its_version_and_times_in_utc() -> None:
+    """Whatever zone botocore puts them in; None where the service leaves them out."""
+    local = datetime.fromisoformat("2024-01-01T01:00:00.9+01:00")
+    client = Script(
+        {"imageSetState": "ACTIVE", "versionId": "7", "createdAt": local, "updatedAt": local},
+        {"imageSetState": "ACTIVE", "versionId": "7"},
+    )
+    source, _ = make(client)
+    moment = datetime(2024, 1, 1, 0, 0, 0, 900_000, tzinfo=UTC)
+    assert source.look_up(ID, Tally()) == ImageSet(version=7, created_at=moment, updated_at=moment)
+    assert source.look_up(ID, Tally()) == ImageSet(version=7, created_at=None, updated_at=None)
+
+
+@pytest.mark.parametrize("name", ["", "x", "../x", "A" * 32, "0" * 33, "0" * 31 + "/"])
+def test_what_is_no_id_of_an_image_set_is_none_without_asking(name: str) -> None:
+    """An id out of a foreign file never becomes part of a request's path."""
+    client = Script()
+    assert make(client)[0].look_up(name, Tally()) is None
+    assert client.asked == []
 
 
 def test_no_permission_is_no_deletion() -> None:
     """Where GetImageSet is not allowed, nothing is confirmed, and the error says what to allow."""
     with pytest.raises(SourceError, match="GetImageSet"):
-        make(Script(failure("AccessDeniedException", 403)))[0].is_gone("x", Tally())
+        make(Script(failure("AccessDeniedException", 403)))[0].look_up(ID, Tally())
 
 
 def test_the_data_stores_age_and_clock_come_in_utc() -> None:

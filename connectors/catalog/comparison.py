@@ -1,0 +1,97 @@
+"""Comparing a partition's rows with what a scan of the service found. Pure.
+
+A row is judged by the merge's own order, ``(version, updated_at)``. Storage tier and last access are left out of
+it: they may move without a new version, and between two reads they are not promised.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from connectors.catalog.layout import Partition
+from connectors.catalog.merge import aligned, newest, same_rows
+from connectors.rows import lies_in
+from connectors.windows import Coverage
+from schemas import SCHEMA
+
+_MOVING = frozenset({"storage_tier", "last_accessed_at"})
+_JUDGED = tuple(name for name in SCHEMA.names if name not in _MOVING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Where a partition and the service differ, by image set id.
+
+    Attributes:
+        missing: Found by the scan, and not in the partition.
+        stale: Their row is older than what the scan found, and the change was to be followed by now.
+        altered: Their row is of the very version that the scan found, and says something else.
+        ahead: Their row is newer than what the scan found; another run may have published it meanwhile.
+        unlisted: Their row lies where the scan looked, and the scan did not find them.
+        pending: How many rows are older than what the scan found, by a change that no run was to follow yet.
+    """
+
+    missing: list[str]
+    stale: list[str]
+    altered: list[str]
+    ahead: list[str]
+    unlisted: list[str]
+    pending: int
+
+
+def compare(existing: pa.Table, found: pa.Table, scanned: Coverage, followed_to: datetime) -> Comparison:
+    """Compare the rows of a partition with those of a scan.
+
+    Args:
+        existing: The partition's rows, in the columns of SCHEMA; of several of an image set the newest is judged.
+        found: What the scan found, in the same columns.
+        scanned: Ranges of createdAt whose every image set is among the rows found.
+        followed_to: Changes before this moment are to be in the catalog; aware UTC.
+    """
+    existing, found = newest(existing), newest(found)
+    before = aligned(existing, found["image_set_id"])
+    is_there = pc.is_valid(before["image_set_id"])
+    is_newer, is_older = _is_greater(found, before), _is_greater(before, found)
+    changed_at = pc.coalesce(found["updated_at"], found["created_at"])
+    is_due = pc.less(changed_at, pa.scalar(followed_to, changed_at.type))
+    is_equal = pc.and_(is_there, pc.invert(pc.or_(is_newer, is_older)))
+    is_behind = pc.and_(is_there, is_newer)
+    is_listed = pc.is_in(existing["image_set_id"], found["image_set_id"])
+    is_unlisted = pc.and_(lies_in(existing["created_at"], scanned), pc.invert(is_listed))
+
+    def ids(table: pa.Table, mask: pa.ChunkedArray) -> list[str]:
+        chosen: list[str] = table.filter(mask)["image_set_id"].to_pylist()
+        return chosen
+
+    return Comparison(
+        missing=ids(found, pc.invert(is_there)),
+        stale=ids(found, pc.and_(is_behind, is_due)),
+        altered=ids(found, pc.and_(is_equal, pc.invert(same_rows(before, found, _JUDGED)))),
+        ahead=ids(found, pc.and_(is_there, is_older)),
+        unlisted=ids(existing, is_unlisted),
+        pending=len(ids(found, pc.and_(is_behind, pc.invert(is_due)))),
+    )
+
+
+def tidy(existing: pa.Table, partition: Partition) -> pa.Table:
+    """A partition's rows without those that make an image set stand twice in the table.
+
+    Those are second rows of an image set, and rows that belong to another partition by their created_at.
+    """
+    return newest(existing.filter(lies_in(existing["created_at"], [partition.window])))
+
+
+def without(rows: pa.Table, ids: Collection[str]) -> pa.Table:
+    """The rows of other image sets than those."""
+    return rows.filter(pc.invert(pc.is_in(rows["image_set_id"], pa.array(sorted(ids), pa.string()))))
+
+
+def _is_greater(left: pa.Table, right: pa.Table) -> pa.ChunkedArray:
+    """For each row whether the left one is the newer by (version, updated_at); null is the oldest."""
+    versions = [pc.fill_null(table["version"], -(2**31)) for table in (left, right)]
+    updates = [pc.fill_null(pc.cast(table["updated_at"], pa.int64()), -(2**63)) for table in (left, right)]
+    is_same_version = pc.equal(*versions)
+    return pc.or_(pc.greater(*versions), pc.and_(is_same_version, pc.greater(*updates)))

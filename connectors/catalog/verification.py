@@ -1,0 +1,130 @@
+"""How far a verification is and what it has found, kept so that it can go on when interrupted. Pure: JSON and back.
+
+Counts by partition and kind, never an id of an image set.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from connectors.catalog.checkpoint import format_time, format_windows, parse_state, parse_time, parse_windows
+from connectors.errors import DamagedError
+from connectors.windows import NOWHERE, Coverage, Window
+
+FORMAT: Final = 1
+
+
+class Finding(StrEnum):
+    """What can be wrong; rows, but for the last three, which count files."""
+
+    MISSING = "missing"
+    STALE = "stale"
+    ALTERED = "altered"
+    DOUBLED = "doubled"
+    GONE = "gone"
+    UNREADABLE = "unreadable"
+    LOST = "lost"
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """One pass over a data store's part of the catalog, finished or under way.
+
+    Attributes:
+        run_id: The run that is at it, or was last.
+        asked: What was asked for, as text; another question begins a new pass.
+        started_at: Of the pass; aware UTC.
+        finished_at: None while there is something left.
+        is_repairing: Whether what is found is mended.
+        windows: What is to be verified.
+        verified: What of it has been.
+        is_inspected: Whether the objects themselves have been looked at.
+        findings: What was found, by the value of the partition, or the name of another file.
+    """
+
+    run_id: str
+    asked: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    is_repairing: bool
+    windows: Coverage
+    verified: Coverage = NOWHERE
+    is_inspected: bool = False
+    findings: dict[str, Counter[Finding]] = field(default_factory=dict)
+
+    @property
+    def remaining(self) -> Coverage:
+        """What is still to be verified."""
+        return self.windows.minus(self.verified)
+
+    def verifying(self, windows: Iterable[Window]) -> "Verification":
+        """With more windows verified."""
+        return replace(self, verified=self.verified.union(windows))
+
+    def noting(self, found: Iterable[tuple[str, Counter[Finding]]]) -> "Verification":
+        """With more findings."""
+        findings = {name: Counter(counts) for name, counts in self.findings.items()}
+        for name, counts in found:
+            if counts:
+                findings.setdefault(name, Counter()).update(counts)
+        return replace(self, findings=findings)
+
+    @property
+    def totals(self) -> Counter[Finding]:
+        """How often what was found in all."""
+        return sum(self.findings.values(), Counter[Finding]())
+
+    @property
+    def left(self) -> int:
+        """How many of the findings are not mended: files of others are never removed."""
+        return self.totals[Finding.FOREIGN] if self.is_repairing else self.totals.total()
+
+
+def encode(verification: Verification) -> bytes:
+    """The verification as JSON."""
+    document = {
+        "format": FORMAT,
+        "run_id": verification.run_id,
+        "asked": verification.asked,
+        "started_at": format_time(verification.started_at),
+        "finished_at": format_time(verification.finished_at) if verification.finished_at else None,
+        "repairing": verification.is_repairing,
+        "windows": format_windows(verification.windows),
+        "verified": format_windows(verification.verified),
+        "inspected": verification.is_inspected,
+        "findings": {value: dict(counts) for value, counts in sorted(verification.findings.items())},
+    }
+    return json.dumps(document, indent=1).encode() + b"\n"
+
+
+def decode(body: bytes) -> Verification:
+    """The verification that was kept.
+
+    Raises:
+        DamagedError: The bytes are none.
+        StateError: They are of a later format.
+    """
+    advice = "begin a new one with: ahi-catalog verify --restart"
+    document: dict[str, Any] = parse_state(body, "the state of the last verification", FORMAT, advice)
+    try:
+        return Verification(
+            run_id=document["run_id"],
+            asked=document["asked"],
+            started_at=parse_time(document["started_at"]),
+            finished_at=parse_time(document["finished_at"]) if document["finished_at"] else None,
+            is_repairing=document["repairing"],
+            windows=parse_windows(document["windows"]),
+            verified=parse_windows(document["verified"]),
+            is_inspected=document["inspected"],
+            findings={
+                value: Counter({Finding(kind): int(count) for kind, count in counts.items()})
+                for value, counts in document["findings"].items()
+            },
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise DamagedError(f"the state of the last verification is damaged; {advice}") from None

@@ -1,0 +1,169 @@
+"""The sink of a verification: compares what scans found with the catalog, and mends the difference if asked to.
+
+Nothing is removed on the search's word: rows that it does not list are looked up one by one.
+"""
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from connectors.catalog import Batch, parquet
+from connectors.catalog.comparison import Comparison, compare, without
+from connectors.catalog.conflicts import until_it_wins
+from connectors.catalog.merge import merge
+from connectors.catalog.publishing import read_object
+from connectors.catalog.verification import Finding, Verification
+from connectors.errors import DamagedError
+from connectors.healthimaging.pages import Field
+from connectors.healthimaging.source import ImageSet, Tally
+from connectors.windows import Coverage, Window
+from flows.run import Run
+from schemas import SCHEMA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What comparing a batch came to.
+
+    Attributes:
+        batch: The batch.
+        findings: What was wrong with its partition, as far as it was scanned.
+        bytes_written: Of the object, where it was mended.
+        is_populated: Whether the partition has an object now.
+    """
+
+    batch: Batch
+    findings: Counter[Finding]
+    bytes_written: int
+    is_populated: bool
+
+
+class Verifier:
+    """Verifies, and keeps how far it is.
+
+    Args:
+        run: The run.
+        verification: Where it begins.
+        followed_to: Changes before this moment are to be in the catalog; aware UTC.
+    """
+
+    def __init__(self, run: Run, verification: Verification, followed_to: datetime) -> None:
+        self.verification = verification
+        self._run = run
+        self._followed_to = followed_to
+        self._found: dict[Window, tuple[str, Counter[Finding]]] = {}
+        self._populated: list[Window] = []
+
+    def phase(self, by: Field) -> str:
+        """What is being done."""
+        del by
+        return "mending the catalog" if self.verification.is_repairing else "verifying the catalog"
+
+    def take(self, batch: Batch) -> Checked:
+        """Compare a batch with its partition; mend that if asked to."""
+        return until_it_wins(self._take_once, batch, _LookUps(self._run))
+
+    def count(self, taken: Checked) -> None:
+        """Note what was found; it counts when its range does."""
+        first = taken.batch.scanned.windows[0]
+        self._found[first] = (taken.batch.partition.value, taken.findings)
+        self._run.report.partitions_written += bool(taken.bytes_written)
+        self._run.report.bytes_written += taken.bytes_written
+        if taken.is_populated:
+            self._populated.append(taken.batch.partition.window)
+
+    def cover(self, windows: Collection[Window]) -> None:
+        """Keep how far the verification is; what it has mended is covered."""
+        if self.verification.is_repairing:
+            self._run.cover(windows, Coverage(tuple(self._populated)))
+        found = [self._found.pop(window) for window in windows if window in self._found]
+        self.keep(self.verification.verifying(windows).noting(found))
+
+    def keep(self, verification: Verification) -> None:
+        """Go on from another state of the verification."""
+        self.verification = verification
+        self._run.catalog.keep_verification(self._run.datastore_id, verification)
+
+    def _take_once(self, batch: Batch, look_ups: "_LookUps") -> Checked:
+        store, key = self._run.catalog.store, batch.partition.key
+        stored = store.get(key)
+        try:
+            existing = read_object(key, stored)
+        except DamagedError:
+            if self.verification.is_repairing:
+                raise
+            # The inspection has counted the object; all that the service has is missing there.
+            existing = SCHEMA.empty_table()
+        difference = compare(existing, batch.rows, batch.scanned, self._followed_to)
+        gone, elsewhere = look_ups.sort_out(difference.unlisted, batch.partition.window)
+        false = look_ups.falsely_ahead(difference.ahead, existing)
+        findings = _count(difference, gone, elsewhere, false)
+        written = 0
+        if self.verification.is_repairing and findings:
+            merged = merge(without(existing, false), batch.rows, [*gone, *elsewhere])
+            body = parquet.encode(merged.rows)
+            store.put(key, body, expected=stored.etag if stored else None)
+            written = len(body)
+        return Checked(
+            batch=batch, findings=findings, bytes_written=written, is_populated=stored is not None or written > 0
+        )
+
+
+def _count(
+    difference: Comparison, gone: Collection[str], elsewhere: Collection[str], false: Collection[str]
+) -> Counter[Finding]:
+    counts = {
+        Finding.MISSING: len(difference.missing),
+        Finding.STALE: len(difference.stale),
+        Finding.ALTERED: len(difference.altered) + len(false),
+        Finding.DOUBLED: len(elsewhere),
+        Finding.GONE: len(gone),
+    }
+    return Counter({kind: count for kind, count in counts.items() if count})
+
+
+class _LookUps:
+    """What GetImageSet says of image sets that a comparison leaves in doubt, each asked about once.
+
+    Args:
+        run: The run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._known: dict[str, ImageSet | None] = {}
+
+    def sort_out(self, unlisted: Collection[str], bounds: Window) -> tuple[list[str], list[str]]:
+        """Of image sets that the search did not list: those that are gone, and those created outside of the bounds.
+
+        The others are there, and only the search does not show them: their rows are right.
+        """
+        answers = self._ask(unlisted)
+        gone = [name for name, found in answers.items() if found is None]
+        elsewhere = [
+            name
+            for name, found in answers.items()
+            if found and found.created_at and not bounds.start <= found.created_at < bounds.end
+        ]
+        return gone, elsewhere
+
+    def falsely_ahead(self, ahead: Collection[str], existing: pa.Table) -> list[str]:
+        """Of image sets whose row is newer than the search says, those of a version that the service does not know."""
+        answers = self._ask(ahead)
+        rows = existing.filter(pc.is_in(existing["image_set_id"], pa.array(sorted(ahead), pa.string())))
+        versions = {row["image_set_id"]: row["version"] for row in rows.select(["image_set_id", "version"]).to_pylist()}
+        return [name for name, found in answers.items() if found and (versions[name] or 0) > found.version]
+
+    def _ask(self, image_set_ids: Collection[str]) -> dict[str, ImageSet | None]:
+        tally = Tally()
+        try:
+            for name in image_set_ids:
+                if name not in self._known:
+                    self._known[name] = self._run.source.look_up(name, tally)
+        finally:
+            self._run.confirmations.append(tally)
+        return {name: self._known[name] for name in image_set_ids}
