@@ -8,9 +8,10 @@ from typing import Any
 
 from connectors.catalog import Published
 from connectors.catalog.checkpoint import format_time
-from connectors.catalog.verification import Finding, Verification
+from connectors.catalog.verification import Verification
 from connectors.healthimaging.scan import Scan
 from connectors.healthimaging.source import Tally
+from flows import findings
 
 
 class Outcome(StrEnum):
@@ -98,7 +99,7 @@ class RunReport:
             "seconds": round(self.seconds, 3),
             "unparsable": dict(sorted(self.unparsable.items())),
             **{name: format_time(values[name]) if values[name] else None for name in times},
-            "verification": self.verification and _describe(self.verification),
+            "verification": self.verification and findings.document(self.verification),
         }
 
     def table(self) -> list[tuple[str, str]]:
@@ -126,12 +127,10 @@ class RunReport:
         ]
 
     def _verification_table(self, verification: Verification) -> list[tuple[str, str]]:
-        totals = verification.totals
-        found = ", ".join(f"{kind} {totals[kind]:,}" for kind in Finding if totals[kind])
         return [
             ("outcome", str(self.outcome)),
             ("image sets read", f"{self.rows_read:,}"),
-            ("found", found or "nothing wrong"),
+            ("found", findings.in_words(verification)),
             ("in how many places", f"{len(verification.findings):,}"),
             ("left as it is", f"{verification.left:,}"),
             ("partitions written", f"{self.partitions_written:,} ({self.bytes_written / 1e6:,.1f} MB)"),
@@ -140,24 +139,3 @@ class RunReport:
             ("throttled, retried", f"{self.tally.throttles:,}, {self.tally.retries:,}"),
             ("seconds", f"{self.seconds:,.1f}"),
         ]
-
-
-def findings_table(verification: Verification) -> tuple[list[str], list[list[str]]]:
-    """What was found as people read it: the columns, and a row a place."""
-    kinds = [kind for kind in Finding if verification.totals[kind]]
-    rows = [
-        [place, *(f"{counts[kind]:,}" if counts[kind] else "" for kind in kinds)]
-        for place, counts in sorted(verification.findings.items())
-    ]
-    return ["where", *kinds], rows
-
-
-def _describe(verification: Verification) -> dict[str, Any]:
-    return {
-        "asked": verification.asked,
-        "repaired": verification.is_repairing,
-        "finished": verification.finished_at is not None,
-        "findings": {place: dict(counts) for place, counts in sorted(verification.findings.items())},
-        "totals": {str(kind): verification.totals[kind] for kind in Finding},
-        "left": verification.left,
-    }

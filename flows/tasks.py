@@ -16,8 +16,9 @@ from prefect.cache_policies import NO_CACHE
 from connectors.healthimaging.pages import Field
 from connectors.healthimaging.scan import Scan
 from connectors.windows import Window
+from flows import findings
 from flows.observers import Progress
-from flows.report import RunReport, findings_table
+from flows.report import RunReport
 from flows.runners import Pending, ScanWindow
 
 _PROGRESS_SECONDS: Final = 2.0
@@ -67,7 +68,7 @@ class PrefectObserver:
             description=f"Run {report.run_id} of {report.flow} on data store {report.datastore_id}",
         )
         if report.verification is not None and report.verification.findings:
-            columns, rows = findings_table(report.verification)
+            columns, rows = findings.table(report.verification)
             create_table_artifact(
                 key="ahi-catalog-findings",
                 table=[dict(zip(columns, row, strict=True)) for row in rows],

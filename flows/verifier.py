@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.catalog import Batch, parquet
-from connectors.catalog.comparison import Comparison, compare, without
+from connectors.catalog.comparison import Comparison, compare, tidy, without
 from connectors.catalog.conflicts import until_it_wins
 from connectors.catalog.merge import merge
 from connectors.catalog.publishing import read_object
@@ -92,7 +92,8 @@ class Verifier:
         store, key = self._run.catalog.store, batch.partition.key
         stored = store.get(key)
         try:
-            existing = read_object(key, stored)
+            # What does not belong there has been counted by the inspection.
+            existing = tidy(read_object(key, stored), batch.partition)
         except DamagedError:
             if self.verification.is_repairing:
                 raise

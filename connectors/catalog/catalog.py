@@ -105,10 +105,12 @@ class Catalog:
         return checkpoints.decode(body, datastore_id, self.description.catalog_id)
 
     def datastore_ids(self) -> list[str]:
-        """The data stores that the catalog has a checkpoint of, sorted."""
+        """The data stores that the catalog has a checkpoint of, or data; sorted."""
         keys = {entry.key for entry in self.store.entries(layout.STATE)}
         candidates = {key.split("/")[1].removeprefix("datastore_id=") for key in keys if key.count("/") > 1}
-        return sorted(found for found in candidates if layout.checkpoint_key(found) in keys)
+        partitions = (layout.parse_partition(entry.key) for entry in self.store.entries(layout.TABLE))
+        with_data = {partition.datastore_id for partition in partitions if partition}
+        return sorted(with_data | {found for found in candidates if layout.checkpoint_key(found) in keys})
 
     def partitions(self, datastore_id: str) -> dict[Partition, Entry]:
         """The partitions of a data store that have an object."""

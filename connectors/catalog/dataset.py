@@ -40,6 +40,25 @@ def open_dataset(catalog: Catalog, keys: Sequence[str] | None = None) -> ds.Data
     )
 
 
+def count_rows(catalog: Catalog, keys: Sequence[str]) -> tuple[int, list[str]]:
+    """How many rows data objects hold, by their footers, and the keys of those that have no readable one."""
+    try:
+        return open_dataset(catalog, keys).count_rows(), []
+    except (pa.ArrowException, OSError):
+        # One at a time only now: it takes a request each.
+        counts = {key: _count_rows_of(catalog, key) for key in keys}
+    unreadable = sorted(key for key, rows in counts.items() if rows is None)
+    return sum(rows or 0 for rows in counts.values()), unreadable
+
+
+def _count_rows_of(catalog: Catalog, key: str) -> int | None:
+    try:
+        rows: int = open_dataset(catalog, [key]).count_rows()
+    except (pa.ArrowException, OSError):
+        return None
+    return rows
+
+
 def _filesystem(catalog: Catalog) -> tuple[pyarrow.fs.FileSystem, str]:
     store = catalog.store
     if isinstance(store, LocalStore):

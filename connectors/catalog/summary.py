@@ -5,9 +5,11 @@ from datetime import datetime
 from typing import Any
 
 from connectors.catalog.catalog import Catalog
-from connectors.catalog.dataset import open_dataset
-from connectors.catalog.layout import Partition
-from connectors.windows import Coverage, Window
+from connectors.catalog.checkpoint import Checkpoint
+from connectors.catalog.dataset import count_rows
+from connectors.catalog.verification import Verification
+from connectors.errors import DamagedError
+from connectors.windows import NOWHERE, Coverage, Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,8 @@ class Summary:
         bytes: Of the data objects.
         partitions: Data objects.
         runs: The newest run reports, newest first.
+        verification: The last one; None where there was none.
+        problems: What is damaged or lost, as far as can be told without the service; a line each.
     """
 
     datastore_id: str
@@ -34,6 +38,8 @@ class Summary:
     bytes: int
     partitions: int
     runs: list[dict[str, Any]]
+    verification: Verification | None
+    problems: list[str]
 
 
 def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
@@ -45,21 +51,36 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
         runs: How many run reports, at most.
 
     Raises:
-        StateError: The checkpoint or a data object is damaged.
+        StateError: The checkpoint or a run report is of a later version.
     """
-    checkpoint = catalog.checkpoint(datastore_id)
-    coverage = checkpoint.coverage if checkpoint else Coverage()
+    problems = []
+    checkpoint: Checkpoint | None = None
     partitions = catalog.partitions(datastore_id)
+    try:
+        checkpoint = catalog.checkpoint(datastore_id)
+    except DamagedError as error:
+        problems.append(str(error))
+    else:
+        if checkpoint is None:
+            problems.append("the checkpoint is lost")
+    coverage, populated = (checkpoint.coverage, checkpoint.populated) if checkpoint else (NOWHERE, NOWHERE)
+    lost = populated.minus(partition.window for partition in partitions)
+    problems += [f"data objects are lost: {window}" for window in lost]
+    rows, unreadable = count_rows(catalog, [partition.key for partition in partitions])
+    problems += [f"a data object is unreadable: {key}" for key in unreadable]
+    problems += [f"a file is none of the catalog's: {key}" for key in catalog.foreign_keys(datastore_id)]
     return Summary(
         datastore_id=datastore_id,
         watermark=coverage.watermark,
         followed_to=checkpoint.followed_to if checkpoint else None,
         coverage=coverage,
         gaps=_gaps(coverage),
-        rows=_count_rows(catalog, partitions),
+        rows=rows,
         bytes=sum(entry.size for entry in partitions.values()),
         partitions=len(partitions),
         runs=list(catalog.runs(datastore_id, runs)),
+        verification=catalog.verification(datastore_id),
+        problems=problems,
     )
 
 
@@ -68,9 +89,3 @@ def _gaps(coverage: Coverage) -> Coverage:
         return coverage
     whole = Window(coverage.windows[0].start, coverage.windows[-1].end)
     return Coverage([whole]).minus(coverage)
-
-
-def _count_rows(catalog: Catalog, partitions: dict[Partition, Any]) -> int:
-    # Counted from the objects' footers; no column is read.
-    rows: int = open_dataset(catalog, sorted(partition.key for partition in partitions)).count_rows()
-    return rows

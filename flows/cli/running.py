@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from connectors.errors import AhiCatalogError
 from connectors.settings import Quota, Settings
+from flows import findings
 from flows.cli.output import print_json, print_pairs, print_table
 from flows.cli.progress import TerminalObserver
 from flows.observers import watched_by
-from flows.report import Outcome, RunReport, findings_table
+from flows.report import Outcome, RunReport
 from flows.runners import Runner, ThreadRunner
 from flows.signals import INTERRUPTED, stop_on_signals
 
@@ -67,7 +68,7 @@ def run_job(
     else:
         print_pairs(f"{report.flow} of data store {report.datastore_id}", report.table())
         if report.verification is not None and report.verification.findings:
-            print_table("what was found", *findings_table(report.verification))
+            print_table("what was found", *findings.table(report.verification))
     if report.outcome is Outcome.STOPPED:
         return INTERRUPTED
     return 1 if report.left else 0

@@ -1,6 +1,6 @@
 """`ahi-catalog status`."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 @catalog_option
 @option("--runs", type=click.IntRange(0), default=5, metavar="N", help="How many of the last runs to show.")
 @json_option
-def status(*, catalog: str, runs: int, as_json: bool) -> None:
-    """Show what a catalog holds: watermark, lag, gaps, rows, bytes, last runs."""
+def status(*, catalog: str, runs: int, as_json: bool) -> int:
+    """Show what a catalog holds: watermark, lag, gaps, rows, bytes, last runs, and what is wrong with it.
+
+    Exit code 1 where something is damaged or lost, as far as can be told without asking the service; the whole
+    truth takes: ahi-catalog verify
+    """
     from connectors.catalog import open_catalog, open_store  # `--help` does without pyarrow
     from connectors.catalog.summary import summarize
 
@@ -34,23 +38,31 @@ def status(*, catalog: str, runs: int, as_json: bool) -> None:
                 "datastores": [_document(summary, now) for summary in summaries],
             }
         )
-        return
+        return _code(summaries)
     if not summaries:
         click.echo(f"The catalog at {opened.store.url} holds no data store yet.")
     for summary in summaries:
         print_pairs(f"{opened.store.url}, data store {summary.datastore_id}", _pairs(summary, now))
         if summary.runs:
             _print_runs(summary.runs)
+        for problem in summary.problems:
+            click.echo(f"Problem: {problem}", err=True)
+        if summary.problems:
+            click.echo(f"Mend it with: ahi-catalog verify --repair --datastore-id {summary.datastore_id}", err=True)
+    return _code(summaries)
 
 
 def _document(summary: "Summary", now: datetime) -> dict[str, Any]:
+    from flows import findings  # `--help` does without pyarrow
+
     return {
-        **asdict(summary),
+        **asdict(replace(summary, verification=None)),
         "watermark": _time(summary.watermark),
         "followed_to": _time(summary.followed_to),
         "lag_seconds": _lag(summary, now),
         "coverage": [[_time(w.start), _time(w.end)] for w in summary.coverage],
         "gaps": [[_time(w.start), _time(w.end)] for w in summary.gaps],
+        "verification": summary.verification and findings.document(summary.verification),
     }
 
 
@@ -65,6 +77,8 @@ def _pairs(summary: "Summary", now: datetime) -> list[tuple[str, str]]:
         ("gaps", ", ".join(str(window) for window in summary.gaps) or "none"),
         ("rows", f"{summary.rows:,}"),
         ("data objects", f"{summary.partitions:,} ({summary.bytes / 1e6:,.1f} MB)"),
+        ("last verified", _verified(summary)),
+        ("problems", f"{len(summary.problems):,}, see below" if summary.problems else "none"),
     ]
 
 
@@ -83,6 +97,17 @@ def _print_runs(runs: list[dict[str, Any]]) -> None:
     print_table("last runs", ["started (UTC)", "flow", "outcome", *counts, "seconds"], rows)
 
 
+def _verified(summary: "Summary") -> str:
+    verification = summary.verification
+    if verification is None:
+        return "never"
+    from flows import findings
+
+    when = _time(verification.finished_at) or f"begun {_time(verification.started_at)}, not finished"
+    mended = ", mended" if verification.is_repairing and verification.findings and not verification.left else ""
+    return f"{when}: {findings.in_words(verification)}{mended}"
+
+
 def _lag(summary: "Summary", now: datetime) -> int | None:
     return int((now - summary.watermark).total_seconds()) if summary.watermark else None
 
@@ -91,3 +116,7 @@ def _time(moment: datetime | None) -> str | None:
     from connectors.catalog.checkpoint import format_time
 
     return format_time(moment) if moment else None
+
+
+def _code(summaries: "list[Summary]") -> int:
+    return int(any(summary.problems for summary in summaries))

@@ -3,15 +3,16 @@
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from connectors.catalog import Partition, Unit
 from connectors.healthimaging.emulator import Emulator, Service, ServiceOptions
 from connectors.settings import Quota, Settings
-from flows import jobs
+from flows import jobs, verification
 from flows.report import RunReport
 from flows.runners import ThreadRunner
 from tests.support.reference import expected_rows, read_folder
@@ -51,6 +52,22 @@ class World:
             return jobs.backfill(
                 replace(self.settings, **changes), start, end, runner, threading.Event(), clock=self.service.now
             )
+
+    def verify(self, stop: threading.Event | None = None, settings: Settings | None = None, **asked: Any) -> RunReport:
+        """Verify on plain threads."""
+        with ThreadRunner(8) as runner:
+            return verification.verify(
+                settings or self.settings,
+                verification.Request(**asked),
+                runner,
+                stop or threading.Event(),
+                clock=self.service.now,
+            )
+
+    def object(self, day: date) -> Path:
+        """The data object of a day."""
+        partition = Partition(self.datastore_id, Unit.DAY, day)
+        return self.catalog / partition.key
 
     def fill(
         self, count: int, *, start: datetime = BORN, step: timedelta = timedelta(minutes=7), prefix: str = "a"

@@ -143,6 +143,74 @@ def test_damage_is_named_and_left_as_it_was(
     assert damaged.read_bytes() == b"PAR1 nonsense"
 
 
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda path: path.write_bytes(b"{"), "the checkpoint is damaged"),
+        (lambda path: path.unlink(), "the checkpoint is lost"),
+    ],
+)
+def test_status_names_a_checkpoint_that_is_no_good(
+    world: World, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], object], says: str
+) -> None:
+    """Status ends with code 1, and tells what can still be told."""
+    live(world).fill(200)
+    run(sync_arguments(world))
+    damage(world.catalog / f"_state/datastore_id={world.datastore_id}/checkpoint.json")
+    capsys.readouterr()
+    assert run(["status", "--catalog", str(world.catalog)]) == 1
+    shown = capsys.readouterr()
+    assert says in shown.err
+    assert "verify --repair" in shown.err
+    assert "200" in shown.out
+
+
+def test_status_names_lost_unreadable_and_foreign_objects(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each by its place, in the text and as JSON; the rows of the others are still counted."""
+    live(world).fill(600)
+    run(sync_arguments(world))
+    objects = sorted(world.catalog.glob("image_sets/**/*.parquet"))
+    objects[0].unlink()
+    objects[1].write_bytes(objects[1].read_bytes()[:-9])
+    objects[2].with_name("other.parquet").write_bytes(b"")
+    capsys.readouterr()
+    assert run(["status", "--catalog", str(world.catalog), "--json"]) == 1
+    [datastore] = json.loads(capsys.readouterr().out)["datastores"]
+    assert datastore["rows"] == 180
+    assert [problem.split(":")[0] for problem in datastore["problems"]] == [
+        "data objects are lost",
+        "a data object is unreadable",
+        "a file is none of the catalog's",
+    ]
+    assert "created_date=2024-01-02" in datastore["problems"][1]
+
+
+def test_verify_finds_mends_and_says_so_by_its_exit_code(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Code 1 while something differs, with a table of places; 0 once it is mended; the same as JSON."""
+    live(world).fill(600)
+    run(sync_arguments(world))
+    [first, *_] = sorted(world.catalog.glob("image_sets/**/*.parquet"))
+    first.unlink()
+    capsys.readouterr()
+    arguments = ["verify", *sync_arguments(world)[1:]]
+    assert run(arguments) == 1
+    shown = capsys.readouterr().out
+    assert "2024-01-01" in shown
+    assert "missing" in shown
+    assert run(["status", "--catalog", str(world.catalog)]) == 1
+    assert "missing 210" in capsys.readouterr().out
+    assert run([*arguments, "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)["verification"]
+    assert document["findings"] == {"2024-01-01": {"missing": 210, "lost": 1}}
+    assert (document["left"], document["finished"]) == (211, True)
+    assert run([*arguments, "--repair"]) == 0
+    world.assert_catalog_equals_service()
+    capsys.readouterr()
+    assert run(arguments) == 0
+    assert "nothing wrong" in capsys.readouterr().out
+    assert run(["status", "--catalog", str(world.catalog)]) == 0
+
+
 def test_another_partition_unit_is_refused(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """A catalog keeps the partition unit that it was created with."""
     live(world).fill(20)

@@ -199,8 +199,8 @@ def test_a_checkpoint_may_begin_in_the_year_one() -> None:
         (b'{"format": 2, "datastore_id": "x"}', "upgrade"),
         (b'{"format": 1, "datastore_id": "00000000000000000000000000000000"}', "another catalog"),
         (
-            b'{"format": 1, "catalog_id": "cccccccccccccccccccccccccccccccc", '
-            b'"datastore_id": "00000000000000000000000000000000", "coverage": [["a", "b"]]}',
+            b'{"format": 1, "catalog_id": "%s", "datastore_id": "%s", "coverage": [["a", "b"]]}'
+            % (CATALOG.encode(), ID.encode()),
             "damaged",
         ),
     ],
