@@ -22,8 +22,6 @@ _T = TypeVar("_T")
 
 _ATTEMPTS: Final = 8
 _QUOTES: Final = '"'
-_HELD_BY_OTHERS: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
-_ABSENT: Final = frozenset({"NoSuchKey", "404", "NotFound"})
 _FINAL_STATUS: Final = frozenset({301, 307, 400, 401, 403, 404, 405, 411, 501})
 
 _ACCESS: Final = "access denied: allow s3:GetObject, s3:PutObject and s3:ListBucket (README: least IAM policy)"
@@ -55,8 +53,27 @@ class _DoubtError(StoreError):
     """The request failed in a way that may pass, and may have been applied."""
 
 
+class _ChangedError(ConflictError):
+    """The object is not the expected one, says the server."""
+
+
 class _AbsentError(StoreError):
     """There is no such object."""
+
+
+_CHANGED: Final = (_ChangedError, "an object was written by another run")
+_BEING_WRITTEN: Final = (ConflictError, "an object is being written by another run")
+_ABSENT: Final = (_AbsentError, "there is no such object")
+_EXPECTED: Final[dict[str, tuple[type[StoreError], str]]] = {
+    "PreconditionFailed": _CHANGED,
+    "412": _CHANGED,
+    "ConditionalRequestConflict": _BEING_WRITTEN,
+    "409": _BEING_WRITTEN,
+    "NoSuchKey": _ABSENT,
+    "NotFound": _ABSENT,
+    "404": _ABSENT,
+}
+"""Answers that are no failure of the store, by their code."""
 
 
 class S3Store:
@@ -106,10 +123,11 @@ class S3Store:
                     return found.etag
                 if (found.etag if found else None) != expected:
                     raise ConflictError(f"{key} was written by another run") from None
-                if isinstance(error, ConflictError):
-                    # Two writers met (409), and the other one has not won either; or the store compares the text
-                    # of the header with an ETag without its quotes, as Ceph's older gateways do.
+                if isinstance(error, _ChangedError) and expected is not None:
+                    # Some servers compare the header with an ETag without its quotes, as Ceph's older gateways do.
                     self._quotes = "" if self._quotes else _QUOTES
+                if isinstance(error, ConflictError):
+                    # Two writers met, and the other one has not won either.
                     raise _DoubtError(f"{self.url}: the store refuses a conditional write that should hold") from None
                 raise
             etag: str = answer["ETag"]
@@ -179,10 +197,9 @@ class S3Store:
             )
         code = str(error.response.get("Error", {}).get("Code", "unknown"))
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if code in _HELD_BY_OTHERS:
-            return ConflictError(f"{self.url}: an object was written by another run")
-        if code in _ABSENT:
-            return _AbsentError(f"{self.url}: there is no such object")
+        if code in _EXPECTED:
+            kind, text = _EXPECTED[code]
+            return kind(f"{self.url}: {text}")
         if code in _WHAT_TO_DO or status in _FINAL_STATUS:
             return StoreError(f"{self.url}: {_WHAT_TO_DO.get(code, f'the store refuses with {code}')}")
         return _DoubtError(f"{self.url}: the store answers {code}; run again to resume")

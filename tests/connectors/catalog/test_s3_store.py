@@ -1,16 +1,21 @@
 """S3's own ways to fail, on a real server: botocore's event hooks lose its answers, no part of ours is replaced."""
 
+import io
 from typing import Any
 
 import boto3
 import pytest
 import tenacity
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from botocore.exceptions import ConnectionClosedError
+from urllib3.response import HTTPResponse
 
 from connectors.catalog.store import open_store
+from connectors.catalog.store.probe import probe
 from connectors.catalog.store.s3 import S3Store
-from connectors.errors import StoreError
+from connectors.errors import ConflictError, StoreError
 
 
 def make_store(url: str) -> tuple[S3Store, Any]:
@@ -160,3 +165,32 @@ def test_wrong_credentials_and_buckets_say_what_to_do(s3_url: str, monkeypatch: 
     with pytest.raises(StoreError, match="credentials") as caught:
         open_store(s3_url).get("k")
     assert "wrong-secret" not in str(caught.value)
+
+
+def want_no_quotes(client: Any) -> list[str]:
+    """Answer 412 to an If-Match whose ETag is quoted, as Ceph's older gateways do; the headers that came."""
+    seen: list[str] = []
+
+    def refuse(request: Any, **_: Any) -> AWSResponse | None:
+        condition = request.headers.get("If-Match", b"").decode()
+        seen.append(condition)
+        if not condition.startswith('"'):
+            return None
+        body = io.BytesIO(b"<Error><Code>PreconditionFailed</Code></Error>")
+        return AWSResponse(request.url, 412, HTTPHeaders(), HTTPResponse(body, preload_content=False))
+
+    client.meta.events.register("before-send.s3.PutObject", refuse)
+    return seen
+
+
+def test_a_server_that_wants_the_etag_without_quotes_is_understood(s3_url: str) -> None:
+    """A 412 though the object is the expected one turns the quotes off, for good; a real conflict stays one."""
+    store, client = make_store(s3_url)
+    first = store.put("k", b"one", expected=None)
+    seen = want_no_quotes(client)
+    second = store.put("k", b"two", expected=first)
+    with pytest.raises(ConflictError):
+        store.put("k", b"three", expected=first)
+    store.put("k", b"four", expected=second)
+    assert seen == [first, *(etag.strip('"') for etag in (first, first, second))]
+    probe(store)
