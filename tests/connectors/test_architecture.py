@@ -14,7 +14,7 @@ PURE = [
     *(ROOT / "connectors/healthimaging" / name for name in ("pages.py", "scan.py")),
     *(
         ROOT / "connectors/catalog" / f"{name}.py"
-        for name in ("layout", "merge", "parquet", "checkpoint", "description")
+        for name in ("layout", "merge", "comparison", "parquet", "checkpoint", "verification", "description")
     ),
     *(ROOT / "flows" / name for name in ("schedule.py", "buffer.py", "planning.py")),
 ]

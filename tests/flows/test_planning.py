@@ -1,14 +1,17 @@
 """Plans against sets of whole seconds."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors.catalog import Unit
+from connectors.catalog.layout import partitions
 from connectors.errors import UsageError
 from connectors.windows import Coverage, Window
-from flows.planning import plan_backfill, plan_sync, upper_bound
+from flows.planning import Part, Scope, plan_backfill, plan_sync, plan_verify, upper_bound
 
 BASE = datetime(2024, 2, 28, 23, 59, 30, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -91,3 +94,36 @@ def test_a_range_that_cannot_be_read_is_refused_with_what_to_do(start: datetime,
     """An empty range and one that has not settled are told apart."""
     with pytest.raises(UsageError, match=message):
         plan_backfill(start, end, at(50))
+
+
+PARTITIONS_OF = partial(partitions, "0" * 32, Unit.DAY)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 80), st.integers(1, 15)), max_size=4), st.integers(1, 5))
+def test_the_parts_of_a_verify_make_up_the_whole(stretched: list[tuple[int, int]], of: int) -> None:
+    """Each partition that is covered belongs to exactly one part, and nothing else is read."""
+    hours = timedelta(hours=1)
+    covered = Coverage(Window(BASE + hours * start, BASE + hours * (start + length)) for start, length in stretched)
+    planned = [plan_verify(covered, PARTITIONS_OF, Scope(part=Part(number, of))) for number in range(1, of + 1)]
+    assert Coverage(window for part in planned for window in part) == covered
+    assert sum(w.seconds for part in planned for w in part) == sum(w.seconds for w in covered)
+    assert plan_verify(covered, PARTITIONS_OF, Scope()) == covered
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10 * 24), st.integers(1, 72))
+def test_a_verify_reads_whole_partitions_of_what_is_covered(start: int, length: int) -> None:
+    """A range is widened to the days that it touches, and cut to what is covered."""
+    covered = Coverage([Window(BASE, BASE + timedelta(days=10))])
+    first, last = BASE + timedelta(hours=start), BASE + timedelta(hours=start + length)
+    planned = plan_verify(covered, PARTITIONS_OF, Scope(start=first, end=last))
+    days = {p.window for p in PARTITIONS_OF(Window(first, last))}
+    assert planned == Coverage(piece for day in days for piece in covered.within(day))
+
+
+def test_a_part_is_named_by_number_or_by_the_day() -> None:
+    """`today/30` goes through all thirty in thirty days."""
+    assert Part.parse("3/30", BASE) == Part(3, 30)
+    parts = {Part.parse("today/30", BASE + timedelta(days=day)) for day in range(30)}
+    assert parts == {Part(number, 30) for number in range(1, 31)}
