@@ -14,6 +14,7 @@ from connectors.healthimaging.emulator.dicom_files import load_dicom_files
 from connectors.healthimaging.emulator.idc import load_idc
 from flows.backfill import backfill
 from flows.sync import sync
+from flows.verify import verify
 from tests.flows.conftest import BORN, World
 
 
@@ -28,7 +29,10 @@ def prefect_server() -> Iterator[None]:
 
 
 def test_flows_through_prefect_equal_the_service(world: World) -> None:
-    """Sync and backfill of real series and files as flows end completed, and every value is the service's."""
+    """Sync, backfill and verify of real series and files as flows end completed, and every value is the service's.
+
+    A verify that finds a difference ends failed.
+    """
     # The flow reads the machine's own clock, so the service must not be ahead of it or behind.
     world.service.clock.unfreeze()
     world.service.clock.offset = timedelta()
@@ -42,6 +46,12 @@ def test_flows_through_prefect_equal_the_service(world: World) -> None:
     world.service.delete(world.datastore_id, "a0000001".rjust(32, "0"))
     assert backfill(settings, BORN, BORN + timedelta(days=1), return_state=True).is_completed()
     world.assert_catalog_equals_service()
+    assert verify(settings, return_state=True).is_completed()
+    world.object(BORN.date()).unlink()
+    differs = verify(settings, return_state=True)
+    assert (differs.is_failed(), differs.name) == (True, "Differs")
+    assert verify(settings, repair=True, return_state=True).is_completed()
+    world.assert_catalog_equals_service()
     _assert_prefect_knows_counts_only()
 
 
@@ -52,7 +62,7 @@ def _assert_prefect_knows_counts_only() -> None:
         runs = client.read_task_runs()
         flows = client.read_flow_runs()
     assert {artifact.type for artifact in artifacts} >= {"table", "progress"}
-    assert any(artifact.key == "ahi-catalog-sync" for artifact in artifacts)
+    assert {"ahi-catalog-sync", "ahi-catalog-findings"} <= {artifact.key for artifact in artifacts}
     assert any(run.name.startswith("createdAt 2000-01-01T00:00:00Z..") for run in runs)
     known: list[Any] = [*artifacts, *runs, *flows]
     secrets = ("Tester", "P-a", "CompressedSamples", "Lestrade")
