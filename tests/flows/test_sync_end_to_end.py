@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from connectors.catalog import open_catalog, open_store
+from connectors.catalog import layout, open_catalog, open_store
 from connectors.healthimaging.emulator.dicom_files import load_dicom_files
 from connectors.healthimaging.emulator.idc import RELEASES, load_idc
 from connectors.windows import Coverage, Window
@@ -273,3 +273,16 @@ def test_runs_side_by_side_agree(world: World) -> None:
             done.result()
     world.assert_catalog_equals_service()
     assert coverage_of(world) == Coverage([Window(BORN, SETTLED)])
+
+
+def test_a_lost_checkpoint_is_made_anew_by_the_next_sync(world: World) -> None:
+    """Everything is read again, deletions of any age are met, and no row is lost or doubled."""
+    world.fill(700)
+    world.sync()
+    whole = coverage_of(world)
+    (world.catalog / layout.checkpoint_key(world.datastore_id)).unlink()
+    world.service.delete(world.datastore_id, "a0000009".rjust(32, "0"))
+    report = world.sync()
+    assert (report.rows_read, report.new, report.removed) == (699, 0, 1)
+    assert coverage_of(world) == whole
+    world.assert_catalog_equals_service()
