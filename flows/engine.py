@@ -20,7 +20,6 @@ from flows.buffer import Buffer
 from flows.run import Run
 from flows.runners import Pending
 from flows.schedule import Schedule
-from schemas import unparsable
 
 _PUBLISHERS: Final = 2
 
@@ -49,7 +48,7 @@ def publish_rows(run: Run, tables: Iterable[pa.Table], keep: Coverage) -> None:
 
     Args:
         run: The run.
-        tables: Rows in the columns of SCHEMA, as they arrive.
+        tables: Rows in the columns of SCHEMA, as they arrive; under the catalog's PHI policy.
         keep: Ranges of createdAt whose rows are published.
     """
     buffer = Buffer(run.datastore_id, run.catalog.description.unit, ())
@@ -59,7 +58,6 @@ def publish_rows(run: Run, tables: Iterable[pa.Table], keep: Coverage) -> None:
             run.report.count_published(publish(run.catalog.store, batch, run.confirm_gone))
 
     for table in tables:
-        run.report.count_rows(len(table), unparsable(table))
         buffer.add(table.filter(lies_in(table["created_at"], keep)), None)
         publish_batches(buffer.take_overflow(run.buffer_rows))
     publish_batches(buffer.take_all())
@@ -143,7 +141,7 @@ class _Reading:
             self._schedule.abandon(window)
             raise
         self._schedule.finish(window, scan.remainder)
-        self._run.report.count_scan(scan, unparsable(scan.rows))
+        self._run.report.count_scan(scan)
         if scan.proven is None:
             return
         self._proven.append(scan.proven)

@@ -4,9 +4,12 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+
+import pyarrow as pa
 
 from connectors.catalog import Catalog, Checkpoint, Store, Unit, layout, open_or_create, open_store
 from connectors.errors import AhiCatalogError, InvalidRequestError, StoppedError
@@ -19,9 +22,11 @@ from connectors.windows import Coverage, Window, floor_second
 from flows import engine
 from flows.observers import Observers, current_observers
 from flows.planning import plan_backfill, plan_sync, upper_bound
+from flows.privacy import asked_policy, key_of, protection_of
 from flows.report import Outcome, RunReport
 from flows.run import Run
 from flows.runners import Runner
+from schemas import Protect, unparsable
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +49,7 @@ def sync(settings: Settings, runner: Runner, stop: threading.Event, *, clock: Cl
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
-    store, source, tally = open_store(settings.catalog), open_source(settings, stop), Tally()
+    store, source, tally = open_store(settings.catalog, settings.s3), open_source(settings, stop), Tally()
     start, upper = _bounds(source, settings, tally, clock())
     with _running(
         "sync", settings, store=store, source=source, runner=runner, stop=stop, tally=tally, now=clock()
@@ -79,7 +84,7 @@ def backfill(
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
-    store, source, tally = open_store(settings.catalog), open_source(settings, stop), Tally()
+    store, source, tally = open_store(settings.catalog, settings.s3), open_source(settings, stop), Tally()
     upper = upper_bound(clock(), source.clock(tally), settings.settle)
     windows = plan_backfill(start, end, upper)
     with _running(
@@ -123,7 +128,8 @@ def _follow_changes(run: Run, settings: Settings, followed_to: datetime, upper: 
     except InvalidRequestError:
         # The older API reference has no updatedAt filter.
         _log.info("the service refuses an updatedAt filter; following changes newest first")
-        engine.publish_rows(run, walk_changes(run.source.page, since, run.report.tally), covered)
+        changes = walk_changes(run.source.page, since, run.report.tally)
+        engine.publish_rows(run, _protected(run, changes), covered)
         run.follow(upper)
     else:
         # A run that was asked to stop has followed the first contiguous stretch.
@@ -145,7 +151,9 @@ def _running(
 ) -> Iterator[Run]:
     """Everything that a run needs; at its end, whatever way, the report is complete and kept."""
     unit = None if settings.partition is None else Unit(settings.partition)
-    catalog = open_or_create(store, unit)
+    load_key = key_of(settings)
+    catalog = open_or_create(store, unit, asked_policy(settings, load_key))
+    protect = protection_of(catalog, load_key)
     report = RunReport(
         flow=flow,
         run_id=uuid.uuid4().hex[:8],
@@ -159,7 +167,8 @@ def _running(
         datastore_id=settings.datastore_id,
         source=source,
         runner=runner,
-        scan_window=_scanner(source, settings, stop),
+        scan_window=_scanner(source, settings, protect, stop),
+        protect=protect,
         report=report,
         observer=observer,
         is_stopping=stop.is_set,
@@ -183,9 +192,13 @@ def _running(
         observer.finished(report)
 
 
-def _scanner(source: Source, settings: Settings, stop: threading.Event) -> Callable[[Field, Window], Scan]:
+def _scanner(
+    source: Source, settings: Settings, protect: Protect, stop: threading.Event
+) -> Callable[[Field, Window], Scan]:
+    """Scans windows; what leaves it is under the catalog's PHI policy, and nothing behind it sees other rows."""
+
     def scan_window(by: Field, window: Window) -> Scan:
-        return scan(
+        found = scan(
             source.page,
             by,
             window,
@@ -193,8 +206,16 @@ def _scanner(source: Source, settings: Settings, stop: threading.Event) -> Calla
             settle=settings.settle,
             is_stopping=stop.is_set,
         )
+        return replace(found, rows=protect(found.rows))
 
     return scan_window
+
+
+def _protected(run: Run, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Rows that came past the scanner, counted, and then under the catalog's PHI policy too."""
+    for table in tables:
+        run.report.count_rows(len(table), unparsable(table))
+        yield run.protect(table)
 
 
 def _keep_report(catalog: Catalog, report: RunReport) -> None:

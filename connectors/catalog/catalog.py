@@ -11,8 +11,10 @@ from connectors.catalog.checkpoint import Checkpoint
 from connectors.catalog.conflicts import until_it_wins
 from connectors.catalog.description import Description
 from connectors.catalog.layout import Partition, Unit
+from connectors.catalog.phi import refuse_other
 from connectors.catalog.store import Entry, Store
 from connectors.errors import ConflictError, UsageError
+from schemas import PhiPolicy
 
 _RUN_FORMAT: Final = 1
 
@@ -97,20 +99,21 @@ def open_catalog(store: Store) -> Catalog:
     return Catalog(store, descriptions.decode(stored.body))
 
 
-def open_or_create(store: Store, unit: Unit | None) -> Catalog:
+def open_or_create(store: Store, unit: Unit | None, phi: PhiPolicy | None = None) -> Catalog:
     """The catalog that lies in a store, made if there is none.
 
     Args:
         store: Where it lies.
         unit: The partition unit asked for; None: the catalog's own, `day` for a new one.
+        phi: The PHI policy asked for; None: the catalog's own, `keep` for a new one.
 
     Raises:
-        UsageError: The catalog has another partition unit than asked for.
+        UsageError: The catalog has another partition unit, PHI policy or PHI key than asked for.
         StateError: Its catalog.json is damaged, or of a later version.
     """
     if store.get(layout.DESCRIPTION_KEY) is None:
         try:
-            made = descriptions.encode(Description(unit=unit or Unit.DAY))
+            made = descriptions.encode(Description(unit=unit or Unit.DAY, phi=phi or PhiPolicy()))
             store.put(layout.DESCRIPTION_KEY, made, expected=None)
         except ConflictError:
             pass  # Another run made it just now; what it says is checked below.
@@ -120,4 +123,6 @@ def open_or_create(store: Store, unit: Unit | None) -> Catalog:
             f"the catalog at {store.url} is partitioned by {catalog.description.unit}, which cannot be changed; "
             f"leave out --partition, or sync into a new catalog"
         )
+    if phi is not None:
+        refuse_other(phi, catalog.description.phi, store.url)
     return catalog

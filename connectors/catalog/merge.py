@@ -6,7 +6,7 @@ such ties the order of merges does not matter.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 
 import pyarrow as pa
@@ -27,7 +27,7 @@ class Merge:
         removed: Image sets taken out.
     """
 
-    rows: pa.Table
+    rows: pa.Table = field(repr=False)
     new: int
     updated: int
     unchanged: int

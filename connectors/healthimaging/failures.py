@@ -14,7 +14,7 @@ _TRANSIENT_STATUS: Final = frozenset({408, 500, 502, 503, 504})
 _TOO_MANY_REQUESTS: Final = 429
 
 _WHAT_TO_DO: Final = {
-    "AccessDeniedException": "allow medical-imaging:{operation} on this data store (README: least IAM policy)",
+    "AccessDeniedException": "allow medical-imaging:{operation} on this data store (ahi-catalog iam-policy)",
     "MissingAuthenticationTokenException": "check the AWS credentials",
     "UnrecognizedClientException": "check the AWS credentials",
     "InvalidSignatureException": "check the AWS credentials and this machine's clock",

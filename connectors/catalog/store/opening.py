@@ -7,13 +7,19 @@ from typing import Final
 from connectors.catalog.store.base import Store
 from connectors.catalog.store.local import LocalStore
 from connectors.errors import UsageError
+from connectors.settings import S3Access
 
+_ANY: Final = S3Access()
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PREFIX_PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9!_.*'()=-]*")
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, s3: S3Access = _ANY) -> Store:
     """The store at ``s3://bucket/prefix``, or in a local folder (a path, or ``file://`` and a path).
+
+    Args:
+        url: Of the catalog.
+        s3: How its objects are read and written, where they lie in S3.
 
     Raises:
         UsageError: It is no URL of a kind that we know.
@@ -30,7 +36,9 @@ def open_store(url: str) -> Store:
             )
         if prefix and not all(_PREFIX_PART.fullmatch(part) for part in prefix.split("/")):
             raise UsageError("the catalog's prefix holds characters that object keys had better not, or an empty part")
-        return open_s3_store(bucket, prefix)
+        return open_s3_store(bucket, prefix, s3)
+    if s3 != _ANY:
+        raise UsageError("--bucket-owner, --kms-key and --sse-s3 go with a catalog on S3")
     path = url.removeprefix("file://")
     if not path or "://" in path:
         raise UsageError("a catalog is s3://bucket/prefix or a local folder")
