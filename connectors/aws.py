@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import re
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from botocore.config import Config
 
 from connectors.errors import UsageError
 
+_CODE: Final = re.compile(r"[A-Za-z0-9.]{1,64}")
 _TALKATIVE: Final = ("botocore", "boto3", "s3transfer", "urllib3")
 """Loggers that at DEBUG write requests and answers down, bodies and signatures included."""
 
@@ -78,6 +80,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def error_code(error: botocore.exceptions.ClientError) -> str:
+    """The code of an answer that refuses; ``unknown`` where it is none that a service would make up."""
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    return code if _CODE.fullmatch(code) else "unknown"
 
 
 class _NoBodies(logging.Filter):

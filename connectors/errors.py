@@ -11,7 +11,8 @@
     ├── StoreError                 the catalog's storage refuses or cannot be reached
     │   └── ConflictError          someone else wrote the object first; read again and retry
     ├── StateError                 catalog.json, a checkpoint or a data object is not what this version reads
-    └── StoppedError               the run was asked to stop
+    ├── StoppedError               the run was asked to stop
+    └── UnexpectedError            a mistake of ours or of a library; told without its text, which may quote data
 """
 
 
@@ -49,6 +50,10 @@ class ConflictError(StoreError):
 
 class StateError(AhiCatalogError):
     """A file of the catalog is damaged, or of a form that this version does not read."""
+
+
+class UnexpectedError(AhiCatalogError):
+    """A mistake of this program or of a library under it, told by its type and place only."""
 
 
 class StoppedError(AhiCatalogError):

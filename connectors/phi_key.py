@@ -80,8 +80,7 @@ def _from_aws(name: str) -> bytes:
     try:
         answer: dict[str, Any] = client.get_secret_value(SecretId=name)
     except (boto.BotoCoreError, boto.ClientError, ResponseParserError) as error:
-        code = error.response.get("Error", {}).get("Code") if isinstance(error, boto.ClientError) else None
-        reason = str(code or type(error).__name__)
+        reason = aws.error_code(error) if isinstance(error, boto.ClientError) else type(error).__name__
     else:
         text: str | None = answer.get("SecretString")
         binary: bytes = answer.get("SecretBinary", b"")

@@ -17,6 +17,7 @@ from connectors.healthimaging.changes import walk_changes
 from connectors.healthimaging.pages import Field
 from connectors.healthimaging.scan import Scan, scan
 from connectors.healthimaging.source import Source, Tally, open_source
+from connectors.sealing import sealed
 from connectors.settings import Settings
 from connectors.windows import Coverage, Window, floor_second
 from flows import engine
@@ -37,6 +38,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+@sealed
 def sync(settings: Settings, runner: Runner, stop: threading.Event, *, clock: Clock = _now) -> RunReport:
     """Read what is new since the last sync, then follow changes.
 
@@ -62,6 +64,7 @@ def sync(settings: Settings, runner: Runner, stop: threading.Event, *, clock: Cl
     return run.report
 
 
+@sealed
 def backfill(
     settings: Settings,
     start: datetime,
@@ -197,6 +200,7 @@ def _scanner(
 ) -> Callable[[Field, Window], Scan]:
     """Scans windows; what leaves it is under the catalog's PHI policy, and nothing behind it sees other rows."""
 
+    @sealed
     def scan_window(by: Field, window: Window) -> Scan:
         found = scan(
             source.page,

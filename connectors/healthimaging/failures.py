@@ -5,6 +5,7 @@ from typing import Final
 import botocore.exceptions as boto
 from botocore.parsers import ResponseParserError
 
+from connectors import aws
 from connectors.errors import InvalidRequestError, SourceError, ThrottledError, TransientError
 from schemas import MalformedSummaryError
 
@@ -74,7 +75,7 @@ def is_not_found(error: Exception) -> bool:
 
 
 def _translate_answer(error: boto.ClientError, operation: str) -> SourceError:
-    code = str(error.response.get("Error", {}).get("Code", "unknown"))
+    code = aws.error_code(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code in _THROTTLED or status == _TOO_MANY_REQUESTS:
         return ThrottledError(f"{operation}: throttled by the service; lower --rate if others share the quota")

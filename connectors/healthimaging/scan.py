@@ -24,7 +24,7 @@ from connectors.healthimaging.pages import Field, Page, Search
 from connectors.healthimaging.source import Tally
 from connectors.rows import lies_in
 from connectors.windows import SECOND, Window, floor_second, from_epoch_microseconds, to_epoch_microseconds
-from schemas import SCHEMA, flatten, unparsable
+from schemas import SCHEMA, MalformedSummaryError, flatten, unparsable
 
 _RESTARTS: Final = 5
 """Restarts in a row without a newly proven second before the scan gives up."""
@@ -87,6 +87,14 @@ def scan(
     except StoppedError:
         pass  # What was read so far still proves its seconds.
     return walk.result()
+
+
+def _flattened(bodies: list[bytes]) -> pa.Table:
+    try:
+        return flatten(bodies)
+    except MalformedSummaryError as error:
+        reason = str(error)
+    raise SourceError(f"SearchImageSets: {reason}")
 
 
 class _Walk:
@@ -214,7 +222,7 @@ class _Walk:
 
     def _flatten(self) -> None:
         if self._bodies:
-            self._tables.append(flatten(self._bodies))
+            self._tables.append(_flattened(self._bodies))
             self._bodies = []
 
     def _prove(self, second: datetime) -> None:

@@ -179,7 +179,7 @@ class S3Store:
             return _DoubtError(
                 f"{self.url} cannot be reached ({type(error).__name__}): check network, region and AWS_ENDPOINT_URL_S3"
             )
-        code = str(error.response.get("Error", {}).get("Code", "unknown"))
+        code = aws.error_code(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if code in _HELD_BY_OTHERS:
             return ConflictError(f"{self.url}: an object was written by another run")
