@@ -1,15 +1,14 @@
 """boto3's clients as both ends use them: its own credentials, regions and endpoints, no retries, no plain http."""
 
-import ipaddress
 import logging
 import re
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import boto3
 import botocore.exceptions
 from botocore.config import Config
 
+from connectors.endpoints import check_endpoint
 from connectors.errors import UsageError
 
 _CODE: Final = re.compile(r"[A-Za-z0-9.]{1,64}")
@@ -48,8 +47,11 @@ def make_client(
     )
     try:
         client = _make(service, config)
-        if for_custom_endpoint is not None and has_custom_endpoint(client):
-            client = _make(service, config.merge(for_custom_endpoint))
+        if has_custom_endpoint(client):
+            if client.meta.endpoint_url.startswith("http://"):
+                # What does not leave this machine does not go by way of a proxy.
+                config = config.merge(Config(proxies={}))
+            client = _make(service, config.merge(for_custom_endpoint or Config()))
     except botocore.exceptions.NoRegionError:
         raise UsageError("no AWS region: set AWS_DEFAULT_REGION, or a region in your profile") from None
     except (botocore.exceptions.ProfileNotFound, ValueError) as error:
@@ -57,29 +59,6 @@ def make_client(
     check_endpoint(service, client.meta.endpoint_url)
     silence_bodies()
     return client
-
-
-def check_endpoint(service: str, url: str) -> None:
-    """Let only endpoints through to which patients' data may travel: https, or this machine itself.
-
-    Raises:
-        UsageError: It is neither.
-    """
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
-        variable = f"AWS_ENDPOINT_URL_{service.replace('-', '_').upper()}"
-        raise UsageError(
-            f"the endpoint of {service} is not https: patients' data would be readable on its way; "
-            f"set {variable} (or AWS_ENDPOINT_URL) to an https URL"
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine: localhost, 127.0.0.0/8 or ::1."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def error_code(error: botocore.exceptions.ClientError) -> str:

@@ -17,6 +17,7 @@ from connectors.errors import AhiCatalogError, StoppedError, UsageError
 from connectors.sealing import describe, trace
 from flows.cli.demo import demo
 from flows.cli.emulate import emulate
+from flows.cli.iam_policy import iam_policy
 from flows.cli.query import query
 from flows.cli.runs import backfill, sync
 from flows.cli.status import status
@@ -48,7 +49,7 @@ def cli(context: click.Context, *, debug: bool) -> None:
     _log_to_stderr(logging.DEBUG if debug else logging.WARNING)
 
 
-for _command in (demo, sync, backfill, status, query, emulate):
+for _command in (demo, sync, backfill, status, query, iam_policy, emulate):
     cli.add_command(_command)
 
 

@@ -187,7 +187,7 @@ def test_a_key_leaks_nowhere(leaks: Leaks) -> None:
     [("log", ".err"), ("bodies", ".err"), ("temp", "tmp"), ("prefect", "prefect.db")],
 )
 def test_a_planted_leak_is_found(leaks: Leaks, plant: str, where: str) -> None:
-    """The search finds a page in a log of ours, and in botocore's own, in a temporary file, and a name in an artifact of Prefect's."""
+    """The search finds pages in our log, in botocore's and in a temporary file, and a name in a Prefect artifact."""
     prefect = "--prefect" if plant == "prefect" else "--no-prefect"
     leaks.run({"args": leaks.arguments("sync", prefect), "plant": plant})
     assert leaks.codes == ["0"]
