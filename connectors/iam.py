@@ -77,7 +77,8 @@ def policy(jobs: Iterable[str], place: Place) -> dict[str, Any]:
     actions = {_ACTIONS.get(call, call) for job in jobs for call in CALLS[job]}
     statements = [
         _statement("Search", actions, {"SearchImageSets", "GetDatastore"}, [_datastore(place)]),
-        _statement("Confirm", actions, {"GetImageSet"}, [f"{_datastore(place)}/imageset/*"]),
+        # GetImageSet requires both resource types.
+        _statement("Confirm", actions, {"GetImageSet"}, [_datastore(place), f"{_datastore(place)}/imageset/*"]),
     ]
     if place.bucket is not None:
         root = f"{place.prefix}/" if place.prefix else ""

@@ -1,15 +1,14 @@
 """Where the key of pseudonyms comes from, and that it goes nowhere."""
 
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
 from connectors.errors import AhiCatalogError, UsageError
 from connectors.phi_key import load_phi_key
 from schemas import PhiKey
+from tests.support.secrets_stub import running_secrets_stub
 
 KEY = "0123456789abcdef" * 4
 CHECK = PhiKey(KEY.encode()).check
@@ -18,28 +17,9 @@ CHECK = PhiKey(KEY.encode()).check
 @pytest.fixture
 def secrets_manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, bytes]]]:
     """AWS Secrets Manager as it answers GetSecretValue; the list holds the answer to give."""
-    answers: list[tuple[int, bytes]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            assert self.headers["X-Amz-Target"] == "secretsmanager.GetSecretValue"
-            status, body = answers[-1]
-            self.send_response(status)
-            self.send_header("Content-Type", "application/x-amz-json-1.1")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", f"http://127.0.0.1:{server.server_address[1]}")
+    with running_secrets_stub() as (endpoint, answers):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", endpoint)
         yield answers
-        server.shutdown()
-        thread.join()
 
 
 def test_the_same_key_comes_from_every_place(
