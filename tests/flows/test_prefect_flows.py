@@ -11,6 +11,7 @@ from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter
 from prefect.testing.utilities import prefect_test_harness
+from pydantic import SecretStr
 
 from connectors.healthimaging.emulator.dicom_files import load_dicom_files
 from connectors.healthimaging.emulator.idc import load_idc
@@ -54,7 +55,7 @@ def test_the_phi_key_can_be_a_secret_block(world: World) -> None:
     world.service.clock.offset = timedelta()
     world.fill(20)
     key = "0123456789abcdef" * 4
-    Secret(value=key).save("phi-key")  # type: ignore[unused-coroutine]
+    Secret(value=SecretStr(key)).save("phi-key")
     settings = replace(world.settings, phi="pseudonymize", phi_key_from="prefect-secret:phi-key")
     assert sync(settings, return_state=True).is_completed()
     found = json.loads((world.catalog / "_state/catalog.json").read_bytes())
