@@ -54,8 +54,11 @@ def make_client(
             client = _make(service, config.merge(for_custom_endpoint or Config()))
     except botocore.exceptions.NoRegionError:
         raise UsageError("no AWS region: set AWS_DEFAULT_REGION, or a region in your profile") from None
-    except (botocore.exceptions.ProfileNotFound, ValueError) as error:
+    except botocore.exceptions.ProfileNotFound as error:
         raise UsageError(f"boto3 cannot start: {error}") from None
+    except ValueError:
+        # Not quoted: a URL may hold a password.
+        raise UsageError("boto3 cannot start: a setting (AWS_ENDPOINT_URL_*, AWS_CONFIG_FILE) is not valid") from None
     check_endpoint(service, client.meta.endpoint_url)
     silence_bodies()
     return client

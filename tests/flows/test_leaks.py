@@ -71,6 +71,8 @@ class Leaks:
             "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "DEBUG",
             "PREFECT_LOGGING_EXTRA_LOGGERS": "botocore,urllib3,connectors,flows,schemas",
             "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+            "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
+            "PREFECT_TASKS_DEFAULT_PERSIST_RESULT": "true",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
             "AHI_CATALOG_PHI_KEY": KEY,

@@ -27,7 +27,7 @@ _ABSENT: Final = frozenset({"NoSuchKey", "404", "NotFound"})
 _FINAL_STATUS: Final = frozenset({301, 307, 400, 401, 403, 404, 405, 411, 501})
 
 _ANY: Final = S3Access()
-_FORBIDDEN: Final = 403
+_DENIED: Final = frozenset({"AccessDenied", "403"})
 _ACCESS: Final = "access denied: allow s3:GetObject, s3:PutObject and s3:ListBucket (ahi-catalog iam-policy)"
 _OWNER: Final = f"the bucket belongs to another account than --bucket-owner says, or {_ACCESS}"
 _WHAT_TO_DO: Final = {
@@ -186,7 +186,7 @@ class S3Store:
         if code in _ABSENT:
             return _AbsentError(f"{self.url}: there is no such object")
         if code in _WHAT_TO_DO or status in _FINAL_STATUS:
-            advice = _OWNER if self._owner and status == _FORBIDDEN else _WHAT_TO_DO.get(code)
+            advice = _OWNER if self._owner and code in _DENIED else _WHAT_TO_DO.get(code)
             return StoreError(f"{self.url}: {advice or f'the store refuses with {code}'}")
         return _DoubtError(f"{self.url}: the store answers {code}; run again to resume")
 
