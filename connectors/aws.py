@@ -59,7 +59,7 @@ def make_client(
     except ValueError:
         # Not quoted: a URL may hold a password.
         raise UsageError("boto3 cannot start: a setting (AWS_ENDPOINT_URL_*, AWS_CONFIG_FILE) is not valid") from None
-    check_endpoint(service, client.meta.endpoint_url)
+    check_endpoint(client.meta.service_model.service_id, client.meta.endpoint_url)
     silence_bodies()
     return client
 

@@ -55,8 +55,8 @@ def run_query(catalog: Catalog, sql: str) -> pa.Table:
             raise UsageError(f"{reason}; the view is {VIEW}, its columns: {', '.join(dataset.schema.names)}") from None
         except duckdb.PermissionException:
             raise UsageError(f"a query reads the view {VIEW} and nothing else: no file, no network") from None
-        except duckdb.Error as error:
-            # The text of an error while it ran may quote a value.
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            # The text of an error while it ran may quote a value; after the first batch it comes by way of Arrow.
             raise AhiCatalogError(
                 f"the query failed while it ran ({type(error).__name__}); "
                 "TRY_CAST instead of CAST shows which values do not convert"

@@ -53,7 +53,7 @@ class Scan:
     remainder: Window | None
     is_sorted: bool
     tally: Tally
-    unparsable: Mapping[str, int]
+    unparsable: Mapping[str, int] = field(default_factory=dict)
 
 
 def scan(

@@ -32,7 +32,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Stub]:
 def test_an_endpoint_in_the_clear_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """Both ends refuse an endpoint that is not https before anything is sent, and say which variable to set."""
     with pytest.raises(UsageError, match="AWS_ENDPOINT_URL_MEDICAL_IMAGING"):
-        check_endpoint("medical-imaging", url)
+        check_endpoint("Medical Imaging", url)
     if url.startswith("http:"):
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", url)
@@ -45,7 +45,7 @@ def test_an_endpoint_in_the_clear_is_refused(monkeypatch: pytest.MonkeyPatch, ur
 @pytest.mark.parametrize("url", ["https://example.org", "http://127.0.0.1:1", "http://127.9.9.9", "http://[::1]:2"])
 def test_https_and_this_machine_are_let_through(url: str) -> None:
     """https anywhere, plain http to loopback."""
-    check_endpoint("s3", url)
+    check_endpoint("S3", url)
 
 
 def test_loopback_is_told_by_address() -> None:

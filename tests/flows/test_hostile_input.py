@@ -228,6 +228,16 @@ def test_errors_of_a_pivot_do_not_name_its_columns(catalog: Path) -> None:
         assert "Tester" not in str(refused.value)
 
 
+def test_an_error_late_in_an_answer_quotes_no_value(catalog: Path) -> None:
+    """A value that does not convert, met after many rows, is told of without it, as one met at once is."""
+    opened = open_catalog(open_store(str(catalog)))
+    ones = "select '1' as patient_name from range(300000) union all select patient_name from image_sets"
+    for sql in (f"select patient_name::int as n from ({ones})", "select patient_name::int as n from image_sets"):
+        with pytest.raises(AhiCatalogError, match="failed while it ran") as refused:
+            run_query(opened, sql)
+        assert "Tester" not in str(refused.value)
+
+
 def test_what_may_be_asked_is_answered(catalog: Path) -> None:
     """The closed connection still sorts, pivots, describes and explains."""
     opened = open_catalog(open_store(str(catalog)))
