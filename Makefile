@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python 3.11 to 3.13 and make:
 #   make demo   sets up, syncs a real public catalog and queries it
 #   make test   sets up and passes the tests
-.PHONY: help install demo test lint bench lock clean
+.PHONY: help install demo test lint bench audit lock clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -35,6 +35,15 @@ lint: $(INSTALLED)  ## Check style, formatting and types.
 bench: $(INSTALLED)  ## Run the benchmarks; ratios of one run can be compared, seconds of two runs cannot.
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
+audit: $(INSTALLED) .venv-audit/.installed  ## List known vulnerabilities, licences and an SBOM, into audit/.
+	@.ci/audit $(BIN)/python
+
+.venv-audit/.installed:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check \
+	  'pip-audit>=2.10,<3' 'pip-licenses>=5.5,<6' 'cyclonedx-bom>=7.3,<8'
+	@touch $@
+
 lock:  ## Resolve requirements.lock anew, with hashes and without index URLs.
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet 'uv>=0.13,<0.14'
@@ -43,4 +52,4 @@ lock:  ## Resolve requirements.lock anew, with hashes and without index URLs.
 	rm -r .venv-lock
 
 clean:  ## Remove what the targets above made, the demo's catalog included.
-	rm -rf .venv .venv-lock demo-catalog .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-audit .venv-lock audit demo-catalog .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,12 +1,19 @@
-"""boto3's clients as both ends use them: its own credentials, regions and endpoints, and no retries."""
+"""boto3's clients as both ends use them: its own credentials, regions and endpoints, no retries, no plain http."""
 
-from typing import Any
+import logging
+import re
+from typing import Any, Final
 
 import boto3
 import botocore.exceptions
 from botocore.config import Config
 
+from connectors.endpoints import check_endpoint
 from connectors.errors import UsageError
+
+_CODE: Final = re.compile(r"[A-Za-z0-9.]{1,64}")
+_TALKATIVE: Final = ("botocore", "boto3", "s3transfer", "urllib3")
+"""Loggers that at DEBUG write requests and answers down, bodies and signatures included."""
 
 
 def has_custom_endpoint(client: Any) -> bool:
@@ -15,8 +22,12 @@ def has_custom_endpoint(client: Any) -> bool:
     return ".amazonaws." not in url and not url.endswith(".api.aws")
 
 
-def make_client(service: str, *, connections: int, read_timeout: int, for_custom_endpoint: Config) -> Any:
-    """A thread-safe client that tries each request once.
+def make_client(
+    service: str, *, connections: int = 1, read_timeout: int = 60, for_custom_endpoint: Config | None = None
+) -> Any:
+    """A thread-safe client that tries each request once, over https or to this machine.
+
+    Certificates are checked as boto3 does; no setting of ours switches that off.
 
     Args:
         service: As boto3 names it.
@@ -25,7 +36,7 @@ def make_client(service: str, *, connections: int, read_timeout: int, for_custom
         for_custom_endpoint: More settings, where the endpoint is not AWS's.
 
     Raises:
-        UsageError: boto3 finds no region, or a profile that does not exist.
+        UsageError: boto3 finds no region, a profile that does not exist, or an endpoint that is not https.
     """
     config = Config(
         connect_timeout=5,
@@ -36,11 +47,47 @@ def make_client(service: str, *, connections: int, read_timeout: int, for_custom
     )
     try:
         client = _make(service, config)
-        return _make(service, config.merge(for_custom_endpoint)) if has_custom_endpoint(client) else client
+        if has_custom_endpoint(client):
+            if client.meta.endpoint_url.startswith("http://"):
+                # What does not leave this machine does not go by way of a proxy.
+                config = config.merge(Config(proxies={}))
+            client = _make(service, config.merge(for_custom_endpoint or Config()))
     except botocore.exceptions.NoRegionError:
         raise UsageError("no AWS region: set AWS_DEFAULT_REGION, or a region in your profile") from None
-    except (botocore.exceptions.ProfileNotFound, ValueError) as error:
+    except botocore.exceptions.ProfileNotFound as error:
         raise UsageError(f"boto3 cannot start: {error}") from None
+    except ValueError:
+        # Not quoted: a URL may hold a password.
+        raise UsageError("boto3 cannot start: a setting (AWS_ENDPOINT_URL_*, AWS_CONFIG_FILE) is not valid") from None
+    check_endpoint(client.meta.service_model.service_id, client.meta.endpoint_url)
+    silence_bodies()
+    return client
+
+
+def error_code(error: botocore.exceptions.ClientError) -> str:
+    """The code of an answer that refuses; ``unknown`` where it is none that a service would make up."""
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    return code if _CODE.fullmatch(code) else "unknown"
+
+
+class _NoBodies(logging.Filter):
+    """Lets warnings through and nothing below, whatever the levels of loggers and handlers."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING
+
+
+_NO_BODIES: Final = _NoBodies()
+
+
+def silence_bodies() -> None:
+    """Keep what the libraries send and receive out of every log, also where someone sets them to DEBUG later.
+
+    A filter holds for its very logger only, so each of their loggers gets it.
+    """
+    for name in [*_TALKATIVE, *logging.root.manager.loggerDict]:
+        if name.partition(".")[0] in _TALKATIVE:
+            logging.getLogger(name).addFilter(_NO_BODIES)  # A second time does nothing.
 
 
 def _make(service: str, config: Config) -> Any:

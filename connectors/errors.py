@@ -12,7 +12,8 @@
     │   └── ConflictError          someone else wrote the object first; read again and retry
     ├── StateError                 catalog.json, a checkpoint or a data object is not what this version reads
     │   └── DamagedError           it is no such thing at all; `verify --repair` mends it
-    └── StoppedError               the run was asked to stop
+    ├── StoppedError               the run was asked to stop
+    └── UnexpectedError            a mistake of ours or of a library; told without its text, which may quote data
 """
 
 
@@ -54,6 +55,10 @@ class StateError(AhiCatalogError):
 
 class DamagedError(StateError):
     """A checkpoint or a data object is no such thing at all, or another catalog's; it can be made anew."""
+
+
+class UnexpectedError(AhiCatalogError):
+    """A mistake of this program or of a library under it, told by its type and place only."""
 
 
 class StoppedError(AhiCatalogError):

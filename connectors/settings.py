@@ -16,6 +16,7 @@ PAGE_ROWS: Final = 50
 _LONGEST: Final = timedelta(days=36_500)
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DATASTORE_ID: Final = re.compile(r"[0-9a-z]{32}")
+_ACCOUNT: Final = re.compile(r"[0-9]{12}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,27 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class S3Access:
+    """How objects in S3 are read and written.
+
+    Attributes:
+        bucket_owner: The account that must own the bucket, twelve digits; None: any.
+        kms_key: Objects are encrypted with this key of AWS KMS: an id, an ARN or an alias.
+        sse_s3: Objects are encrypted with S3's own keys, whatever the bucket's default.
+    """
+
+    bucket_owner: str | None = None
+    kms_key: str | None = None
+    sse_s3: bool = False
+
+    def __post_init__(self) -> None:
+        if self.bucket_owner is not None and not _ACCOUNT.fullmatch(self.bucket_owner):
+            raise UsageError("a bucket owner is an AWS account id, twelve digits")
+        if self.kms_key is not None and self.sse_s3:
+            raise UsageError("give --kms-key or --sse-s3, not both")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything a run needs to know, fixed when it starts. Holds no client, no credential, no patient's data.
 
@@ -49,6 +71,10 @@ class Settings:
         start: Where coverage begins, aware UTC; None: when the data store was created.
         partition: ``day``, ``month``, or None: the catalog's own, and ``day`` for a new catalog.
         single_writer: Create the catalog in a store without conditional writes, for one run at a time.
+        phi: ``keep``, ``pseudonymize``, ``drop``, or None: the catalog's own, and ``keep`` for a new catalog.
+        keep_text, shift_dates: Of ``pseudonymize`` (`schemas.phi.PhiPolicy`).
+        phi_key_from: Where the key of pseudonyms is kept (`connectors.phi_key`); never the key.
+        s3: How objects in S3 are read and written.
         page_budget: Pages after which a scan hands the rest of its window back.
         buffer_rows: Rows held in memory before partitions are published early.
         max_attempts: Tries of one request before the run gives up.
@@ -63,6 +89,11 @@ class Settings:
     start: datetime | None = None
     partition: str | None = None
     single_writer: bool = False
+    phi: str | None = None
+    keep_text: bool = False
+    shift_dates: bool = False
+    phi_key_from: str = "env"
+    s3: S3Access = S3Access()
     page_budget: int = 40
     buffer_rows: int = 200_000
     max_attempts: int = 10
@@ -76,5 +107,9 @@ class Settings:
             raise UsageError("settle and look-back are between 0 and 36500d")
         if self.start is not None and self.start < _EARLIEST:
             raise UsageError("coverage cannot begin before 1970-01-01: no image set is that old")
+        if self.phi not in (None, "keep", "pseudonymize", "drop"):
+            raise UsageError("a PHI policy is keep, pseudonymize or drop")
+        if (self.keep_text or self.shift_dates) and self.phi != "pseudonymize":
+            raise UsageError("--keep-text and --shift-dates go with --phi pseudonymize")
         if min(self.concurrency, self.page_budget, self.buffer_rows, self.max_attempts) < 1:
             raise UsageError("concurrency, page budget, buffer and attempts must be at least 1")

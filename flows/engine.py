@@ -21,7 +21,6 @@ from flows.run import Run
 from flows.runners import Pending
 from flows.schedule import Schedule
 from flows.sink import Sink
-from schemas import unparsable
 
 _PUBLISHERS: Final = 2
 
@@ -51,7 +50,7 @@ def take_rows(run: Run, tables: Iterable[pa.Table], sink: Sink, keep: Coverage) 
 
     Args:
         run: The run.
-        tables: Rows in the columns of SCHEMA, as they arrive.
+        tables: Rows in the columns of SCHEMA, as they arrive; under the catalog's PHI policy.
         sink: What becomes of the rows.
         keep: Ranges of createdAt whose rows are handed on.
     """
@@ -62,7 +61,6 @@ def take_rows(run: Run, tables: Iterable[pa.Table], sink: Sink, keep: Coverage) 
             sink.count(sink.take(batch))
 
     for table in tables:
-        run.report.count_rows(len(table), unparsable(table))
         buffer.add(table.filter(lies_in(table["created_at"], keep)), None)
         take_batches(buffer.take_overflow(run.buffer_rows))
     take_batches(buffer.take_all())
@@ -154,7 +152,7 @@ class _Reading:
             self._schedule.abandon(window)
             raise
         self._schedule.finish(window, scan.remainder)
-        self._run.report.count_scan(scan, unparsable(scan.rows))
+        self._run.report.count_scan(scan)
         if scan.proven is None:
             return
         self._proven.append(scan.proven)

@@ -4,25 +4,32 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from connectors.catalog import Catalog, Checkpoint, Store, Unit, layout, open_or_create, open_store
+import pyarrow as pa
+
+from connectors.catalog import Catalog, Checkpoint, Store, Unit, layout, open_catalog, open_or_create, open_store
+from connectors.catalog.phi import refuse_other
 from connectors.errors import AhiCatalogError, InvalidRequestError, StoppedError
 from connectors.healthimaging.changes import walk_changes
 from connectors.healthimaging.pages import Field
 from connectors.healthimaging.scan import Scan, scan
 from connectors.healthimaging.source import Source, Tally, open_source
+from connectors.sealing import sealed
 from connectors.settings import Settings
 from connectors.windows import Coverage, Window, floor_second
 from flows import engine
 from flows.observers import Observers, current_observers
 from flows.planning import plan_backfill, plan_sync, upper_bound
+from flows.privacy import asked_policy, key_of, protection_of
 from flows.report import Outcome, RunReport
 from flows.run import Run
 from flows.runners import Runner
 from flows.sink import Publisher
+from schemas import Protect, unparsable
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +41,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+@sealed
 def sync(settings: Settings, runner: Runner, stop: threading.Event, *, clock: Clock = now) -> RunReport:
     """Read what is new since the last sync, then follow changes.
 
@@ -46,11 +54,19 @@ def sync(settings: Settings, runner: Runner, stop: threading.Event, *, clock: Cl
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
-    store, source, tally = open_store(settings.catalog), open_source(settings, stop), Tally()
+    store, source, tally = open_store(settings.catalog, settings.s3), open_source(settings, stop), Tally()
     start, upper = bounds(source, settings, tally, clock())
-    catalog = _open_or_create(store, settings)
+    catalog, protect = open_for(settings, store, is_creating=True)
     with running(
-        "sync", settings, catalog=catalog, source=source, runner=runner, stop=stop, tally=tally, clock=clock
+        "sync",
+        settings,
+        catalog=catalog,
+        protect=protect,
+        source=source,
+        runner=runner,
+        stop=stop,
+        tally=tally,
+        clock=clock,
     ) as run:
         checkpoint = _open_checkpoint(run, upper)
         windows = plan_sync(checkpoint.coverage, start, upper, settings.look_back)
@@ -60,6 +76,7 @@ def sync(settings: Settings, runner: Runner, stop: threading.Event, *, clock: Cl
     return run.report
 
 
+@sealed
 def backfill(
     settings: Settings,
     start: datetime,
@@ -82,12 +99,20 @@ def backfill(
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
-    store, source, tally = open_store(settings.catalog), open_source(settings, stop), Tally()
+    store, source, tally = open_store(settings.catalog, settings.s3), open_source(settings, stop), Tally()
     upper = upper_bound(clock(), source.clock(tally), settings.settle)
     windows = plan_backfill(start, end, upper)
-    catalog = _open_or_create(store, settings)
+    catalog, protect = open_for(settings, store, is_creating=True)
     with running(
-        "backfill", settings, catalog=catalog, source=source, runner=runner, stop=stop, tally=tally, clock=clock
+        "backfill",
+        settings,
+        catalog=catalog,
+        protect=protect,
+        source=source,
+        runner=runner,
+        stop=stop,
+        tally=tally,
+        clock=clock,
     ) as run:
         _open_checkpoint(run, upper)
         engine.read(run, Field.CREATED_AT, windows, Publisher(run))
@@ -128,7 +153,8 @@ def _follow_changes(run: Run, settings: Settings, followed_to: datetime, upper: 
     except InvalidRequestError:
         # The older API reference has no updatedAt filter.
         _log.info("the service refuses an updatedAt filter; following changes newest first")
-        engine.take_rows(run, walk_changes(run.source.page, since, run.report.tally), publisher, covered)
+        changes = walk_changes(run.source.page, since, run.report.tally)
+        engine.take_rows(run, _protected(run, changes), publisher, covered)
         run.follow(upper, publisher.populated)
     else:
         # A run that was asked to stop has followed the first contiguous stretch.
@@ -136,9 +162,27 @@ def _follow_changes(run: Run, settings: Settings, followed_to: datetime, upper: 
             run.follow(published.watermark, publisher.populated)
 
 
-def _open_or_create(store: Store, settings: Settings) -> Catalog:
-    unit = None if settings.partition is None else Unit(settings.partition)
-    return open_or_create(store, unit, single_writer=settings.single_writer)
+def open_for(settings: Settings, store: Store, *, is_creating: bool) -> tuple[Catalog, Protect]:
+    """The catalog of a run, and what its PHI policy makes of rows.
+
+    Args:
+        settings: Of the run.
+        store: Where the catalog lies.
+        is_creating: Whether to make it if there is none.
+
+    Raises:
+        UsageError: There is none, or it was made in another way than the settings ask for.
+    """
+    load_key = key_of(settings)
+    asked = asked_policy(settings, load_key)
+    if is_creating:
+        unit = None if settings.partition is None else Unit(settings.partition)
+        catalog = open_or_create(store, unit, asked, single_writer=settings.single_writer)
+    else:
+        catalog = open_catalog(store)
+        if asked is not None:
+            refuse_other(asked, catalog.description.phi, store.url)
+    return catalog, protection_of(catalog, load_key)
 
 
 @contextmanager
@@ -147,6 +191,7 @@ def running(
     settings: Settings,
     *,
     catalog: Catalog,
+    protect: Protect,
     source: Source,
     runner: Runner,
     stop: threading.Event,
@@ -167,7 +212,8 @@ def running(
             datastore_id=settings.datastore_id,
             source=source,
             runner=runner,
-            scan_window=_scanner(source, settings, stop),
+            scan_window=_scanner(source, settings, protect, stop),
+            protect=protect,
             report=report,
             observer=Observers(current_observers()),
             is_stopping=stop.is_set,
@@ -199,9 +245,14 @@ def _reporting(run: Run) -> Iterator[None]:
         run.observer.finished(report)
 
 
-def _scanner(source: Source, settings: Settings, stop: threading.Event) -> Callable[[Field, Window], Scan]:
+def _scanner(
+    source: Source, settings: Settings, protect: Protect, stop: threading.Event
+) -> Callable[[Field, Window], Scan]:
+    """Scans windows; what leaves it is under the catalog's PHI policy, and nothing behind it sees other rows."""
+
+    @sealed
     def scan_window(by: Field, window: Window) -> Scan:
-        return scan(
+        found = scan(
             source.page,
             by,
             window,
@@ -209,8 +260,16 @@ def _scanner(source: Source, settings: Settings, stop: threading.Event) -> Calla
             settle=settings.settle,
             is_stopping=stop.is_set,
         )
+        return replace(found, rows=protect(found.rows))
 
     return scan_window
+
+
+def _protected(run: Run, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Rows that came past the scanner, counted, and then under the catalog's PHI policy too."""
+    for table in tables:
+        run.report.count_rows(len(table), unparsable(table))
+        yield run.protect(table)
 
 
 def _keep_report(catalog: Catalog, report: RunReport) -> None:

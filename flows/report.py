@@ -1,6 +1,7 @@
 """The run report: what a run read, wrote and proved. Counts and times, never rows."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -61,13 +62,13 @@ class RunReport:
     followed_to: datetime | None = None
     verification: Verification | None = None
 
-    def count_scan(self, scan: Scan, unparsable: dict[str, int]) -> None:
+    def count_scan(self, scan: Scan) -> None:
         """A scan has ended."""
         self.windows += 1
         self.tally.add(scan.tally)
-        self.count_rows(len(scan.rows), unparsable)
+        self.count_rows(len(scan.rows), scan.unparsable)
 
-    def count_rows(self, rows: int, unparsable: dict[str, int]) -> None:
+    def count_rows(self, rows: int, unparsable: Mapping[str, int]) -> None:
         """Rows have been read, with so many values by column that it cannot hold."""
         self.rows_read += rows
         self.unparsable.update(unparsable)

@@ -11,6 +11,7 @@ from connectors.windows import Coverage, Window
 from flows.observers import Observer, Progress
 from flows.report import RunReport
 from flows.runners import Runner, ScanWindow
+from schemas import Protect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,8 @@ class Run:
         datastore_id: The data store.
         source: What to read from.
         runner: Where scans run.
-        scan_window: Scans one window.
+        scan_window: Scans one window; its rows are under the catalog's PHI policy.
+        protect: Puts rows that come another way under that policy.
         report: Filled in as the run goes on, by the thread that runs it.
         observer: Watches.
         is_stopping: Whether the run was asked to stop.
@@ -35,6 +37,7 @@ class Run:
     source: Source
     runner: Runner
     scan_window: ScanWindow
+    protect: Protect
     report: RunReport
     observer: Observer
     is_stopping: Callable[[], bool]

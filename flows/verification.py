@@ -9,12 +9,13 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from connectors.catalog import Catalog, Checkpoint, Partition, layout, open_catalog, open_store
+from connectors.catalog import Catalog, Checkpoint, Partition, layout, open_store
 from connectors.catalog.inspection import Inspection, inspect, mend
 from connectors.catalog.verification import Finding, Verification
 from connectors.errors import DamagedError, StoppedError, UsageError
 from connectors.healthimaging.pages import Field
 from connectors.healthimaging.source import Tally, open_source
+from connectors.sealing import sealed
 from connectors.settings import Settings
 from connectors.windows import Coverage, Window, floor_second
 from flows import engine, jobs
@@ -57,6 +58,7 @@ class Request:
         return Scope(start=self.start, end=self.end, part=Part.parse(self.part, today) if self.part else None)
 
 
+@sealed
 def verify(
     settings: Settings, request: Request, runner: Runner, stop: threading.Event, *, clock: jobs.Clock = jobs.now
 ) -> RunReport:
@@ -77,14 +79,23 @@ def verify(
         AhiCatalogError: The run failed; what was verified by then is kept.
     """
     scope = request.scope(clock())
-    catalog, source, tally = open_catalog(open_store(settings.catalog)), open_source(settings, stop), Tally()
+    catalog, protect = jobs.open_for(settings, open_store(settings.catalog, settings.s3), is_creating=False)
+    source, tally = open_source(settings, stop), Tally()
     checkpoint, wrong = _find_checkpoint(catalog, settings.datastore_id)
     if checkpoint is None:
         start, upper = jobs.bounds(source, settings, tally, clock())
         everything = Coverage([Window(start, upper)] if start < upper else ())
         checkpoint = Checkpoint(datastore_id=settings.datastore_id, coverage=everything, followed_to=upper)
     with jobs.running(
-        "verify", settings, catalog=catalog, source=source, runner=runner, stop=stop, tally=tally, clock=clock
+        "verify",
+        settings,
+        catalog=catalog,
+        protect=protect,
+        source=source,
+        runner=runner,
+        stop=stop,
+        tally=tally,
+        clock=clock,
     ) as run:
         if wrong and request.is_repairing:
             # Made anew, nothing is covered before it has been read again.

@@ -5,6 +5,9 @@ Nothing here reads a clock, a network or a disk.
 
 from schemas.columns import COLUMNS, SCHEMA, Column, Sensitivity
 from schemas.flattening import flatten, unparsable
+from schemas.phi import PhiPolicy, Policy
+from schemas.protection import Protect, protection
+from schemas.pseudonyms import PhiKey
 from schemas.slow import MalformedSummaryError
 
 __all__ = [
@@ -12,7 +15,12 @@ __all__ = [
     "SCHEMA",
     "Column",
     "MalformedSummaryError",
+    "PhiKey",
+    "PhiPolicy",
+    "Policy",
+    "Protect",
     "Sensitivity",
     "flatten",
+    "protection",
     "unparsable",
 ]

@@ -28,6 +28,7 @@ class Sensitivity(StrEnum):
     IDENTIFIER = "identifier"
     NAME = "name"
     UID = "uid"
+    BIRTH = "birth"
     DATE = "date"
     TEXT = "text"
     CODE = "code"
@@ -63,8 +64,8 @@ def _tag(name: str, key: str, type_: pa.DataType, sensitivity: Sensitivity, doc:
     return Column(name=name, type=type_, source=(TAGS, key), sensitivity=sensitivity, doc=doc)
 
 
-def _parsed(name: str, type_: pa.DataType, doc: str) -> Column:
-    return Column(name=name, type=type_, source=(), sensitivity=Sensitivity.DATE, doc=doc)
+def _parsed(name: str, type_: pa.DataType, sensitivity: Sensitivity, doc: str) -> Column:
+    return Column(name=name, type=type_, source=(), sensitivity=sensitivity, doc=doc)
 
 
 _S, _I = pa.string(), pa.int32()
@@ -80,7 +81,12 @@ COLUMNS: Final[tuple[Column, ...]] = (
     _tag("patient_id", "DICOMPatientId", _S, Sensitivity.IDENTIFIER, "Patient ID (0010,0020)."),
     _tag("patient_name", "DICOMPatientName", _S, Sensitivity.NAME, "Patient's Name (0010,0010), as received."),
     _tag("patient_sex", "DICOMPatientSex", _S, Sensitivity.CODE, "Patient's Sex (0010,0040), as received."),
-    _parsed("patient_birth_date", pa.date32(), "Patient's Birth Date, or null where it is no real date."),
+    _parsed(
+        "patient_birth_date",
+        pa.date32(),
+        Sensitivity.BIRTH,
+        "Patient's Birth Date, or null where it is no real date.",
+    ),
     _tag(
         "study_instance_uid",
         "DICOMStudyInstanceUID",
@@ -111,10 +117,11 @@ COLUMNS: Final[tuple[Column, ...]] = (
         Sensitivity.NONE,
         "Number of Study Related Instances (0020,1208).",
     ),
-    _parsed("study_date", pa.date32(), "Study Date, or null where it is no real date."),
+    _parsed("study_date", pa.date32(), Sensitivity.DATE, "Study Date, or null where it is no real date."),
     _parsed(
         "study_datetime",
         LOCAL_DATETIME,
+        Sensitivity.DATE,
         "Study Date and Study Time together, in the local time of the modality (no zone), or null.",
     ),
     _tag(
@@ -131,7 +138,7 @@ COLUMNS: Final[tuple[Column, ...]] = (
         "dicom_patient_birth_date",
         "DICOMPatientBirthDate",
         _S,
-        Sensitivity.DATE,
+        Sensitivity.BIRTH,
         "Patient's Birth Date (0010,0030), untouched.",
     ),
     _tag("dicom_study_date", "DICOMStudyDate", _S, Sensitivity.DATE, "Study Date (0008,0020), untouched."),

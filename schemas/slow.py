@@ -5,6 +5,7 @@ names; times may be ISO texts.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,6 +16,7 @@ import pyarrow as pa
 from schemas.columns import RECEIVED, SCHEMA, SUMMARIES, TAGS, TIMESTAMP
 
 _MICROSECONDS: Final = 1e6
+_MOST_DIGITS: Final = 1000
 
 
 class MalformedSummaryError(ValueError):
@@ -32,7 +34,7 @@ def load_page(page: bytes) -> Mapping[str, Any]:
     except orjson.JSONDecodeError:
         # orjson refuses what JSON allows but UTF-8 cannot hold: a lone surrogate, an integer beyond 64 bits.
         try:
-            loaded = json.loads(page, parse_constant=_refuse_constant)
+            loaded = json.loads(page, parse_constant=_refuse_constant, parse_float=_float, parse_int=_int)
         except (ValueError, RecursionError):
             raise MalformedSummaryError("a page of the service is not JSON") from None
     if not isinstance(loaded, dict) or not isinstance(loaded.get(SUMMARIES), list):
@@ -42,6 +44,16 @@ def load_page(page: bytes) -> Mapping[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _float(text: str) -> float | str:
+    """The number, or its text where no number of JSON can be written for it: 1e999 would become Infinity."""
+    return number if math.isfinite(number := float(text)) else text
+
+
+def _int(text: str) -> int | str:
+    """The number, or its text where Python converts no number of so many digits back."""
+    return int(text) if len(text) <= _MOST_DIGITS else text
 
 
 def read_page(page: bytes) -> pa.Table:
@@ -71,7 +83,7 @@ def _read_summary(summary: Any) -> dict[str, Any]:
         del rest[TAGS]
     # ASCII and sorted keys: the same text whatever the order of the fields, and room for lone surrogates.
     try:
-        row["extra"] = json.dumps(rest, sort_keys=True, separators=(",", ":")) if rest else None
+        row["extra"] = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False) if rest else None
     except RecursionError:
         raise MalformedSummaryError("an image set in a page of the service is nested too deeply") from None
     return row

@@ -15,11 +15,13 @@ from connectors.catalog.checkpoint import Checkpoint
 from connectors.catalog.conflicts import until_it_wins
 from connectors.catalog.description import Description
 from connectors.catalog.layout import Partition, Unit
+from connectors.catalog.phi import refuse_other
 from connectors.catalog.single_writer import Clock, writing_alone
 from connectors.catalog.store import Entry, Store
 from connectors.catalog.store.probe import probe
 from connectors.catalog.verification import Verification
 from connectors.errors import ConflictError, DamagedError, StateError, UsageError
+from schemas import PhiPolicy
 
 _RUN_FORMAT: Final = 1
 
@@ -187,21 +189,30 @@ def open_catalog(store: Store) -> Catalog:
     return Catalog(store, descriptions.decode(stored.body))
 
 
-def open_or_create(store: Store, unit: Unit | None, *, single_writer: bool = False) -> Catalog:
+def open_or_create(
+    store: Store, unit: Unit | None, phi: PhiPolicy | None = None, *, single_writer: bool = False
+) -> Catalog:
     """The catalog that lies in a store, made if there is none.
 
     Args:
         store: Where it lies.
         unit: The partition unit asked for; None: the catalog's own, `day` for a new one.
+        phi: The PHI policy asked for; None: the catalog's own, `keep` for a new one.
         single_writer: Create it in a store without conditional writes, for one run at a time.
 
     Raises:
-        UsageError: The catalog has another partition unit, or number of writers, than asked for.
+        UsageError: The catalog has another partition unit, PHI policy, PHI key or number of writers than asked for.
         StateError: Its catalog.json is damaged, of a later version, or lost.
         StoreError: There is none, and the store does not honour conditional writes.
     """
     if store.get(layout.DESCRIPTION_KEY) is None:
-        _create(store, Description(unit=unit or Unit.DAY, catalog_id=uuid.uuid4().hex, is_single_writer=single_writer))
+        fresh = Description(
+            unit=unit or Unit.DAY,
+            catalog_id=uuid.uuid4().hex,
+            is_single_writer=single_writer,
+            phi=phi or PhiPolicy(),
+        )
+        _create(store, fresh)
     catalog = open_catalog(store)
     if unit is not None and unit is not catalog.description.unit:
         raise UsageError(
@@ -210,6 +221,8 @@ def open_or_create(store: Store, unit: Unit | None, *, single_writer: bool = Fal
         )
     if single_writer and not catalog.description.is_single_writer:
         raise UsageError(f"the catalog at {store.url} was created for any number of writers; leave out --single-writer")
+    if phi is not None:
+        refuse_other(phi, catalog.description.phi, store.url)
     return catalog
 
 

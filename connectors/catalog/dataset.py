@@ -69,16 +69,20 @@ def _filesystem(catalog: Catalog) -> tuple[pyarrow.fs.FileSystem, str]:
 
 
 def _s3_options() -> dict[str, Any]:
-    """What boto3 would use, for Arrow's own S3 client: credentials, region, endpoint."""
+    """What boto3 would use, for Arrow's own S3 client: credentials, region, endpoint.
+
+    Arrow cannot say whose bucket it expects (`S3FileSystem` knows no such header); the listing just before, which
+    names the objects to read, has.
+    """
     # A third of a second that local catalogs do without.
     import boto3  # noqa: PLC0415
 
-    from connectors.aws import has_custom_endpoint  # noqa: PLC0415
+    from connectors import aws  # noqa: PLC0415
 
     session = boto3.Session()
-    client = session.client("s3")
+    client = aws.make_client("s3")
     options: dict[str, Any] = {"region": client.meta.region_name}
-    if has_custom_endpoint(client):
+    if aws.has_custom_endpoint(client):
         scheme, _, host = client.meta.endpoint_url.partition("://")
         options |= {"endpoint_override": host, "scheme": scheme}
     credentials = session.get_credentials()

@@ -2,15 +2,16 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from connectors.catalog.checkpoint import parse_state
 from connectors.catalog.layout import Unit
+from connectors.catalog.phi import decode_policy, encode_policy
 from connectors.errors import DamagedError, StateError
+from schemas import PhiPolicy
 
 FORMAT: Final = 1
-_KEEP: Final = "keep"
 _ID: Final = re.compile(r"[0-9a-f]{32}|")
 
 
@@ -23,13 +24,13 @@ class Description:
         catalog_id: Tells this catalog from every other; its checkpoints carry it. Empty in a catalog that is older
             than these ids.
         is_single_writer: Whether only one run at a time may write, because the store has no conditional writes.
-        phi: What is done with patients' data; ``keep`` is the one policy so far.
+        phi: What is done with patients' data.
     """
 
     unit: Unit
     catalog_id: str = ""
     is_single_writer: bool = False
-    phi: str = _KEEP
+    phi: PhiPolicy = field(default_factory=PhiPolicy)
 
 
 def encode(description: Description) -> bytes:
@@ -38,7 +39,7 @@ def encode(description: Description) -> bytes:
         "format": FORMAT,
         "catalog_id": description.catalog_id,
         "partition": str(description.unit),
-        "phi": description.phi,
+        "phi": encode_policy(description.phi),
         "single_writer": description.is_single_writer,
     }
     return json.dumps(document, indent=1).encode() + b"\n"
@@ -52,16 +53,13 @@ def decode(body: bytes) -> Description:
     """
     advice = "restore it, or sync into a new catalog"
     document = parse_state(body, "catalog.json", FORMAT, advice)
-    if document.get("partition") not in [str(unit) for unit in Unit] or document.get("phi") != _KEEP:
-        raise StateError(
-            "catalog.json asks for a partition unit or PHI policy that this version does not know; upgrade"
-        )
     catalog_id, is_single_writer = document.get("catalog_id", ""), document.get("single_writer", False)
     if not (isinstance(catalog_id, str) and _ID.fullmatch(catalog_id) and isinstance(is_single_writer, bool)):
         raise DamagedError(f"catalog.json is damaged; {advice}")
-    return Description(
-        unit=Unit(document["partition"]),
-        catalog_id=catalog_id,
-        is_single_writer=is_single_writer,
-        phi=document["phi"],
-    )
+    try:
+        unit, phi = Unit(str(document.get("partition"))), decode_policy(document.get("phi"))
+    except ValueError:
+        raise StateError(
+            "catalog.json asks for a partition unit or PHI policy that this version does not know; upgrade"
+        ) from None
+    return Description(unit=unit, catalog_id=catalog_id, is_single_writer=is_single_writer, phi=phi)

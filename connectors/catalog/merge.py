@@ -6,7 +6,7 @@ such ties the order of merges does not matter.
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 
 import pyarrow as pa
@@ -28,7 +28,7 @@ class Merge:
         doubled: Rows beyond the one that an image set should have, which are dropped.
     """
 
-    rows: pa.Table
+    rows: pa.Table = field(repr=False)
     new: int
     updated: int
     unchanged: int

@@ -6,7 +6,7 @@ confirms that the image set is gone.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,7 +36,7 @@ class Batch:
     """
 
     partition: Partition
-    rows: pa.Table
+    rows: pa.Table = field(repr=False)
     scanned: Coverage
 
 

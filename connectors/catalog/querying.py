@@ -1,6 +1,6 @@
 """SQL over a catalog: DuckDB on a view of the pyarrow dataset, which needs no extension of DuckDB's."""
 
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
@@ -14,38 +14,63 @@ VIEW: Final = "image_sets"
 _QUESTIONS: Final = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI})
 
 
+_CLOSED: Final[dict[str, Any]] = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+    # Nothing spills: DuckDB would put rows into `.tmp` in the current folder.
+    "temp_directory": "",
+}
+_MOST_BYTES: Final = 4 << 30
+_BATCH_ROWS: Final = 1 << 17
+
+
 def run_query(catalog: Catalog, sql: str) -> pa.Table:
     """The answer to a query over the view ``image_sets``.
 
-    The connection reads nothing but that view: no other file, no network.
+    The connection reads nothing but that view: no other file, no network; and writes nothing, to no disk.
 
     Args:
         catalog: The catalog.
         sql: One statement in DuckDB's SQL.
 
     Raises:
-        UsageError: The statement is no valid SQL, or names what there is not.
+        UsageError: The statement is no valid SQL, names what there is not, or asks for more than 4 GiB.
         AhiCatalogError: It failed while it ran.
     """
     dataset = open_dataset(catalog)
-    with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
+    with duckdb.connect(":memory:", config=_CLOSED) as connection:
         connection.register(VIEW, dataset)
         connection.execute("SET python_enable_replacements = false; SET lock_configuration = true")
         try:
             [*statements] = connection.extract_statements(sql)
             if len(statements) != 1 or statements[0].type not in _QUESTIONS:
                 raise UsageError("a catalog is asked, not changed: give one SELECT")
-            answer: pa.Table = connection.sql(sql).to_arrow_table()
+            answer = _read(connection.sql(sql).to_arrow_reader(_BATCH_ROWS))
         except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
-            # These speak of the statement and of columns; no row has been read yet.
-            reason = str(error).partition("\n")[0]
+            # These speak of the statement and of columns; no row has been read yet, but by a PIVOT, whose columns
+            # are named by values.
+            reason = type(error).__name__ if "pivot" in sql.lower() else str(error).partition("\n")[0]
             raise UsageError(f"{reason}; the view is {VIEW}, its columns: {', '.join(dataset.schema.names)}") from None
         except duckdb.PermissionException:
             raise UsageError(f"a query reads the view {VIEW} and nothing else: no file, no network") from None
-        except duckdb.Error as error:
-            # The text of an error while it ran may quote a value.
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            # The text of an error while it ran may quote a value; after the first batch it comes by way of Arrow.
             raise AhiCatalogError(
                 f"the query failed while it ran ({type(error).__name__}); "
                 "TRY_CAST instead of CAST shows which values do not convert"
             ) from None
     return answer
+
+
+def _read(batches: pa.RecordBatchReader) -> pa.Table:
+    """The batches as one table, as long as memory holds them: DuckDB's own limit does not count what it hands out."""
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        held.append(batch)
+        size += batch.nbytes
+        if size > _MOST_BYTES:
+            raise UsageError(f"the answer is larger than {_MOST_BYTES >> 30} GiB: ask for fewer rows or columns")
+    return pa.Table.from_batches(held, batches.schema)

@@ -5,6 +5,7 @@ from typing import Final
 import botocore.exceptions as boto
 from botocore.parsers import ResponseParserError
 
+from connectors import aws
 from connectors.errors import InvalidRequestError, SourceError, ThrottledError, TransientError
 from schemas import MalformedSummaryError
 
@@ -14,7 +15,7 @@ _TRANSIENT_STATUS: Final = frozenset({408, 500, 502, 503, 504})
 _TOO_MANY_REQUESTS: Final = 429
 
 _WHAT_TO_DO: Final = {
-    "AccessDeniedException": "allow medical-imaging:{operation} on this data store (README: least IAM policy)",
+    "AccessDeniedException": "allow medical-imaging:{operation} on this data store (ahi-catalog iam-policy)",
     "MissingAuthenticationTokenException": "check the AWS credentials",
     "UnrecognizedClientException": "check the AWS credentials",
     "InvalidSignatureException": "check the AWS credentials and this machine's clock",
@@ -74,7 +75,7 @@ def is_not_found(error: Exception) -> bool:
 
 
 def _translate_answer(error: boto.ClientError, operation: str) -> SourceError:
-    code = str(error.response.get("Error", {}).get("Code", "unknown"))
+    code = aws.error_code(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code in _THROTTLED or status == _TOO_MANY_REQUESTS:
         return ThrottledError(f"{operation}: throttled by the service; lower --rate if others share the quota")

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -60,7 +60,7 @@ class Page:
         served_at: The service's clock, from the Date header, cut to the second, aware UTC.
     """
 
-    body: bytes
+    body: bytes = field(repr=False)
     ids: tuple[str, ...]
     created: tuple[int, ...]
     updated: tuple[int, ...]

@@ -12,8 +12,8 @@ The rules (docs/design.md, "Walking the service"):
 - A page token that is rejected, or that repeats, restarts the walk from the last proven second.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -24,7 +24,7 @@ from connectors.healthimaging.pages import Field, Page, Search
 from connectors.healthimaging.source import Tally
 from connectors.rows import lies_in
 from connectors.windows import SECOND, Window, floor_second, from_epoch_microseconds, to_epoch_microseconds
-from schemas import SCHEMA, flatten
+from schemas import SCHEMA, MalformedSummaryError, flatten, unparsable
 
 _RESTARTS: Final = 5
 """Restarts in a row without a newly proven second before the scan gives up."""
@@ -45,13 +45,15 @@ class Scan:
         remainder: What is still to walk; None: the window is complete.
         is_sorted: Whether the service answered oldest first.
         tally: Requests made.
+        unparsable: Values sent that their column cannot hold, by column; counted as the service sent them.
     """
 
-    rows: pa.Table
+    rows: pa.Table = field(repr=False)
     proven: Window | None
     remainder: Window | None
     is_sorted: bool
     tally: Tally
+    unparsable: Mapping[str, int] = field(default_factory=dict)
 
 
 def scan(
@@ -85,6 +87,14 @@ def scan(
     except StoppedError:
         pass  # What was read so far still proves its seconds.
     return walk.result()
+
+
+def _flattened(bodies: list[bytes]) -> pa.Table:
+    try:
+        return flatten(bodies)
+    except MalformedSummaryError as error:
+        reason = str(error)
+    raise SourceError(f"SearchImageSets: {reason}")
 
 
 class _Walk:
@@ -180,12 +190,14 @@ class _Walk:
         remainder = Window(end, self.window.end) if end < self.window.end else None
         self._flatten()
         rows = pa.concat_tables(self._tables) if proven and self._tables else SCHEMA.empty_table()
+        rows = rows.filter(lies_in(rows[self._by.column], [proven])) if proven else rows
         return Scan(
-            rows=rows.filter(lies_in(rows[self._by.column], [proven])) if proven else rows,
+            rows=rows,
             proven=proven,
             remainder=remainder,
             is_sorted=self.is_sorted,
             tally=self.tally,
+            unparsable=unparsable(rows),
         )
 
     def _begin_again(self) -> datetime:
@@ -210,7 +222,7 @@ class _Walk:
 
     def _flatten(self) -> None:
         if self._bodies:
-            self._tables.append(flatten(self._bodies))
+            self._tables.append(_flattened(self._bodies))
             self._bodies = []
 
     def _prove(self, second: datetime) -> None:

@@ -63,5 +63,6 @@ def emulate(
     else:
         datastore_id = load_idc(service, rows=rows)
         click.echo(f"Data: {ATTRIBUTION}", err=True)
-    click.echo(f"Serving data store {datastore_id} at http://127.0.0.1:{port} (not a secure server)", err=True)
+    click.echo("Warning: this is no secure server. It asks nobody who they are; keep patients' data out.", err=True)
+    click.echo(f"Serving data store {datastore_id} at http://127.0.0.1:{port}", err=True)
     run_forever(service, "127.0.0.1", port)

@@ -14,8 +14,10 @@ from typing import Any, Final
 import click
 
 from connectors.errors import AhiCatalogError, StoppedError, UsageError
+from connectors.sealing import describe, trace
 from flows.cli.demo import demo
 from flows.cli.emulate import emulate
+from flows.cli.iam_policy import iam_policy
 from flows.cli.query import query
 from flows.cli.runs import backfill, sync, verify
 from flows.cli.status import status
@@ -47,7 +49,7 @@ def cli(context: click.Context, *, debug: bool) -> None:
     _log_to_stderr(logging.DEBUG if debug else logging.WARNING)
 
 
-for _command in (demo, sync, backfill, verify, status, query, emulate):
+for _command in (demo, sync, backfill, verify, status, query, iam_policy, emulate):
     cli.add_command(_command)
 
 
@@ -79,17 +81,21 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
     except AhiCatalogError as error:
-        if debug:
-            raise
+        _say_trace(error, debug=debug)
         click.echo(f"Error: {error}", err=True)
         return _WRONG_USAGE if isinstance(error, UsageError) else _FAILED
-    except Exception as error:
-        if debug:
-            raise
+    except Exception as error:  # noqa: BLE001  # the last stop; its type and place are told
+        _say_trace(error, debug=debug)
         # Its text is not ours and may quote data.
-        click.echo(f"Error: unexpected {type(error).__name__}; run again with --debug before reporting it", err=True)
+        click.echo(f"Error: unexpected {describe(error)}; run again with --debug before reporting it", err=True)
         return _FAILED
     return code if isinstance(code, int) else _DONE
+
+
+def _say_trace(error: Exception, *, debug: bool) -> None:
+    if debug:
+        for line in trace(error):
+            click.echo(line, err=True)
 
 
 def _log_to_stderr(level: int) -> None:

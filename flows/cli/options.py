@@ -64,6 +64,30 @@ catalog_option = option("--catalog", required=True, metavar="URL", help="s3://bu
 datastore_option = option("--datastore-id", required=True, metavar="ID", help="The data store, 32 of 0-9 and a-z.")
 json_option = option("--json", "as_json", is_flag=True, help="One JSON document on stdout, for machines.")
 
+owner_option = option("--bucket-owner", metavar="ACCOUNT", help="Refuse a bucket that another account owns.")
+
+phi_options = options(
+    option(
+        "--phi",
+        type=click.Choice(["keep", "pseudonymize", "drop"]),
+        help="What is done with patients' data, fixed when the catalog is created.  [default: keep]",
+    ),
+    option("--keep-text", is_flag=True, help="With pseudonymize: keep study descriptions, which may name anyone."),
+    option("--shift-dates", is_flag=True, help="With pseudonymize: move each patient's dates by days of their own."),
+    option(
+        "--phi-key-from",
+        default="env",
+        metavar="PLACE",
+        help="Where the key is kept: env (AHI_CATALOG_PHI_KEY), file:PATH, aws-secret:NAME or prefect-secret:NAME.",
+    ),
+)
+
+s3_options = options(
+    owner_option,
+    option("--kms-key", metavar="KEY", help="Encrypt objects in S3 with this KMS key: an id, an ARN or an alias."),
+    option("--sse-s3", is_flag=True, help="Encrypt objects in S3 with S3's own keys, whatever the bucket's default."),
+)
+
 run_options = options(
     catalog_option,
     datastore_option,
@@ -71,6 +95,8 @@ run_options = options(
     option("--burst", type=int, default=50, metavar="N", help="Requests that may go out at once after a pause."),
     option("--concurrency", type=int, default=8, metavar="N", help="Windows scanned side by side."),
     option("--settle", type=Duration(), default="10m", help="Held back from now: younger rows may not be searchable."),
+    phi_options,
+    s3_options,
     option("--prefect/--no-prefect", default=True, help="Run as a Prefect flow, or on plain threads."),
     json_option,
 )

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from connectors.errors import UsageError
-from flows.cli.options import catalog_option, option
+from connectors.settings import S3Access
+from flows.cli.options import catalog_option, option, owner_option
 from flows.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ _SHOWN_ROWS: Final = 100
 
 @click.command()
 @catalog_option
+@owner_option
 @option(
     "--format",
     "form",
@@ -26,7 +28,7 @@ _SHOWN_ROWS: Final = 100
 )
 @option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.argument("sql")
-def query(*, catalog: str, form: str, as_json: bool, sql: str) -> None:
+def query(*, catalog: str, bucket_owner: str | None, form: str, as_json: bool, sql: str) -> None:
     """Ask a catalog something in SQL (DuckDB's), over a view named image_sets.
 
     \b
@@ -41,7 +43,7 @@ def query(*, catalog: str, form: str, as_json: bool, sql: str) -> None:
     form = "json" if as_json else form
     if form == "parquet" and sys.stdout.isatty():
         raise UsageError("Parquet is not for a terminal: send stdout to a file")
-    write_answer(run_query(open_catalog(open_store(catalog)), sql), form, title="")
+    write_answer(run_query(open_catalog(open_store(catalog, S3Access(bucket_owner=bucket_owner))), sql), form, title="")
 
 
 def write_answer(answer: "pa.Table", form: str, *, title: str) -> None:

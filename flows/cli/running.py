@@ -4,10 +4,11 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, Final
 
 from connectors.errors import AhiCatalogError
-from connectors.settings import Quota, Settings
+from connectors.settings import Quota, S3Access, Settings
 from flows import findings
 from flows.cli.output import print_json, print_pairs, print_table
 from flows.cli.progress import TerminalObserver
@@ -25,10 +26,14 @@ _PREFECT_DEFAULTS: Final = {
 """Prefect's settings where the user has none; read when Prefect is imported."""
 
 
+_S3: Final = tuple(field.name for field in fields(S3Access))
+
+
 def make_settings(*, rate: float, burst: int, as_json: bool, prefect: bool, **given: Any) -> Settings:
     """The run's settings from a command's options; those of the command line alone are left out."""
     del as_json, prefect
-    return Settings(quota=Quota(rate=rate, burst=burst), **given)
+    s3 = S3Access(**{name: given.pop(name) for name in _S3 if name in given})
+    return Settings(quota=Quota(rate=rate, burst=burst), s3=s3, **given)
 
 
 def run_job(

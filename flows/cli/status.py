@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.options import catalog_option, json_option, option
+from connectors.settings import S3Access
+from flows.cli.options import catalog_option, json_option, option, owner_option
 from flows.cli.output import print_json, print_pairs, print_table
 
 if TYPE_CHECKING:
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @catalog_option
+@owner_option
 @option("--runs", type=click.IntRange(0), default=5, metavar="N", help="How many of the last runs to show.")
 @json_option
-def status(*, catalog: str, runs: int, as_json: bool) -> int:
+def status(*, catalog: str, bucket_owner: str | None, runs: int, as_json: bool) -> int:
     """Show what a catalog holds: watermark, lag, gaps, rows, bytes, last runs, and what is wrong with it.
 
     Exit code 1 where something is damaged or lost, as far as can be told without asking the service; the whole
@@ -26,7 +28,7 @@ def status(*, catalog: str, runs: int, as_json: bool) -> int:
     from connectors.catalog import open_catalog, open_store  # `--help` does without pyarrow
     from connectors.catalog.summary import summarize
 
-    opened = open_catalog(open_store(catalog))
+    opened = open_catalog(open_store(catalog, S3Access(bucket_owner=bucket_owner)))
     summaries = [summarize(opened, found, runs=runs) for found in opened.datastore_ids()]
     now = datetime.now(UTC)
     if as_json:
@@ -34,7 +36,7 @@ def status(*, catalog: str, runs: int, as_json: bool) -> int:
             {
                 "catalog": opened.store.url,
                 "partition": str(opened.description.unit),
-                "phi": opened.description.phi,
+                "phi": str(opened.description.phi),
                 "datastores": [_document(summary, now) for summary in summaries],
             }
         )

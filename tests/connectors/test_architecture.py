@@ -10,11 +10,14 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted(path for package in ("flows", "connectors", "schemas") for path in (ROOT / package).rglob("*.py"))
 PURE = [
     *(ROOT / "schemas").glob("*.py"),
-    *(ROOT / "connectors" / name for name in ("windows.py", "rows.py", "settings.py", "errors.py")),
+    *(
+        ROOT / "connectors" / name
+        for name in ("windows.py", "rows.py", "settings.py", "errors.py", "endpoints.py", "iam.py")
+    ),
     *(ROOT / "connectors/healthimaging" / name for name in ("pages.py", "scan.py")),
     *(
         ROOT / "connectors/catalog" / f"{name}.py"
-        for name in ("layout", "merge", "comparison", "parquet", "checkpoint", "verification", "description")
+        for name in ("layout", "merge", "comparison", "parquet", "checkpoint", "verification", "description", "phi")
     ),
     *(ROOT / "flows" / name for name in ("schedule.py", "buffer.py", "planning.py")),
 ]

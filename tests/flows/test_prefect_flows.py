@@ -1,20 +1,24 @@
 """The flows through Prefect: a temporary server, real tasks, real artifacts."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter
 from prefect.testing.utilities import prefect_test_harness
+from pydantic import SecretStr
 
 from connectors.healthimaging.emulator.dicom_files import load_dicom_files
 from connectors.healthimaging.emulator.idc import load_idc
 from flows.backfill import backfill
 from flows.sync import sync
 from flows.verify import verify
+from schemas import PhiKey
 from tests.flows.conftest import BORN, World
 
 
@@ -53,6 +57,22 @@ def test_flows_through_prefect_equal_the_service(world: World) -> None:
     assert verify(settings, repair=True, return_state=True).is_completed()
     world.assert_catalog_equals_service()
     _assert_prefect_knows_counts_only()
+
+
+def test_the_phi_key_can_be_a_secret_block(world: World) -> None:
+    """A Secret block of Prefect holds the key; a block that is not there is one line, in the flow's state too."""
+    world.service.clock.unfreeze()
+    world.service.clock.offset = timedelta()
+    world.fill(20)
+    key = "0123456789abcdef" * 4
+    Secret(value=SecretStr(key)).save("phi-key")
+    settings = replace(world.settings, phi="pseudonymize", phi_key_from="prefect-secret:phi-key")
+    assert sync(settings, return_state=True).is_completed()
+    found = json.loads((world.catalog / "_state/catalog.json").read_bytes())
+    assert found["phi"]["key_check"] == PhiKey(key.encode()).check
+    state = sync(replace(settings, phi_key_from="prefect-secret:absent"), return_state=True)
+    assert state.is_failed()
+    assert "cannot be read from a Secret block" in str(state.message)
 
 
 def _assert_prefect_knows_counts_only() -> None:

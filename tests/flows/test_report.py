@@ -32,7 +32,7 @@ def report() -> RunReport:
 
 
 def scanned(tally: Tally) -> Scan:
-    return Scan(rows=SCHEMA.empty_table(), proven=None, remainder=None, is_sorted=True, tally=tally)
+    return Scan(rows=SCHEMA.empty_table(), proven=None, remainder=None, is_sorted=True, tally=tally, unparsable={})
 
 
 @settings(max_examples=50, deadline=None)
@@ -45,7 +45,7 @@ def test_a_report_adds_up(asked: list[Tally], written: list[Published], misfits:
     """Requests, rows, partitions and unparsable values are the sums of what was reported."""
     run = report()
     for tally in asked:
-        run.count_scan(scanned(tally), {})
+        run.count_scan(scanned(tally))
     for one in written:
         run.count_published(one)
     for misfit in misfits:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_=][A-Za-z0-9_=.:-]*(?:/[A-Za-z0-9_=][A-Za-z0-9_=.:-]*)*")
@@ -18,7 +18,7 @@ class Stored:
         etag: Names this very content to a later conditional put; opaque, kept as the store gave it.
     """
 
-    body: bytes
+    body: bytes = field(repr=False)
     etag: str
 
 

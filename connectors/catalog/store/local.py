@@ -4,7 +4,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +15,12 @@ _SCRATCH: Final = "_state/.scratch"
 """Unfinished writes lie here, on the same file system as their targets, where no reader looks."""
 
 
+_FOLDER_MODE: Final = 0o700
+_FILE_MODE: Final = 0o600
+
+
 class LocalStore:
-    """Files under a folder, made on the first put.
+    """Files under a folder, made on the first put; what it makes is its user's alone (0700, 0600).
 
     A put holds the folder's lock, so that writers in any number of processes take turns (the kernel frees the
     lock of a killed one), writes a file beside the others, and renames it into place; file and folder are synced
@@ -80,8 +84,8 @@ class LocalStore:
     def _locked(self) -> Iterator[Path]:
         """Hold the folder's lock; where to write files that are not finished."""
         scratch = self._root / _SCRATCH
-        scratch.mkdir(parents=True, exist_ok=True)
-        with (scratch / "lock").open("wb") as lock:
+        self._make_folder(scratch)
+        with os.fdopen(_open_private(scratch / "lock"), "wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             for left_over in scratch.glob("*.part"):
                 # Whoever wrote it held this lock and is gone.
@@ -93,6 +97,7 @@ class LocalStore:
         descriptor, name = tempfile.mkstemp(dir=scratch, suffix=".part")
         try:
             with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(descriptor, _FILE_MODE)
                 file.write(body)
                 file.flush()
                 os.fsync(file.fileno())
@@ -105,8 +110,16 @@ class LocalStore:
     def _make_folder(self, folder: Path) -> None:
         if not folder.is_dir():
             self._make_folder(folder.parent)
-            folder.mkdir(exist_ok=True)
+            with suppress(FileExistsError):
+                folder.mkdir(_FOLDER_MODE)
+                folder.chmod(_FOLDER_MODE)  # whatever the umask takes away
             _sync_folder(folder.parent)
+
+
+def _open_private(path: Path) -> int:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, _FILE_MODE)
+    os.fchmod(descriptor, _FILE_MODE)
+    return descriptor
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -7,21 +7,41 @@ from typing import Final
 from connectors.catalog.store.base import Store
 from connectors.catalog.store.local import LocalStore
 from connectors.errors import UsageError
+from connectors.settings import S3Access
 
+_ANY: Final = S3Access()
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PREFIX_PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9!_.*'()=-]*")
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, s3: S3Access = _ANY) -> Store:
     """The store at ``s3://bucket/prefix``, or in a local folder (a path, or ``file://`` and a path).
+
+    Args:
+        url: Of the catalog.
+        s3: How its objects are read and written, where they lie in S3.
+
+    Raises:
+        UsageError: It is no URL of a kind that we know.
+    """
+    bucket, path = split_url(url)
+    if bucket is not None:
+        # boto3 takes a third of a second to import; a local catalog does without.
+        from connectors.catalog.store.s3 import open_s3_store  # noqa: PLC0415
+
+        return open_s3_store(bucket, path, s3)
+    if s3 != _ANY:
+        raise UsageError("--bucket-owner, --kms-key and --sse-s3 go with a catalog on S3")
+    return LocalStore(Path(path).expanduser())
+
+
+def split_url(url: str) -> tuple[str | None, str]:
+    """The bucket and the prefix of a catalog in S3; None and the path of one in a local folder.
 
     Raises:
         UsageError: It is no URL of a kind that we know.
     """
     if url.startswith("s3://"):
-        # boto3 takes a third of a second to import; a local catalog does without.
-        from connectors.catalog.store.s3 import open_s3_store  # noqa: PLC0415
-
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         prefix = prefix.strip("/")
         if not _BUCKET.fullmatch(bucket):
@@ -30,8 +50,8 @@ def open_store(url: str) -> Store:
             )
         if prefix and not all(_PREFIX_PART.fullmatch(part) for part in prefix.split("/")):
             raise UsageError("the catalog's prefix holds characters that object keys had better not, or an empty part")
-        return open_s3_store(bucket, prefix)
+        return bucket, prefix
     path = url.removeprefix("file://")
     if not path or "://" in path:
         raise UsageError("a catalog is s3://bucket/prefix or a local folder")
-    return LocalStore(Path(path).expanduser())
+    return None, path

@@ -17,6 +17,7 @@ from botocore.parsers import ResponseParserError
 from connectors import aws
 from connectors.catalog.store.base import Entry, Stored, check_key
 from connectors.errors import AhiCatalogError, ConflictError, StoreError
+from connectors.settings import S3Access
 
 _T = TypeVar("_T")
 
@@ -24,7 +25,10 @@ _ATTEMPTS: Final = 8
 _QUOTES: Final = '"'
 _FINAL_STATUS: Final = frozenset({301, 307, 400, 401, 403, 404, 405, 411, 501})
 
-_ACCESS: Final = "access denied: allow s3:GetObject, s3:PutObject and s3:ListBucket (README: least IAM policy)"
+_ANY: Final = S3Access()
+_DENIED: Final = frozenset({"AccessDenied", "403"})
+_ACCESS: Final = "access denied: allow s3:GetObject, s3:PutObject and s3:ListBucket (ahi-catalog iam-policy)"
+_OWNER: Final = f"the bucket belongs to another account than --bucket-owner says, or {_ACCESS}"
 _WHAT_TO_DO: Final = {
     "NoSuchBucket": "there is no such bucket; create it, or check the URL and the region",
     "AccessDenied": _ACCESS,
@@ -83,6 +87,7 @@ class S3Store:
         bucket: The bucket.
         prefix: Where the catalog lies in it, without slashes at its ends; may be empty.
         client: boto3's S3 client, without retries of its own.
+        access: Whose bucket it must be, and how objects are encrypted.
         backoff: Seconds to wait after so many tries; a test hands in none.
     """
 
@@ -92,12 +97,15 @@ class S3Store:
         prefix: str,
         client: Client,
         *,
+        access: S3Access = _ANY,
         backoff: Callable[[tenacity.RetryCallState], float] | None = None,
     ) -> None:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._client = client
         self._quotes = _QUOTES
+        self._owner = {"ExpectedBucketOwner": access.bucket_owner} if access.bucket_owner else {}
+        self._encryption = _encryption(access)
         self._backoff = backoff or tenacity.wait_random_exponential(multiplier=0.1, max=10)
 
     @property
@@ -116,6 +124,8 @@ class S3Store:
                     Key=self._key(key),
                     Body=body,
                     **self._condition(expected),
+                    **self._encryption,
+                    **self._owner,
                 )
             except (ConflictError, _DoubtError, _AbsentError) as error:
                 found = self._get_once(self._key(key))
@@ -130,19 +140,21 @@ class S3Store:
                     # Two writers met, and the other one has not won either.
                     raise _DoubtError(f"{self.url}: the store refuses a conditional write that should hold") from None
                 raise
+            self._check_encrypted(answer)
             etag: str = answer["ETag"]
             return etag
 
         return self._try(put_once)
 
     def overwrite(self, key: str, body: bytes) -> str:
-        request = {"Bucket": self._bucket, "Key": self._key(key), "Body": body}
+        request = {"Bucket": self._bucket, "Key": self._key(key), "Body": body, **self._encryption, **self._owner}
         answer = self._try(self._call, self._client.put_object, **request)
+        self._check_encrypted(answer)
         etag: str = answer["ETag"]
         return etag
 
     def entries(self, prefix: str) -> Iterator[Entry]:
-        request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + prefix}
+        request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + prefix, **self._owner}
         while True:
             answer = self._try(self._call, self._client.list_objects_v2, **request)
             for item in answer.get("Contents", []):
@@ -156,12 +168,19 @@ class S3Store:
             return {"IfNoneMatch": "*"}
         return {"IfMatch": f"{self._quotes}{expected.strip(_QUOTES)}{self._quotes}"}
 
+    def _check_encrypted(self, answer: dict[str, Any]) -> None:
+        asked = self._encryption.get("ServerSideEncryption")
+        if asked is not None and answer.get("ServerSideEncryption") != asked:
+            raise StoreError(
+                f"{self.url}: the store did not encrypt an object with {asked} as asked; use one that does"
+            )
+
     def _key(self, key: str) -> str:
         return self._prefix + check_key(key)
 
     def _get_once(self, key: str) -> Stored | None:
         def read() -> Stored:
-            answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            answer = self._client.get_object(Bucket=self._bucket, Key=key, **self._owner)
             return Stored(answer["Body"].read(), answer["ETag"])
 
         try:
@@ -195,17 +214,28 @@ class S3Store:
             return _DoubtError(
                 f"{self.url} cannot be reached ({type(error).__name__}): check network, region and AWS_ENDPOINT_URL_S3"
             )
-        code = str(error.response.get("Error", {}).get("Code", "unknown"))
+        code = aws.error_code(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if code in _EXPECTED:
             kind, text = _EXPECTED[code]
             return kind(f"{self.url}: {text}")
         if code in _WHAT_TO_DO or status in _FINAL_STATUS:
-            return StoreError(f"{self.url}: {_WHAT_TO_DO.get(code, f'the store refuses with {code}')}")
+            advice = _OWNER if self._owner and code in _DENIED else _WHAT_TO_DO.get(code)
+            return StoreError(f"{self.url}: {advice or f'the store refuses with {code}'}")
         return _DoubtError(f"{self.url}: the store answers {code}; run again to resume")
 
 
-def open_s3_store(bucket: str, prefix: str, *, connections: int = 16) -> S3Store:
+def _encryption(access: S3Access) -> dict[str, str]:
+    """What a put says of encryption.
+
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/specifying-kms-encryption.html
+    """
+    if access.kms_key is not None:
+        return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": access.kms_key}
+    return {"ServerSideEncryption": "AES256"} if access.sse_s3 else {}
+
+
+def open_s3_store(bucket: str, prefix: str, access: S3Access = _ANY, *, connections: int = 16) -> S3Store:
     """A store in S3, or in what `AWS_ENDPOINT_URL_S3` names, with boto3's credentials and region.
 
     Raises:
@@ -218,4 +248,4 @@ def open_s3_store(bucket: str, prefix: str, *, connections: int = 16) -> S3Store
         read_timeout=60,
         for_custom_endpoint=Config(s3={"addressing_style": "path"}),
     )
-    return S3Store(bucket, prefix, client)
+    return S3Store(bucket, prefix, client, access=access)

@@ -47,6 +47,11 @@ async def garble_bytes(answer: Answer, scope: Scope, receive: Receive, send: Sen
     await whole(replace(answer, status=200, body=b"\x1f\x8b\xff\x00" * 8), scope, receive, send)
 
 
+async def shorten(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
+    """Status 200 and JSON that ends too early, sent as if it were whole: bad JSON that holds data."""
+    await whole(replace(answer, status=200, body=answer.body[: len(answer.body) * 9 // 10]), scope, receive, send)
+
+
 async def cut(answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
     """The head with the whole body's length, half of the body, then the connection closes."""
     await send(answer.start)

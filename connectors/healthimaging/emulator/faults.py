@@ -53,6 +53,7 @@ FAULT_KINDS: Mapping[str, FaultKind] = MappingProxyType(
         "reset": FaultKind(deliver=delivery.reset),
         "cut": FaultKind(deliver=delivery.cut),
         "garble": FaultKind(deliver=delivery.garble),
+        "shorten": FaultKind(deliver=delivery.shorten),
         "garble_bytes": FaultKind(deliver=delivery.garble_bytes),
         "stall": FaultKind(seconds=1.0),
     }

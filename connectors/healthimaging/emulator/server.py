@@ -11,6 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from connectors.endpoints import is_loopback
 from connectors.healthimaging.emulator.app import create_app
 from connectors.healthimaging.emulator.delivery import TRANSPORT
 from connectors.healthimaging.emulator.service import Service
@@ -89,8 +90,11 @@ def _config(service: Service, host: str, port: int) -> uvicorn.Config:
 def run_forever(service: Service, host: str = "127.0.0.1", port: int = 8080) -> None:
     """Serve in the foreground until SIGINT or SIGTERM; prints nothing.
 
-    The controls under `/_control/` ask for no credentials: keep to a loopback address.
+    Raises:
+        ValueError: The host is not this machine: the controls under `/_control/` ask for no credentials.
     """
+    if not is_loopback(host):
+        raise ValueError("the embedded service is no secure server: it listens on 127.0.0.1, ::1 or localhost only")
     config = _config(service, host, port)
     # A million records live as long as the process: the collector need not look at them again.
     gc.collect()

@@ -1,5 +1,7 @@
 """What only a local folder can meet: a full disk, killed writers, files in the way."""
 
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -68,3 +70,19 @@ def test_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:
         store.get("k")
     with pytest.raises(StoreError, match="cannot write k"):
         store.put("k", b"", expected=None)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o277])
+def test_what_is_made_is_its_users_alone(tmp_path: Path, umask: int) -> None:
+    """Folders are 0700 and files 0600, the lock and unfinished files too, whatever the umask."""
+    before = os.umask(umask)
+    try:
+        store = LocalStore(tmp_path / "new" / "catalog")
+        etag = store.put("image_sets/a/b", b"1", expected=None)
+        store.put("image_sets/a/b", b"2", expected=etag)
+    finally:
+        os.umask(before)
+    made = list((tmp_path / "new").rglob("*"))
+    assert len(made) == 7
+    for path in (tmp_path / "new", *made):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from connectors.healthimaging.emulator import Emulator, Service, ServiceOptions
+from connectors.healthimaging.emulator import Emulator, Service, ServiceOptions, run_forever
 
 
 def test_rows_can_be_changed_while_pages_are_read(start: Any, summary: Any) -> None:
@@ -117,3 +117,10 @@ def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     """Rates, bursts and seconds must make sense."""
     with pytest.raises(ValueError, match="give"):
         ServiceOptions(**options)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "", "192.0.2.1", "example.org"])  # noqa: S104  # refused
+def test_no_address_but_loopback_is_served(host: str) -> None:
+    """The service is no secure server, and does not listen where others could reach it."""
+    with pytest.raises(ValueError, match="no secure server"):
+        run_forever(Service(), host)

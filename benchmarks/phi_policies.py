@@ -1,0 +1,61 @@
+"""What each PHI policy costs, beside flattening the same pages: rows a second of one core, all in one run.
+
+``keep`` hands the table on as it is and costs nothing. The rows are series of the NCI Imaging Data Commons, as the
+embedded service lists them.
+
+    python benchmarks/phi_policies.py [--rows 100000]
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import orjson
+import pyarrow as pa
+
+from connectors.healthimaging.emulator import Service
+from connectors.healthimaging.emulator.idc import load_idc
+from connectors.settings import PAGE_ROWS
+from schemas import PhiKey, PhiPolicy, Policy, flatten, protection
+from schemas.columns import SUMMARIES
+
+_KEY = PhiKey(bytes(range(64)))
+_BATCH_PAGES = 200
+_POLICIES = (
+    PhiPolicy(policy=Policy.DROP),
+    PhiPolicy(policy=Policy.PSEUDONYMIZE, key_check=_KEY.check),
+    PhiPolicy(policy=Policy.PSEUDONYMIZE, shift_dates=True, keep_text=True, key_check=_KEY.check),
+)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000)
+    rows = parser.parse_args().rows
+    service = Service()
+    summaries = list(service.rows(load_idc(service, rows=rows)))
+    pages = [
+        orjson.dumps({SUMMARIES: summaries[start : start + PAGE_ROWS]}) for start in range(0, len(summaries), PAGE_ROWS)
+    ]
+    batches = [pages[start : start + _BATCH_PAGES] for start in range(0, len(pages), _BATCH_PAGES)]
+    tables: list[pa.Table] = []
+    flattening = seconds(lambda: tables.extend(map(flatten, batches)))
+    print(f"{len(summaries):,} rows in batches of {_BATCH_PAGES * PAGE_ROWS:,}")
+    print(f"{'flatten':<40} {len(summaries) / flattening:>12,.0f} rows/s")
+    for policy in _POLICIES:
+        protect = protection(policy, _KEY if policy.key_check else None)
+        spent = min(seconds(lambda protect=protect: [protect(table) for table in tables]) for _ in range(3))
+        more = f"{100 * spent / flattening:5.0f} % on top of flattening"
+        print(f"{policy!s:<40} {len(summaries) / spent:>12,.0f} rows/s  {more}")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long some work takes."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""The smallest IAM policy for what the tool does. Pure.
+
+Sources: the service authorization references of AWS HealthImaging, S3, KMS and Secrets Manager
+(https://docs.aws.amazon.com/service-authorization/latest/reference/).
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+CALLS: Final[Mapping[str, frozenset[str]]] = {
+    "sync": frozenset(
+        {
+            "medical-imaging:SearchImageSets",
+            "medical-imaging:GetImageSet",
+            "medical-imaging:GetDatastore",
+            "s3:GetObject",
+            "s3:PutObject",
+            "s3:ListObjectsV2",
+        }
+    ),
+    "verify": frozenset(
+        {
+            "medical-imaging:SearchImageSets",
+            "medical-imaging:GetImageSet",
+            "s3:GetObject",
+            "s3:PutObject",
+            "s3:ListObjectsV2",
+        }
+    ),
+    "query": frozenset({"s3:GetObject", "s3:ListObjectsV2"}),
+}
+"""The API operations that each job calls; a test compares them with the calls made. A backfill's are verify's."""
+
+_ACTIONS: Final = {"s3:ListObjectsV2": "s3:ListBucket"}
+"""Where the action to allow has another name than the operation."""
+_FOLDERS: Final = ("image_sets", "_state")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where things lie.
+
+    Attributes:
+        bucket: The catalog's; None: it is a local folder.
+        prefix: In the bucket, without slashes at its ends; may be empty.
+        datastore_id: The data store.
+        partition: ``aws``, ``aws-us-gov``, ``aws-cn``.
+        region: Of the data store, or ``*``.
+        account: Twelve digits, or ``*``.
+        kms_key: Of the objects, as boto3 takes it: an id, an ARN, an alias or an alias's ARN; None: no such key.
+        secret: Of AWS Secrets Manager that holds the PHI key, a name or an ARN; None: it is elsewhere.
+    """
+
+    bucket: str | None
+    prefix: str
+    datastore_id: str
+    partition: str = "aws"
+    region: str = "*"
+    account: str = "*"
+    kms_key: str | None = None
+    secret: str | None = None
+
+    def arn(self, service: str, resource: str) -> str:
+        """The ARN of a resource in the region and account."""
+        return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
+
+
+def policy(jobs: Iterable[str], place: Place) -> dict[str, Any]:
+    """The policy document that allows jobs and nothing else.
+
+    Args:
+        jobs: Keys of CALLS.
+        place: Where things lie.
+    """
+    actions = {_ACTIONS.get(call, call) for job in jobs for call in CALLS[job]}
+    statements = [
+        _statement("Search", actions, {"SearchImageSets", "GetDatastore"}, [_datastore(place)]),
+        # GetImageSet requires both resource types.
+        _statement("Confirm", actions, {"GetImageSet"}, [_datastore(place), f"{_datastore(place)}/imageset/*"]),
+    ]
+    if place.bucket is not None:
+        root = f"{place.prefix}/" if place.prefix else ""
+        bucket = f"arn:{place.partition}:s3:::{place.bucket}"
+        below = [f"{root}{folder}/*" for folder in _FOLDERS]
+        statements += [
+            _statement("Objects", actions, {"GetObject", "PutObject"}, [f"{bucket}/{path}" for path in below]),
+            _statement("List", actions, {"ListBucket"}, [bucket], {"StringLike": {"s3:prefix": below}}),
+        ]
+        if place.kms_key is not None:
+            statements.append(_kms(place, place.kms_key, is_writing="s3:PutObject" in actions))
+    if place.secret is not None and "medical-imaging:SearchImageSets" in actions:
+        statements.append(_allow("PhiKey", ["secretsmanager:GetSecretValue"], [_secret(place, place.secret)]))
+    return {"Version": "2012-10-17", "Statement": [found for found in statements if found]}
+
+
+def _datastore(place: Place) -> str:
+    return place.arn("medical-imaging", f"datastore/{place.datastore_id}")
+
+
+def _statement(
+    sid: str, actions: set[str], names: set[str], resources: list[str], condition: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Allow those of the actions that have such names; empty where there are none."""
+    allowed = sorted(action for action in actions if action.partition(":")[2] in names)
+    return _allow(sid, allowed, resources, condition) if allowed else {}
+
+
+def _allow(
+    sid: str, actions: list[str], resources: list[str], condition: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    more = {"Condition": condition} if condition else {}
+    return {"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources, **more}
+
+
+def _kms(place: Place, key: str, *, is_writing: bool) -> dict[str, Any]:
+    """S3 asks KMS in the caller's name: to read an object, Decrypt; to write one, GenerateDataKey."""
+    actions = ["kms:Decrypt", *(["kms:GenerateDataKey"] if is_writing else [])]
+    if (alias := re.fullmatch(r"(?P<arn>arn:[^:]+:kms:[^:]+:[^:]+:)?(?P<alias>alias/.+)", key)) is not None:
+        # A policy cannot name an alias as its resource.
+        keys = f"{alias['arn'] or place.arn('kms', '')}key/*"
+        return _allow("Key", actions, [keys], {"ForAnyValue:StringEquals": {"kms:ResourceAliases": alias["alias"]}})
+    return _allow("Key", actions, [key if key.startswith("arn:") else place.arn("kms", f"key/{key}")])
+
+
+def _secret(place: Place, secret: str) -> str:
+    # An ARN ends in six characters that are not part of the name.
+    return secret if secret.startswith("arn:") else place.arn("secretsmanager", f"secret:{secret}-??????")

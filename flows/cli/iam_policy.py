@@ -1,0 +1,61 @@
+"""`ahi-catalog iam-policy`."""
+
+import click
+
+from flows.cli.options import catalog_option, datastore_option, option
+from flows.cli.output import print_json
+
+
+@click.command(name="iam-policy")
+@catalog_option
+@datastore_option
+@option(
+    "--for",
+    "jobs",
+    type=click.Choice(["sync", "verify", "query"]),
+    multiple=True,
+    help="What to allow; may be given several times. A backfill needs what verify needs.  [default: all]",
+)
+@option("--account", metavar="ACCOUNT", default="*", help="The data store's account, twelve digits.")
+@option("--region", metavar="REGION", help="The data store's region.  [default: boto3's own]")
+@option("--kms-key", metavar="KEY", help="The KMS key that objects in S3 are encrypted with.")
+@option("--phi-key-from", metavar="PLACE", default="env", help="Where the PHI key is kept: aws-secret:NAME is allowed.")
+def iam_policy(
+    *,
+    catalog: str,
+    datastore_id: str,
+    jobs: tuple[str, ...],
+    account: str,
+    region: str | None,
+    kms_key: str | None,
+    phi_key_from: str,
+) -> None:
+    """Print the smallest IAM policy that sync, verify and query need. Calls nothing.
+
+    \b
+    For a role that only asks:
+      ahi-catalog iam-policy --catalog s3://bucket/imaging --datastore-id ID --for query
+    """
+    import boto3  # `--help` does without boto3
+
+    from connectors.catalog.store.opening import split_url
+    from connectors.iam import CALLS, Place, policy
+    from connectors.phi_key import AWS_SECRET
+    from connectors.settings import Settings
+
+    settings = Settings(catalog=catalog, datastore_id=datastore_id)
+    session = boto3.Session()
+    region = region or session.region_name or "*"
+    bucket, prefix = split_url(settings.catalog)
+    kind, _, name = phi_key_from.partition(":")
+    place = Place(
+        bucket=bucket,
+        prefix=prefix,
+        datastore_id=settings.datastore_id,
+        partition="aws" if region == "*" else session.get_partition_for_region(region),
+        region=region,
+        account=account,
+        kms_key=kms_key,
+        secret=name if kind == AWS_SECRET else None,
+    )
+    print_json(policy(jobs or tuple(CALLS), place))

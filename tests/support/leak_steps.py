@@ -1,0 +1,101 @@
+"""A process that runs commands of ours one after the other with every log at DEBUG, faults and planted leaks.
+
+Reads a JSON list of steps from stdin: ``args`` of a command, ``faults`` for the embedded service, ``break``, a
+library function that fails while the command runs, and ``plant``, a leak to be found. Prints each exit code.
+"""
+
+import importlib
+import json
+import logging
+import os
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def main() -> None:
+    """Run the steps."""
+    logging.basicConfig(level=logging.DEBUG)
+    from flows.cli.main import run  # noqa: PLC0415
+
+    source: Any = importlib.import_module("connectors.healthimaging.source")
+    source._FIRST_BACKOFF = 0.0
+    for step in json.load(sys.stdin):
+        for name in list(logging.root.manager.loggerDict):
+            logging.getLogger(name).setLevel(logging.DEBUG)
+        for fault in step.get("faults", []):
+            order(fault)
+        with broken(step.get("break")), planted(step.get("plant")):
+            code = run(["--debug", *step["args"]])
+        order(None)
+        sys.stdout.write(f"exit {code}\n")
+        sys.stdout.flush()
+
+
+def order(fault: dict[str, Any] | None) -> None:
+    """Order a fault of the embedded service; None: forget those left."""
+    url = f"{os.environ['AWS_ENDPOINT_URL_MEDICAL_IMAGING']}/_control/faults"
+    body = json.dumps(fault).encode() if fault else None
+    request = urllib.request.Request(url, body, method="POST" if fault else "DELETE")  # noqa: S310  # loopback
+    urllib.request.urlopen(request).close()  # noqa: S310
+
+
+@contextmanager
+def broken(what: str | None) -> Iterator[None]:
+    """Let Arrow fail as it does, quoting values."""
+    cast = pc.cast
+
+    def fail(values: Any, *_: Any, **__: Any) -> Any:
+        raise pa.ArrowTypeError(f"Could not convert {values.to_pylist()}")
+
+    if what == "cast":
+        pc.cast = fail
+    try:
+        yield
+    finally:
+        pc.cast = cast
+
+
+@contextmanager
+def planted(what: str | None) -> Iterator[None]:
+    """Leak rows in one of the ways that the search must find."""
+    source: Any = importlib.import_module("connectors.healthimaging.source")
+    jobs: Any = importlib.import_module("flows.jobs")
+    aws: Any = importlib.import_module("connectors.aws")
+    raw_body, scan, silence = source.raw_body, jobs.scan, aws.silence_bodies
+
+    def leak_body(answer: Any) -> bytes:
+        body: bytes = raw_body(answer)
+        if what == "log":
+            logging.getLogger("connectors.planted").debug("%r", body)
+        elif what == "temp":
+            handle, _ = tempfile.mkstemp()
+            os.write(handle, body)
+        return body
+
+    def leak_scan(*args: Any, **more: Any) -> Any:
+        found = scan(*args, **more)
+        if what == "prefect" and len(found.rows):
+            from prefect.artifacts import create_markdown_artifact  # noqa: PLC0415
+
+            create_markdown_artifact(str(found.rows["patient_name"][0].as_py()), key="planted")
+        return found
+
+    source.raw_body = leak_body
+    jobs.scan = leak_scan
+    if what == "bodies":
+        aws.silence_bodies = lambda: None
+    try:
+        yield
+    finally:
+        source.raw_body, jobs.scan, aws.silence_bodies = raw_body, scan, silence
+
+
+if __name__ == "__main__":
+    main()
