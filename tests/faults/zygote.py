@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -34,6 +35,18 @@ class Child:
             signal.pidfd_send_signal(self._ended, number)
         except ProcessLookupError:
             return
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._status is None and not select.select([self._ended], [], [], 0)[0]
+
+    def wait_until_stopped(self) -> bool:
+        """Whether it stands still (SIGSTOP); False where it ended before."""
+        while not select.select([self._ended], [], [], 0.002)[0]:
+            if Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+                return True
+        return False
 
     def wait(self) -> int:
         """How it ended: its exit code, or the negative number of the signal that ended it."""
