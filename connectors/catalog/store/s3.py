@@ -90,8 +90,8 @@ class S3Store:
 
         def put_once() -> str:
             try:
-                answer = self._call(
-                    self._client.put_object, Bucket=self._bucket, Key=self._key(key), Body=body, **condition
+                return _etag(
+                    self._call(self._client.put_object, Bucket=self._bucket, Key=self._key(key), Body=body, **condition)
                 )
             except (ConflictError, _DoubtError, _AbsentError) as error:
                 found = self._get_once(self._key(key))
@@ -103,8 +103,6 @@ class S3Store:
                     # Two writers met (409), and the other one has not won either.
                     raise _DoubtError(f"{self.url}: the store refuses a conditional write that should hold") from None
                 raise
-            etag: str = answer["ETag"]
-            return etag
 
         return self._try(put_once)
 
@@ -124,7 +122,7 @@ class S3Store:
     def _get_once(self, key: str) -> Stored | None:
         def read() -> Stored:
             answer = self._client.get_object(Bucket=self._bucket, Key=key)
-            return Stored(answer["Body"].read(), answer["ETag"])
+            return Stored(answer["Body"].read(), _etag(answer))
 
         try:
             return self._call(read)
@@ -166,6 +164,14 @@ class S3Store:
         if code in _WHAT_TO_DO or status in _FINAL_STATUS:
             return StoreError(f"{self.url}: {_WHAT_TO_DO.get(code, f'the store refuses with {code}')}")
         return _DoubtError(f"{self.url}: the store answers {code}; run again to resume")
+
+
+def _etag(answer: dict[str, Any]) -> str:
+    """The object's etag; an answer without one is not the store's, whatever its status."""
+    etag: str | None = answer.get("ETag")
+    if etag is None:
+        raise _DoubtError("an answer that is not S3's: check AWS_ENDPOINT_URL_S3 and proxies; run again to resume")
+    return etag
 
 
 def open_s3_store(bucket: str, prefix: str, *, connections: int = 16) -> S3Store:
