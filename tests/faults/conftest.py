@@ -45,8 +45,9 @@ def session_proxy(s3_server: S3Server) -> Iterator[S3Proxy]:
 def proxy(session_proxy: S3Proxy) -> Iterator[S3Proxy]:
     """The faulty road to S3, without orders."""
     session_proxy.clear()
+    before = session_proxy.ever_served
     yield session_proxy
-    for kind, times in session_proxy.served.items():
+    for kind, times in (session_proxy.ever_served - before).items():
         LEDGER.injected(f"S3: {kind}", times)
     session_proxy.clear()
 

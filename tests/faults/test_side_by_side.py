@@ -4,6 +4,7 @@ import random
 import signal
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.faults.child import RunSpec
 from tests.faults.ledger import LEDGER
 from tests.faults.meeting import meet_on_an_update, meet_on_half_days
 from tests.faults.scale import seeds
-from tests.faults.stages import change, fill_base
+from tests.faults.stages import begin_synced, change, fill_base
 from tests.faults.world import BORN, DAY, HOUR, FaultWorld
 
 MakeWorld = Callable[..., FaultWorld]
@@ -19,7 +20,7 @@ MakeWorld = Callable[..., FaultWorld]
 
 def choose_run(world: FaultWorld, choice: random.Random) -> RunSpec:
     """A sync, or a backfill of some days."""
-    settings = {"concurrency": choice.randint(1, 4), "page_budget": choice.randint(1, 4)}
+    settings: dict[str, Any] = {"concurrency": choice.randint(1, 4), "page_budget": choice.randint(1, 4)}
     if choice.random() < 0.5:
         return world.spec(**settings)
     start = BORN + choice.randint(0, 4) * DAY + choice.choice([timedelta(), HOUR / 2])
@@ -34,8 +35,7 @@ def test_runs_side_by_side(kind: str, count: int, seed: int, make_world: MakeWor
     LEDGER.seeded(seed)
     choice = random.Random(f"{kind} {count} {seed}")
     world = make_world(kind)
-    fill_base(world)
-    world.sync()
+    begin_synced(world)
     change(world)
     specs = [choose_run(world, choice) for _ in range(count)]
     children = [world.start(spec) for spec in specs]

@@ -2,14 +2,15 @@
 
 import random
 import signal
-from collections.abc import Callable, Iterator
 from collections import Counter
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.faults.breakage import BREAKAGES
 from tests.faults.ledger import LEDGER
 from tests.faults.meeting import meet_on_an_update, meet_on_half_days
+from tests.faults.place import Place
 from tests.faults.stages import Stage, choose_ending, fill_base, run_until
 from tests.faults.witness import PromiseBrokenError
 from tests.faults.world import FaultWorld
@@ -28,7 +29,7 @@ def rehearsal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("kind", ["folder", "s3"])
 def test_coverage_before_publishing_is_caught(
-    kind: str, make_world: MakeWorld, proxy: S3Proxy, make_place: Callable[[str], object]
+    kind: str, make_world: MakeWorld, proxy: S3Proxy, make_place: Callable[[str], Place]
 ) -> None:
     """Killed at one of a few seeded points, the run leaves a covered range without its rows."""
     world = make_world(kind)
@@ -36,12 +37,16 @@ def test_coverage_before_publishing_is_caught(
     stage = Stage(world=world, base={}, settings={}, lines=Counter())
     stage.rehearse(make_place(kind), proxy)
     choice = random.Random(1)
-    with pytest.raises(PromiseBrokenError, match="lost"):
+
+    def kill_and_look() -> None:
         for _ in range(40):
             attempt = stage.attempt(make_place(kind))
             ending = choose_ending(stage, choice, on_s3=kind == "s3")
             run_until(stage, attempt, ending, proxy, signal.SIGKILL, breaks="cover_first")
             attempt.witness.look()
+
+    with pytest.raises(PromiseBrokenError, match="lost"):
+        kill_and_look()
 
 
 @pytest.mark.parametrize("kind", ["folder", "s3"])

@@ -104,7 +104,7 @@ class Order:
     times: int | None = None
     chance: float = 1.0
     seed: int = 0
-    call: Callable[[Request], None] | None = None
+    call: Callable[[Request], object] | None = None
     served: int = 0
     _met: int = 0
     _random: random.Random = field(init=False)

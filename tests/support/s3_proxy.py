@@ -57,6 +57,7 @@ class S3Proxy:
         self._lock = threading.Lock()
         self._orders: list[Order] = []
         self._served: Counter[str] = Counter()
+        self._ever: Counter[str] = Counter()
         self._requests: Counter[str] = Counter()
         self._number = 0
         self._random = random.Random(0)
@@ -74,6 +75,12 @@ class S3Proxy:
         """Faults served since `clear`, by kind."""
         with self._lock:
             return Counter(self._served)
+
+    @property
+    def ever_served(self) -> Counter[str]:
+        """Faults served since the proxy runs, by kind."""
+        with self._lock:
+            return Counter(self._ever)
 
     @property
     def requests(self) -> Counter[str]:
@@ -94,7 +101,7 @@ class S3Proxy:
             conditions["times"] = 1
         return self._add(Order(kind=kind, **conditions))
 
-    def call(self, stage: Literal["before", "after"], call: Callable[[Request], None], **conditions: Any) -> Order:
+    def call(self, stage: Literal["before", "after"], call: Callable[[Request], object], **conditions: Any) -> Order:
         """Have a function called before requests are forwarded, or after they are applied and before the answer."""
         return self._add(Order(kind=stage, call=call, **conditions))
 
@@ -139,6 +146,7 @@ class S3Proxy:
             fault = next((order for order in self._orders if not order.call and order.take(request)), None)
             if fault:
                 self._served[fault.kind] += 1
+                self._ever[fault.kind] += 1
             return request, FAULTS[fault.kind] if fault else None, calls
 
     def forgets(self, condition: str | None) -> bool:
