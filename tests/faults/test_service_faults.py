@@ -1,6 +1,7 @@
 """The service's side: throttled, failing, slow, cut, garbled, tokens that expire or repeat, pages out of order."""
 
 import random
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -64,10 +65,10 @@ def test_a_storm_of_everything_in_a_process_that_may_die(seed: int, make_world: 
         if choice.random() < 0.5:
             while child.is_running and sum(world.service.counters.requests.values()) < choice.randint(12, 40):
                 world.witness.look()
-            child.send(9)
+            child.send(signal.SIGKILL)
             LEDGER.injected("SIGKILL in a storm")
         ended = world.finish(spec, child)
-        assert ended.code in (0, -9), ended.error
+        assert ended.code in (0, -signal.SIGKILL), ended.error
     world.witness.look()
     world.sync()
     world.witness.compare()

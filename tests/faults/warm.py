@@ -45,7 +45,8 @@ def _any_client(service: str, **settings: Any) -> Any:
     return _keep(make, service) if service == "s3" else make()
 
 
-def _source_client(*, connections: int) -> Any:
+def source_client(*, connections: int) -> Any:
+    """The source's client for the environment, kept."""
     return _keep(lambda: _make_source(connections=connections), "source")
 
 
@@ -56,7 +57,7 @@ def install(patch: Callable[[Any, str, Any], None] = setattr) -> None:
         patch: Sets an attribute of a module; a fixture's undoes it later.
     """
     patch(aws, "make_client", _any_client)
-    patch(source, "make_client", _source_client)
+    patch(source, "make_client", source_client)
     patch(source, "_FIRST_BACKOFF", 0.2 / _HASTE)
     patch(source, "_LONGEST_BACKOFF", 20.0 / _HASTE)
     patch(tenacity.nap, "time", SimpleNamespace(sleep=lambda seconds: _sleep(seconds / _HASTE)))
@@ -64,6 +65,6 @@ def install(patch: Callable[[Any, str, Any], None] = setattr) -> None:
 
 def up() -> None:
     """Make the clients that the environment asks for, before they are needed."""
-    _source_client(connections=8)
+    source_client(connections=8)
     if "AWS_ENDPOINT_URL_S3" in os.environ:
         _any_client("s3", connections=16, for_custom_endpoint=Config(s3={"addressing_style": "path"}))

@@ -79,12 +79,21 @@ class FaultWorld:
         self._numbers = itertools.count()
         self._emulator = emulator
 
-    def moved(self, place: Place) -> "FaultWorld":
-        """The same service with a catalog elsewhere, and a witness that has seen nothing of it."""
+    def moved(self, place: Place, datastore_id: str | None = None) -> "FaultWorld":
+        """The same service with a catalog elsewhere, and a witness that has seen nothing of it.
+
+        Args:
+            place: Where the catalog shall lie.
+            datastore_id: Another data store of the service.
+        """
         moved = object.__new__(FaultWorld)
         moved.__dict__.update(self.__dict__)
         moved.place = place
-        moved.settings = replace(self.settings, catalog=place.url)
+        if datastore_id:
+            moved.datastore_id = datastore_id
+            moved._said = {}
+            moved.late = set()
+        moved.settings = replace(self.settings, catalog=place.url, datastore_id=moved.datastore_id)
         moved.witness = moved._new_witness()
         return moved
 
