@@ -41,7 +41,7 @@ class Ledger:
     def looked(self, *, compared: int, lost: int = 0, doubled: int = 0, altered: int = 0) -> None:
         """The catalog was compared with the service. What code broken on purpose loses is not counted."""
         with self._lock:
-            self.looks += 1
+            self.looks += bool(compared)
             self.compared += compared
             if not self.is_rehearsal:
                 self.lost += lost

@@ -6,7 +6,11 @@ shrinks what the model-based test finds.
 """
 
 import os
-from typing import Final
+import random
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+_T = TypeVar("_T")
 
 IS_FULL: Final = os.environ.get("AHI_FAULTS") == "full"
 SEED: Final = int(os.environ.get("AHI_FAULTS_SEED", "1"))
@@ -17,3 +21,11 @@ def seeds(short: int, full: int) -> range:
     """So many seeds, in the short form or in the full one."""
     count = full if IS_FULL else short
     return range(SEED, SEED + int(os.environ.get("AHI_FAULTS_COUNT", count)))
+
+
+def some(kinds: Sequence[_T], short: int) -> list[_T]:
+    """All of them in the full form, and so many in the short one, which the seed chooses."""
+    if IS_FULL or short >= len(kinds):
+        return list(kinds)
+    chosen = set(random.Random(SEED).sample(range(len(kinds)), short))
+    return [kind for number, kind in enumerate(kinds) if number in chosen]

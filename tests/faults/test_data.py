@@ -9,17 +9,24 @@ from typing import Any
 import pytest
 
 from tests.faults.ledger import LEDGER
-from tests.faults.scale import seeds
+from tests.faults.scale import seeds, some
 from tests.faults.stages import change, fill_base
 from tests.faults.world import BORN, DAY, HOUR, MICROSECOND, TODAY, FaultWorld
 from tests.flows.conftest import summary
 
 MakeWorld = Callable[..., FaultWorld]
+BOUNDS: list[dict[str, Any]] = [
+    {},
+    {"between_inclusive": False},
+    {"truncate_filter_seconds": True},
+    {"truncate_filter_seconds": True, "between_inclusive": False},
+]
+ORDERS: list[dict[str, Any]] = [{}, {"ignore_sort": True}, {"older_api": True}]
 MINUTE = timedelta(minutes=1)
 SETTLE = timedelta(minutes=10)
 
 
-@pytest.mark.parametrize("seed", seeds(short=2, full=20))
+@pytest.mark.parametrize("seed", seeds(short=1, full=20))
 def test_rows_that_become_searchable_up_to_the_settle_time_late(seed: int, make_world: MakeWorld) -> None:
     """Rows arrive, change and go while syncs run every few minutes; all that is covered is there at every look."""
     LEDGER.seeded(seed)
@@ -72,16 +79,8 @@ def on_bounds(unit: timedelta, first: datetime, count: int) -> list[datetime]:
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"between_inclusive": False},
-        {"truncate_filter_seconds": True},
-        {"truncate_filter_seconds": True, "between_inclusive": False},
-    ],
-    ids=str,
+    ("partition", "options"), some([(unit, o) for unit in ("day", "month") for o in BOUNDS], short=2)
 )
-@pytest.mark.parametrize("partition", ["day", "month"])
 def test_rows_on_every_bound(partition: str, options: dict[str, Any], make_world: MakeWorld) -> None:
     """Rows exactly on days, months, leap days and window bounds have one row each, whatever BETWEEN means."""
     world = make_world(**options)
@@ -107,8 +106,7 @@ def test_rows_on_every_bound(partition: str, options: dict[str, Any], make_world
     world.witness.compare()
 
 
-@pytest.mark.parametrize("options", [{}, {"ignore_sort": True}, {"older_api": True}], ids=str)
-@pytest.mark.parametrize("kind", ["folder", "s3"])
+@pytest.mark.parametrize(("kind", "options"), some([(kind, o) for kind in ("folder", "s3") for o in ORDERS], short=2))
 def test_a_second_denser_than_the_budget_that_changes(
     kind: str, options: dict[str, Any], make_world: MakeWorld
 ) -> None:

@@ -204,7 +204,7 @@ def test_the_promise_holds_after_every_step(number: int) -> None:
     run_state_machine_as_test(
         seed(number)(Catalogs),
         settings=settings(
-            max_examples=60 if IS_FULL else 12,
+            max_examples=60 if IS_FULL else 16,
             stateful_step_count=25 if IS_FULL else 15,
             deadline=None,
             database=None,

@@ -9,7 +9,7 @@ import pytest
 from connectors.errors import AhiCatalogError
 from tests.faults import warm
 from tests.faults.ledger import LEDGER
-from tests.faults.scale import seeds
+from tests.faults.scale import seeds, some
 from tests.faults.stages import begin_synced, change, fill_base
 from tests.faults.world import BORN, HOUR, TODAY, FaultWorld
 from tests.support.s3_orders import FAULTS, Request
@@ -17,6 +17,7 @@ from tests.support.s3_proxy import S3Proxy
 
 MakeWorld = Callable[..., FaultWorld]
 PASSING = ["slow_down", "internal", "reset", "stall", "lost_answer", "late_answer", "applied_internal", "cut"]
+UNREADABLE = [*(kind for kind in PASSING if FAULTS[kind].delivery != "whole"), "garble"]
 CONFLICTS = ["precondition", "conflict", "applied_conflict"]
 
 
@@ -42,7 +43,7 @@ def first_of_each_put() -> Callable[[Request], bool]:
     return is_meant
 
 
-@pytest.mark.parametrize("kind", [*PASSING, *CONFLICTS])
+@pytest.mark.parametrize("kind", some([*PASSING, *CONFLICTS], short=6))
 def test_every_conditional_put_is_spoilt_once(kind: str, s3_world: FaultWorld, proxy: S3Proxy) -> None:
     """Refused, lost, applied or not: every put comes out right, and the run ends as if nothing had been."""
     proxy.order(kind, conditional=True, when=first_of_each_put(), times=None)
@@ -52,8 +53,7 @@ def test_every_conditional_put_is_spoilt_once(kind: str, s3_world: FaultWorld, p
     s3_world.witness.compare()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in PASSING if FAULTS[kind].delivery != "whole"] + ["garble"])
-@pytest.mark.parametrize("method", ["GET", "LIST"])
+@pytest.mark.parametrize(("method", "kind"), some([(m, kind) for m in ("GET", "LIST") for kind in UNREADABLE], short=4))
 def test_reads_and_lists_that_fail(method: str, kind: str, s3_world: FaultWorld, proxy: S3Proxy) -> None:
     """Half a body, none, or another one: the run reads again."""
     proxy.order(kind, method=method, at=[1, 3, 5])
@@ -65,7 +65,7 @@ def test_reads_and_lists_that_fail(method: str, kind: str, s3_world: FaultWorld,
     s3_world.witness.compare()
 
 
-@pytest.mark.parametrize("seed", seeds(short=2, full=30))
+@pytest.mark.parametrize("seed", seeds(short=1, full=30))
 def test_a_storm_of_everything(seed: int, s3_world: FaultWorld, proxy: S3Proxy) -> None:
     """One request in eight is spoilt, in any way; runs end done or in one line, and the last one completes."""
     LEDGER.seeded(seed)
@@ -85,7 +85,7 @@ def test_a_storm_of_everything(seed: int, s3_world: FaultWorld, proxy: S3Proxy) 
 
 
 @pytest.mark.parametrize("kind", ["expired", "denied"])
-@pytest.mark.parametrize("seed", seeds(short=2, full=12))
+@pytest.mark.parametrize("seed", seeds(short=1, full=12))
 def test_credentials_that_expire_in_the_middle(kind: str, seed: int, make_world: MakeWorld, proxy: S3Proxy) -> None:
     """From some request on every one is refused: one line says so; with good credentials the next completes."""
     LEDGER.seeded(seed)
@@ -105,7 +105,7 @@ def test_credentials_that_expire_in_the_middle(kind: str, seed: int, make_world:
     world.witness.compare()
 
 
-@pytest.mark.parametrize("kind", ["slow_down", "reset", "conflict"])
+@pytest.mark.parametrize("kind", some(["slow_down", "reset", "conflict"], short=1))
 def test_a_store_that_never_recovers(kind: str, make_world: MakeWorld, proxy: S3Proxy) -> None:
     """Tries end; the run fails in one line, covers nothing that is not there, and the next one completes."""
     world = make_world("s3")

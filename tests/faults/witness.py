@@ -1,10 +1,12 @@
 """The witness looks at a catalog at any moment and holds the promise against it (docs/design.md, section 1)."""
 
 import io
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +14,7 @@ import pyarrow.parquet as pq
 
 from tests.faults.ledger import LEDGER
 from tests.faults.place import Place, read_coverage
-from tests.support.reference import Row, expected_rows, read_rows
+from tests.support.reference import Row, expected_rows
 
 
 class PromiseBrokenError(AssertionError):
@@ -45,16 +47,21 @@ class Witness:
         self._lock = threading.RLock()
         self._said = said
         self._now: dict[str, Row] = {}
+        self._summaries: dict[str, dict[str, Any]] = {}
         self._newest: dict[str, tuple[Any, Any]] = {}
 
     def note(self) -> None:
         """Take note of what the service says now. Called after every change to it."""
         with self._lock:
-            self._now = expected_rows(self._read_service())
-            for name, row in self._now.items():
+            summaries = {summary["imageSetId"]: summary for summary in self._read_service()}
+            changed = [name for name, summary in summaries.items() if self._summaries.get(name) != summary]
+            rows = expected_rows(summaries[name] for name in changed)
+            for name, row in rows.items():
                 versions = self._said.setdefault(name, [])
                 if row not in versions:
                     versions.append(row)
+            self._now = {name: rows[name] if name in rows else self._now[name] for name in summaries}
+            self._summaries = summaries
 
     def look(self) -> dict[str, Row]:
         """The promise at this moment, whatever is going on; the rows.
@@ -93,34 +100,34 @@ class Witness:
             self._judge(len(rows), lost=lost, altered=[*altered, *extra])
 
     def _read(self, objects: Mapping[str, bytes]) -> dict[str, Row]:
-        tables = {key: _read_object(key, body) for key, body in objects.items()}
-        times = Counter(name for table in tables.values() for name in table["image_set_id"].to_pylist())
-        doubled = [name for name, number in times.items() if number > 1]
-        if doubled:
-            self._judge(len(times), doubled=doubled)
-        for key, table in tables.items():
-            unit = key.rpartition("/")[0].rpartition("created_")[2]
-            value = unit.partition("=")[2]
-            misplaced = [m for m in table["created_at"].to_pylist() if not f"{m:%Y-%m-%d}".startswith(value)]
+        by_key = {key: _read_object(key, body) for key, body in objects.items()}
+        times = Counter(row["image_set_id"] for rows in by_key.values() for row in rows)
+        self._judge(len(times), doubled=[name for name, number in times.items() if number > 1])
+        for key, rows in by_key.items():
+            value = key.rpartition("/")[0].rpartition("created_")[2].partition("=")[2]
+            misplaced = [row for row in rows if not f"{row['created_at']:%Y-%m-%d}".startswith(value)]
             if misplaced:
                 raise PromiseBrokenError(f"{len(misplaced)} rows lie in another partition than their own: {key}")
-        return read_rows(tables.values())
+        return {row["image_set_id"]: row for rows in by_key.values() for row in rows}
 
-    def _judge(
-        self, compared: int, *, lost: list[str] | None = None, doubled: list[str] | None = None, altered: Any = None
-    ) -> None:
-        found = {"lost": lost or [], "doubled": doubled or [], "altered": altered or []}
-        LEDGER.looked(compared=compared, **{name: len(ids) for name, ids in found.items()})
+    def _judge(self, compared: int, **found: list[str]) -> None:
+        LEDGER.looked(compared=0 if "doubled" in found else compared, **{kind: len(ids) for kind, ids in found.items()})
         wrong = [f"{len(ids)} {name} ({', '.join(sorted(ids)[:3])})" for name, ids in found.items() if ids]
         if wrong:
             raise PromiseBrokenError(f"of {compared} rows: {'; '.join(wrong)}")
 
 
-def _read_object(key: str, body: bytes) -> pa.Table:
+@lru_cache(maxsize=1024)
+def _read_object(key: str, body: bytes) -> list[Row]:
+    """The rows of an object; the same bytes are read once."""
     try:
-        return pq.read_table(io.BytesIO(body), partitioning=None)
+        rows: list[Row] = pq.read_table(io.BytesIO(body), partitioning=None).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise PromiseBrokenError(f"{key} is no whole Parquet object") from error
+    for row in rows:
+        # The text of `extra` may order its keys as it likes.
+        row["extra"] = json.loads(row["extra"]) if row["extra"] else None
+    return rows
 
 
 def _is_in(moment: datetime, coverage: list[tuple[datetime, datetime]]) -> bool:
