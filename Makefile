@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python 3.11 to 3.13 and make:
 #   make demo   sets up, syncs a real public catalog and queries it
 #   make test   sets up and passes the tests
-.PHONY: help install demo test lint bench audit lock clean
+.PHONY: help install demo test test-faults lint bench audit lock clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 help:  ## Show this.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
 
 install: $(INSTALLED)  ## Make .venv from requirements.lock, every package checked by its hash.
 
@@ -24,8 +24,11 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: $(INSTALLED)  ## Sync a real public catalog from the embedded service, then query it; again: incrementally.
 	@$(BIN)/ahi-catalog demo
 
-test: $(INSTALLED)  ## Run all tests.
+test: $(INSTALLED)  ## Run all tests, the fault suite in its short form.
 	$(BIN)/python -m pytest
+
+test-faults: $(INSTALLED)  ## Run the fault suite in full, with a table of what was injected (AHI_FAULTS_SEED=1: the first seed).
+	AHI_FAULTS=full $(BIN)/python -m pytest tests/faults
 
 lint: $(INSTALLED)  ## Check style, formatting and types.
 	$(BIN)/ruff check .

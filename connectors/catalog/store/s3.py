@@ -118,15 +118,7 @@ class S3Store:
     def put(self, key: str, body: bytes, *, expected: str | None) -> str:
         def put_once() -> str:
             try:
-                answer = self._call(
-                    self._client.put_object,
-                    Bucket=self._bucket,
-                    Key=self._key(key),
-                    Body=body,
-                    **self._condition(expected),
-                    **self._encryption,
-                    **self._owner,
-                )
+                return self._send(key, body, **self._condition(expected))
             except (ConflictError, _DoubtError, _AbsentError) as error:
                 found = self._get_once(self._key(key))
                 if found is not None and found.body == body:
@@ -140,18 +132,11 @@ class S3Store:
                     # Two writers met, and the other one has not won either.
                     raise _DoubtError(f"{self.url}: the store refuses a conditional write that should hold") from None
                 raise
-            self._check_encrypted(answer)
-            etag: str = answer["ETag"]
-            return etag
 
         return self._try(put_once)
 
     def overwrite(self, key: str, body: bytes) -> str:
-        request = {"Bucket": self._bucket, "Key": self._key(key), "Body": body, **self._encryption, **self._owner}
-        answer = self._try(self._call, self._client.put_object, **request)
-        self._check_encrypted(answer)
-        etag: str = answer["ETag"]
-        return etag
+        return self._try(self._send, key, body)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + prefix, **self._owner}
@@ -162,6 +147,13 @@ class S3Store:
             if not answer.get("IsTruncated"):
                 return
             request["ContinuationToken"] = answer["NextContinuationToken"]
+
+    def _send(self, key: str, body: bytes, **condition: str) -> str:
+        request = {"Bucket": self._bucket, "Key": self._key(key), "Body": body, **condition}
+        answer = self._call(self._client.put_object, **request, **self._encryption, **self._owner)
+        etag = _etag(answer)
+        self._check_encrypted(answer)
+        return etag
 
     def _condition(self, expected: str | None) -> dict[str, str]:
         if expected is None:
@@ -181,7 +173,7 @@ class S3Store:
     def _get_once(self, key: str) -> Stored | None:
         def read() -> Stored:
             answer = self._client.get_object(Bucket=self._bucket, Key=key, **self._owner)
-            return Stored(answer["Body"].read(), answer["ETag"])
+            return Stored(answer["Body"].read(), _etag(answer))
 
         try:
             return self._call(read)
@@ -223,6 +215,14 @@ class S3Store:
             advice = _OWNER if self._owner and code in _DENIED else _WHAT_TO_DO.get(code)
             return StoreError(f"{self.url}: {advice or f'the store refuses with {code}'}")
         return _DoubtError(f"{self.url}: the store answers {code}; run again to resume")
+
+
+def _etag(answer: dict[str, Any]) -> str:
+    """The object's etag; an answer without one is not the store's, whatever its status."""
+    etag: str | None = answer.get("ETag")
+    if etag is None:
+        raise _DoubtError("an answer that is not S3's: check AWS_ENDPOINT_URL_S3 and proxies; run again to resume")
+    return etag
 
 
 def _encryption(access: S3Access) -> dict[str, str]:

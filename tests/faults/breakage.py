@@ -1,0 +1,89 @@
+"""The code broken on purpose, so that the suite can show that it would notice.
+
+Each breakage is what a careless change would do, applied to the running program and to nothing on disk.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from connectors.catalog import merge
+from connectors.catalog.store import local, s3
+from connectors.catalog.store.base import content_etag
+from connectors.windows import Window
+from flows import engine
+from flows.buffer import Buffer
+
+Patch = Callable[[Any, str, Any], None]
+
+
+def cover_first(patch: Patch) -> None:
+    """Coverage grows as soon as a window is scanned, before its rows are published."""
+
+    class Hasty(Buffer):
+        def add(self, rows: pa.Table, scanned: Window | None) -> list[Window]:
+            super().add(rows, scanned)
+            return [scanned] if scanned else []
+
+    patch(engine, "Buffer", Hasty)
+
+
+def put_unconditionally(patch: Patch) -> None:
+    """The last writer wins: no If-Match on S3, neither lock nor comparison in a folder."""
+
+    def put_to_s3(store: Any, key: str, body: bytes, *, expected: str | None) -> str:
+        del expected
+        answer = store._try(store._call, store._client.put_object, Bucket=store._bucket, Key=store._key(key), Body=body)
+        etag: str = answer["ETag"]
+        return etag
+
+    def put_to_folder(store: Any, key: str, body: bytes, *, expected: str | None) -> str:
+        del expected
+        scratch = store._root / local._SCRATCH
+        scratch.mkdir(parents=True, exist_ok=True)
+        store._replace(store._path(key), body, scratch)
+        return content_etag(body)
+
+    patch(s3.S3Store, "put", put_to_s3)
+    patch(local.LocalStore, "put", put_to_folder)
+
+
+def merge_by_arrival(patch: Patch) -> None:
+    """The row that arrives last wins, whatever its version."""
+
+    def newest(rows: pa.Table) -> pa.Table:
+        if len(rows) == 0:
+            return rows
+        last = {name: place for place, name in enumerate(rows["image_set_id"].to_pylist())}
+        kept = rows.take(pa.array(sorted(last.values()), pa.int64()))
+        return kept.take(pc.sort_indices(kept, [("created_at", "ascending"), ("image_set_id", "ascending")]))
+
+    patch(merge, "_newest", newest)
+
+
+BREAKAGES: Final[Mapping[str, Callable[[Patch], None]]] = {
+    "cover_first": cover_first,
+    "put_unconditionally": put_unconditionally,
+    "merge_by_arrival": merge_by_arrival,
+}
+
+
+@contextmanager
+def broken(name: str | None) -> Iterator[None]:
+    """This process with something broken, or with nothing."""
+    undo: list[tuple[Any, str, Any]] = []
+
+    def patch(target: Any, attribute: str, value: Any) -> None:
+        undo.append((target, attribute, getattr(target, attribute)))
+        setattr(target, attribute, value)
+
+    if name:
+        BREAKAGES[name](patch)
+    try:
+        yield
+    finally:
+        for target, attribute, value in reversed(undo):
+            setattr(target, attribute, value)

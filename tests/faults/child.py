@@ -1,0 +1,89 @@
+"""One run in a process of its own, as the command line runs it, which can be ended at any step."""
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from connectors.errors import AhiCatalogError
+from connectors.settings import Settings
+from flows import jobs
+from flows.cli.running import run_job
+from tests.faults import breakage, lines, warm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """What a process is to run.
+
+    Attributes:
+        job: ``sync`` or ``backfill``.
+        settings: Of the run.
+        now: The local clock, which stands still.
+        bounds: Of a backfill.
+        environment: Endpoints and credentials.
+        output: A folder for what it says.
+        point: Where it gets a signal, if it does.
+        sends: Which.
+        counts: Whether to write down how often each line ran.
+        breaks: What is broken on purpose, a name in `breakage`.
+        read_timeout: Seconds that clients wait for an answer.
+    """
+
+    job: str
+    settings: Settings
+    now: datetime
+    output: Path
+    bounds: tuple[datetime, datetime] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    point: lines.LinePoint | None = None
+    sends: signal.Signals = signal.SIGKILL
+    counts: bool = False
+    breaks: str | None = None
+    read_timeout: float = 30.0
+
+
+def prepare(spec: RunSpec) -> None:
+    """What is the same for all runs of one test, done before the process is forked."""
+    os.environ.update(spec.environment)
+    warm.read_timeout = spec.read_timeout
+    warm.up()
+
+
+def run(spec: RunSpec) -> int:
+    """Run; the exit code that the command line would give. Standard output holds the report as JSON."""
+    spec.output.mkdir(parents=True, exist_ok=True)
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        os.dup2(os.open(spec.output / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    if spec.breaks:
+        breakage.BREAKAGES[spec.breaks](setattr)
+    counted = lines.count_lines() if spec.counts else None
+    if spec.point:
+        lines.signal_at(spec.point, spec.sends)
+    job = partial(jobs.sync, spec.settings, clock=lambda: spec.now)
+    if spec.bounds:
+        job = partial(jobs.backfill, spec.settings, *spec.bounds, clock=lambda: spec.now)
+    try:
+        code = run_job(job, _no_flow, prefect=False, as_json=True, workers=spec.settings.concurrency)
+    except AhiCatalogError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        code = 1
+    except BaseException:  # noqa: BLE001  # a process that ends otherwise is looked into by its trace
+        traceback.print_exc()
+        code = 70
+    if counted is not None:
+        listed = [[file, line, times] for (file, line), times in counted.items()]
+        (spec.output / "lines").write_text(json.dumps(listed))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
+
+
+def _no_flow() -> None:
+    raise AssertionError("the runs of this suite that go through Prefect have a file of their own")

@@ -1,0 +1,70 @@
+"""The program's own code, warm: boto3's clients kept between runs, short waits, read timeouts as a test wants them.
+
+Nothing is replaced: the same functions make the same clients. A client costs a fifth of a second, a run of this
+suite less than that.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import tenacity.nap
+from botocore.config import Config
+
+from connectors import aws
+from connectors.healthimaging import client, source
+
+_ENVIRONMENT = ("AWS_ENDPOINT_URL_MEDICAL_IMAGING", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_PROFILE")
+_HASTE = 50
+
+_make_any = aws.make_client
+_make_source = client.make_client
+_kept: dict[tuple[Any, ...], Any] = {}
+_sleep = time.sleep
+
+read_timeout: float = 30.0
+"""Seconds that clients wait for an answer."""
+
+
+def _keep(make: Callable[[], Any], *names: Any) -> Any:
+    key = (*names, read_timeout, *(os.environ.get(name) for name in _ENVIRONMENT))
+    if key not in _kept:
+        _kept[key] = make()
+    return _kept[key]
+
+
+def _any_client(service: str, **settings: Any) -> Any:
+    settings["read_timeout"] = read_timeout
+
+    def make() -> Any:
+        return _make_any(service, **settings)
+
+    # The source registers a handler on its client, so that one is kept whole, below.
+    return _keep(make, service) if service == "s3" else make()
+
+
+def source_client(*, connections: int) -> Any:
+    """The source's client for the environment, kept."""
+    return _keep(lambda: _make_source(connections=connections), "source")
+
+
+def install(patch: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Keep clients, and wait a fiftieth of the time between tries.
+
+    Args:
+        patch: Sets an attribute of a module; a fixture's undoes it later.
+    """
+    patch(aws, "make_client", _any_client)
+    patch(source, "make_client", source_client)
+    patch(source, "_FIRST_BACKOFF", 0.2 / _HASTE)
+    patch(source, "_LONGEST_BACKOFF", 20.0 / _HASTE)
+    patch(tenacity.nap, "time", SimpleNamespace(sleep=lambda seconds: _sleep(seconds / _HASTE)))
+
+
+def up() -> None:
+    """Make the clients that the environment asks for, before they are needed."""
+    source_client(connections=8)
+    if "AWS_ENDPOINT_URL_S3" in os.environ:
+        _any_client("s3", connections=16, for_custom_endpoint=Config(s3={"addressing_style": "path"}))
