@@ -1,4 +1,4 @@
-"""boto3's clients as both ends use them: its own credentials, regions and endpoints, and no retries."""
+"""boto3's clients as both ends use them: its own credentials, regions and endpoints, and no retries unless asked for."""
 
 from typing import Any
 
@@ -15,14 +15,22 @@ def has_custom_endpoint(client: Any) -> bool:
     return ".amazonaws." not in url and not url.endswith(".api.aws")
 
 
-def make_client(service: str, *, connections: int, read_timeout: int, for_custom_endpoint: Config) -> Any:
-    """A thread-safe client that tries each request once.
+def make_client(
+    service: str,
+    *,
+    connections: int,
+    read_timeout: int,
+    for_custom_endpoint: Config | None = None,
+    attempts: int = 1,
+) -> Any:
+    """A thread-safe client that tries each request once, unless asked for more.
 
     Args:
         service: As boto3 names it.
         connections: Requests that may be under way at once.
         read_timeout: Seconds without an answer.
         for_custom_endpoint: More settings, where the endpoint is not AWS's.
+        attempts: Tries of a request by boto3; 1 where its repetition is our own business.
 
     Raises:
         UsageError: boto3 finds no region, or a profile that does not exist.
@@ -31,12 +39,13 @@ def make_client(service: str, *, connections: int, read_timeout: int, for_custom
         connect_timeout=5,
         read_timeout=read_timeout,
         max_pool_connections=connections,
-        retries={"total_max_attempts": 1},
+        retries={"total_max_attempts": attempts},
         user_agent_extra="ahi-catalog",
     )
     try:
         client = _make(service, config)
-        return _make(service, config.merge(for_custom_endpoint)) if has_custom_endpoint(client) else client
+        more = config.merge(for_custom_endpoint or Config())
+        return _make(service, more) if has_custom_endpoint(client) else client
     except botocore.exceptions.NoRegionError:
         raise UsageError("no AWS region: set AWS_DEFAULT_REGION, or a region in your profile") from None
     except (botocore.exceptions.ProfileNotFound, ValueError) as error:

@@ -14,9 +14,11 @@ from typing import Any, Final
 import click
 
 from connectors.errors import AhiCatalogError, StoppedError, UsageError
+from flows.cli.ddl import ddl
 from flows.cli.demo import demo
 from flows.cli.emulate import emulate
 from flows.cli.query import query
+from flows.cli.register import register
 from flows.cli.runs import backfill, sync
 from flows.cli.status import status
 from flows.signals import INTERRUPTED
@@ -47,7 +49,7 @@ def cli(context: click.Context, *, debug: bool) -> None:
     _log_to_stderr(logging.DEBUG if debug else logging.WARNING)
 
 
-for _command in (demo, sync, backfill, status, query, emulate):
+for _command in (demo, sync, backfill, status, query, ddl, register, emulate):
     cli.add_command(_command)
 
 
