@@ -1,4 +1,4 @@
-"""boto3's clients as both ends use them: its own credentials, regions and endpoints, and no retries unless asked for."""
+"""boto3's clients as both ends use them: its own credentials, regions and endpoints; no retries unless asked for."""
 
 from typing import Any
 

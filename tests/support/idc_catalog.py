@@ -30,7 +30,10 @@ def sync_idc(catalog: str | Path, *, rows: int, partition: str) -> str:
         os.environ["AWS_ENDPOINT_URL_MEDICAL_IMAGING"] = emulator.url
         try:
             settings = Settings(
-                catalog=str(catalog), datastore_id=datastore_id, partition=partition, quota=Quota(rate=100_000, burst=100_000)
+                catalog=str(catalog),
+                datastore_id=datastore_id,
+                partition=partition,
+                quota=Quota(rate=100_000, burst=100_000),
             )
             jobs.sync(settings, runner, threading.Event(), clock=service.now)
         finally:
