@@ -8,6 +8,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from tests.support.idc_catalog import sync_idc
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, running_s3_server
 
 _BUCKET = "catalogs"
@@ -49,3 +50,12 @@ def s3_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     return f"s3://{_BUCKET}/{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def idc_catalogs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Catalogs of some 4,000 real series in folders, one by ``day`` and one by ``month``; not to be changed."""
+    folders = {partition: tmp_path_factory.mktemp("idc") / partition for partition in ("day", "month")}
+    for partition, folder in folders.items():
+        sync_idc(folder, rows=4_000, partition=partition)
+    return folders
