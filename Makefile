@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python 3.11 to 3.13 and make:
 #   make demo   sets up, syncs a real public catalog and queries it
 #   make test   sets up and passes the tests
-.PHONY: help install demo test lint bench lock clean
+.PHONY: help install demo test test-spark lint bench lock clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 help:  ## Show this.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
 
 install: $(INSTALLED)  ## Make .venv from requirements.lock, every package checked by its hash.
 
@@ -27,6 +27,10 @@ demo: $(INSTALLED)  ## Sync a real public catalog from the embedded service, the
 test: $(INSTALLED)  ## Run all tests.
 	$(BIN)/python -m pytest
 
+test-spark: $(INSTALLED)  ## Prove the DDL on Spark: installs pyspark (460 MB); skips where there is no Java 17.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-spark.lock
+	$(BIN)/python -m pytest -m spark tests/spark
+
 lint: $(INSTALLED)  ## Check style, formatting and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,6 +44,8 @@ lock:  ## Resolve requirements.lock anew, with hashes and without index URLs.
 	.venv-lock/bin/python -m pip install --quiet 'uv>=0.13,<0.14'
 	.venv-lock/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-header \
 	  --all-extras --python-version 3.11 pyproject.toml --output-file requirements.lock
+	.venv-lock/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-header \
+	  --python-version 3.11 --group spark --output-file requirements-spark.lock
 	rm -r .venv-lock
 
 clean:  ## Remove what the targets above made, the demo's catalog included.
