@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python 3.11 to 3.13 and make:
 #   make demo   sets up, syncs a real public catalog and queries it
 #   make test   sets up and passes the tests
-.PHONY: help install demo test test-spark lint bench lock clean
+.PHONY: help install demo test test-spark docs lint bench lock clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -35,6 +35,9 @@ lint: $(INSTALLED)  ## Check style, formatting and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(INSTALLED)  ## Make the pages that follow from the code.
+	$(BIN)/python -c 'from schemas import dictionary; print(dictionary.render(), end="")' > docs/data-dictionary.md
 
 bench: $(INSTALLED)  ## Run the benchmarks; ratios of one run can be compared, seconds of two runs cannot.
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -24,7 +24,7 @@ HIVE_TYPES: Final[dict[pa.DataType, str]] = {
 }
 """The types of Hive, Glue and Athena's DDL; there is one kind of timestamp, which reads as UTC or local time."""
 
-_SPARK_TYPES: Final = {**HIVE_TYPES, LOCAL_DATETIME: "timestamp_ntz"}
+SPARK_TYPES: Final = {**HIVE_TYPES, LOCAL_DATETIME: "timestamp_ntz"}
 _DUCKDB_TYPES: Final = {pa.string(): "VARCHAR", pa.date32(): "DATE"}
 
 TABLE_DOC: Final = "AWS HealthImaging image sets, one row each; kept by ahi-catalog."
@@ -62,9 +62,9 @@ def spark(table: ExternalTable) -> list[Statement]:
     """A data source table, a repair that makes its partitions known (after each sync too), and its views."""
     columns = ",\n".join(
         [
-            *(f"  {_backticked(n)} {_SPARK_TYPES[t]} COMMENT {_backslashed(d)}" for n, t, d in _data_columns()),
+            *(f"  {_backticked(n)} {SPARK_TYPES[t]} COMMENT {_backslashed(d)}" for n, t, d in _data_columns()),
             *(
-                f"  {_backticked(key.name)} {_SPARK_TYPES[key.type]} COMMENT {_backslashed(_comment(key.doc))}"
+                f"  {_backticked(key.name)} {SPARK_TYPES[key.type]} COMMENT {_backslashed(_comment(key.doc))}"
                 for key in table.keys
             ),
         ]

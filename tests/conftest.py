@@ -7,6 +7,7 @@ from pathlib import Path
 import boto3
 import pytest
 from botocore.config import Config
+from moto.server import ThreadedMotoServer
 
 from tests.support.idc_catalog import sync_idc
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, running_s3_server
@@ -59,3 +60,24 @@ def idc_catalogs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for partition, folder in folders.items():
         sync_idc(folder, rows=4_000, partition=partition)
     return folders
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[str]:
+    """moto's server, which plays Glue and Lake Formation; its endpoint."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def glue_endpoint(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """boto3 pointed at an account without databases in Glue."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_GLUE", moto_server)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_LAKEFORMATION", moto_server)
+    client = boto3.client("glue")
+    for database in client.get_databases()["DatabaseList"]:
+        client.delete_database(Name=database["Name"])
+    return moto_server

@@ -1,28 +1,14 @@
 """`ahi-catalog ddl` and `ahi-catalog register`, as a user meets them."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import boto3
 import duckdb
 import pytest
-from moto.server import ThreadedMotoServer
 
 from flows.cli.main import run
 from tests.flows.conftest import World
-
-
-@pytest.fixture
-def glue_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """boto3 pointed at moto's Glue; a client of it."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL_GLUE", f"http://{host}:{port}")
-    yield boto3.client("glue")
-    server.stop()
 
 
 def test_a_script_for_duckdb_makes_the_views_in_a_folder_of_any_name(
@@ -64,7 +50,7 @@ def test_athena_gets_one_statement_at_a_time(world: World, s3_url: str, capsys: 
 
 
 def test_register_twice_says_what_it_did_and_that_nothing_changed(
-    world: World, s3_url: str, glue_server: Any, capsys: pytest.CaptureFixture[str]
+    world: World, s3_url: str, glue_endpoint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The first call makes database and table, the second changes nothing, and the table is the catalog's."""
     world.fill(20)
@@ -76,7 +62,9 @@ def test_register_twice_says_what_it_did_and_that_nothing_changed(
     assert json.loads(capsys.readouterr().out) == {"database": "imaging", "table": "image_sets", "changes": []}
     assert run(arguments) == 0
     assert capsys.readouterr().out == "imaging.image_sets is up to date; nothing changed\n"
-    table = glue_server.get_table(DatabaseName="imaging", Name="image_sets")["Table"]
+    table = boto3.client("glue", endpoint_url=glue_endpoint).get_table(DatabaseName="imaging", Name="image_sets")[
+        "Table"
+    ]
     assert table["StorageDescriptor"]["Location"] == f"{s3_url}/image_sets/"
     assert table["Parameters"]["projection.created_date.range"] == "2024-01-01,NOW"
 
