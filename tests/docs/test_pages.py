@@ -1,4 +1,4 @@
-"""The README and the pages under docs/: their blocks run, their links lead somewhere, and the data dictionary is the code's."""
+"""README and docs: their blocks run, their links lead somewhere, and the data dictionary is the code's."""
 
 import contextlib
 import io
@@ -90,7 +90,9 @@ def test_the_types_in_the_data_dictionary_are_what_engines_show(idc_catalogs: di
     """DuckDB's and pandas' types are as the page has them."""
     objects = str(next(idc_catalogs["day"].glob("image_sets/**/*.parquet")))
     with duckdb.connect() as connection:
-        described = connection.execute("DESCRIBE SELECT * FROM read_parquet(?, hive_partitioning = false)", [objects]).fetchall()
+        described = connection.execute(
+            "DESCRIBE SELECT * FROM read_parquet(?, hive_partitioning = false)", [objects]
+        ).fetchall()
     assert {name: kind for name, kind, *_ in described} == {c.name: dictionary.DUCKDB_TYPES[c.type] for c in COLUMNS}
     frame = Catalog(str(idc_catalogs["day"])).to_pandas(columns=[column.name for column in COLUMNS])
     assert {name: str(kind) for name, kind in frame.dtypes.items()} == {
