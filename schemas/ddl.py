@@ -4,7 +4,7 @@ Every name and path is quoted in the engine's own way. Athena takes Hive's gramm
 views (https://docs.aws.amazon.com/athena/latest/ug/data-types.html), one statement at a time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +27,9 @@ HIVE_TYPES: Final[dict[pa.DataType, str]] = {
 SPARK_TYPES: Final = {**HIVE_TYPES, LOCAL_DATETIME: "timestamp_ntz"}
 _DUCKDB_TYPES: Final = {pa.string(): "VARCHAR", pa.date32(): "DATE"}
 
+_Declared = tuple[str, pa.DataType, str]
+"""Name, type and comment of a column."""
+
 TABLE_DOC: Final = "AWS HealthImaging image sets, one row each; kept by ahi-catalog."
 
 
@@ -40,12 +43,8 @@ class Statement:
 
 def athena(table: ExternalTable) -> list[Statement]:
     """An external table with partition projection, and its views."""
-    columns = ",\n".join(
-        f"  `{name}` {HIVE_TYPES[type_]} COMMENT {_backslashed(doc)}" for name, type_, doc in _data_columns()
-    )
-    keys = ",\n".join(
-        f"  `{key.name}` {HIVE_TYPES[key.type]} COMMENT {_backslashed(_comment(key.doc))}" for key in table.keys
-    )
+    columns = _declared(_data_columns(), HIVE_TYPES)
+    keys = _declared(_key_columns(table), HIVE_TYPES)
     properties = ",\n".join(
         f"  {_backslashed(name)} = {_backslashed(value)}"
         for name, value in {"classification": "parquet", **projection(table)}.items()
@@ -60,15 +59,7 @@ def athena(table: ExternalTable) -> list[Statement]:
 
 def spark(table: ExternalTable) -> list[Statement]:
     """A data source table, a repair that makes its partitions known (after each sync too), and its views."""
-    columns = ",\n".join(
-        [
-            *(f"  {_backticked(n)} {SPARK_TYPES[t]} COMMENT {_backslashed(d)}" for n, t, d in _data_columns()),
-            *(
-                f"  {_backticked(key.name)} {SPARK_TYPES[key.type]} COMMENT {_backslashed(_comment(key.doc))}"
-                for key in table.keys
-            ),
-        ]
-    )
+    columns = _declared([*_data_columns(), *_key_columns(table)], SPARK_TYPES)
     name = _qualified(table, table.name, _backticked)
     create = (
         f"CREATE TABLE IF NOT EXISTS {name} (\n{columns}\n)\nUSING PARQUET\n"
@@ -92,14 +83,14 @@ def spark(table: ExternalTable) -> list[Statement]:
 def duckdb(table: ExternalTable) -> list[Statement]:
     """Views over the Parquet objects, with comments; DuckDB reads s3:// through its httpfs extension."""
     types = ", ".join(f"{key.name}: {_DUCKDB_TYPES[key.type]}" for key in table.keys)
-    pattern = "/".join([_globbed(table.location), *(f"{key.name}=*" for key in table.keys), "image-sets.parquet"])
+    pattern = "/".join([_globbed(table.location), *(f"{key.name}=*" for key in table.keys), "*.parquet"])
     name = _qualified(table, table.name, _double_quoted)
     create = (
         f"CREATE OR REPLACE VIEW {name} AS\nSELECT * FROM read_parquet(\n"
         f"  {_quote_doubled(pattern)},\n  hive_partitioning = true, hive_types = {{{types}}}\n)"
     )
-    comments = {column: doc for column, _, doc in _data_columns()} | {k.name: _comment(k.doc) for k in table.keys}
-    statements = [Statement("image_sets", create), *_commented("image_sets", name, TABLE_DOC, comments)]
+    docs = {column: doc for column, _, doc in [*_data_columns(), *_key_columns(table)]}
+    statements = [Statement("image_sets", create), *_commented("image_sets", name, TABLE_DOC, docs)]
     for view, statement in zip(VIEWS, _views(table, _bare, _double_quoted), strict=True):
         of = _qualified(table, table.view_name(view.name), _double_quoted)
         docs = {column.name: _comment(column.doc) for column in view.all_columns}
@@ -134,9 +125,17 @@ def quoted_name(name: str) -> str:
     return _double_quoted(name)
 
 
-def _data_columns() -> Iterator[tuple[str, pa.DataType, str]]:
-    for column in COLUMNS:
-        yield column.name, column.type, _comment(column.doc)
+def _data_columns() -> list[_Declared]:
+    return [(column.name, column.type, _comment(column.doc)) for column in COLUMNS]
+
+
+def _key_columns(table: ExternalTable) -> list[_Declared]:
+    return [(key.name, key.type, _comment(key.doc)) for key in table.keys]
+
+
+def _declared(columns: Iterable[_Declared], types: Mapping[pa.DataType, str]) -> str:
+    """A list of columns with types and comments, as Hive and Spark write it."""
+    return ",\n".join(f"  {_backticked(name)} {types[kind]} COMMENT {_backslashed(doc)}" for name, kind, doc in columns)
 
 
 def _views(table: ExternalTable, described: Callable[[View], str], quote: Callable[[str], str]) -> Iterator[Statement]:

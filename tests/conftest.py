@@ -57,8 +57,7 @@ def s3_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 def idc_catalogs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Catalogs of some 4,000 real series in folders, one by ``day`` and one by ``month``; not to be changed."""
     folders = {partition: tmp_path_factory.mktemp("idc") / partition for partition in ("day", "month")}
-    for partition, folder in folders.items():
-        sync_idc(folder, rows=4_000, partition=partition)
+    sync_idc(folders, rows=4_000)
     return folders
 
 

@@ -14,7 +14,7 @@ _MAKES = ("image_sets", "partitions", "studies", "patients")
 @click.command()
 @click.argument("engine", type=click.Choice(["athena", "spark", "duckdb"]))
 @catalog_option
-@option("--database", default="", metavar="NAME", help="Database to name in front of each table.  [default: none]")
+@option("--database", default="", metavar="NAME", show_default=False, help="Database to name before each table.")
 @option("--table", default="image_sets", metavar="NAME", help="What to call the table.")
 @option(
     "--only",

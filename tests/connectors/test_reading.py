@@ -163,7 +163,7 @@ def test_times_are_in_utc_wherever_it_runs(idc_catalogs: dict[str, Path]) -> Non
 
 def test_a_catalog_on_s3_reads_the_same(s3_url: str, idc_catalogs: dict[str, Path]) -> None:
     """S3 and a folder give the same rows."""
-    sync_idc(s3_url, rows=4_000, partition="month")
+    sync_idc({"month": s3_url}, rows=4_000)
     sql = "select * from image_sets order by image_set_id"
     assert Catalog(s3_url).query(sql).arrow() == Catalog(str(idc_catalogs["month"])).query(sql).arrow()
 

@@ -14,4 +14,4 @@ def aws(s3_url: str, glue_endpoint: str) -> None:
     client = boto3.client("s3", config=Config(s3={"addressing_style": "path"}))
     if "my-bucket" not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
         client.create_bucket(Bucket="my-bucket")
-        sync_idc("s3://my-bucket/imaging", rows=300, partition="day")
+        sync_idc({"day": "s3://my-bucket/imaging"}, rows=300)

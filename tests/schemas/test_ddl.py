@@ -5,7 +5,7 @@ from datetime import date
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import COLUMNS, ddl
@@ -38,6 +38,12 @@ def test_every_column_has_its_comment(engine: str, table: ExternalTable) -> None
 def test_no_statement_holds_a_semicolon(engine: str) -> None:
     """A client that splits a script at semicolons cuts no statement."""
     assert not [statement for statement in ddl.ENGINES[engine](DAYS) if ";" in statement.sql]
+
+
+def test_glue_takes_every_comment() -> None:
+    """A column's comment in Glue has at most 255 bytes."""
+    docs = [doc for _, _, doc in ddl.hive_columns()] + [key.doc for table in (DAYS, MONTHS) for key in table.keys]
+    assert max(len(doc.encode()) for doc in docs) <= 255
 
 
 def test_athena_projects_the_days_from_the_first_to_now() -> None:
@@ -79,6 +85,7 @@ def test_views_are_named_after_a_table_with_a_name_of_its_own() -> None:
     assert 'FROM "lake"."mri"\n' in makes["studies"]
 
 
+@settings(deadline=None)
 @given(name=text, value=text)
 def test_any_name_and_text_is_quoted_safely(name: str, value: str) -> None:
     """DuckDB reads back the very name and the very text, whatever they hold."""
@@ -88,6 +95,7 @@ def test_any_name_and_text_is_quoted_safely(name: str, value: str) -> None:
         assert answer.fetchone() == (value,)
 
 
+@settings(deadline=None)
 @given(value=text)
 def test_a_backslashed_literal_ends_where_it_should(value: str) -> None:
     """Read as Hive and Spark do (a backslash takes the next character as it is), the literal is the text."""

@@ -48,8 +48,7 @@ ODD = [
 def catalogs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Some 4,000 real series and the odd ones, by day and by month, in folders whose names need quoting."""
     folders = {unit: tmp_path_factory.mktemp("it's 100%") / f'a "{unit}" [1]' for unit in UNITS}
-    for unit, folder in folders.items():
-        sync_idc(folder, rows=4_000, partition=unit, more=ODD)
+    sync_idc(folders, rows=4_000, more=ODD)
     return folders
 
 

@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.glue.table import brought_up_to_date, new_table
@@ -39,6 +39,7 @@ def found_tables(draw: st.DrawFn) -> dict[str, Any]:
     return {**made, "Owner": "us", "Retention": 3, "CreateTime": 1, "VersionId": "4", "DatabaseName": "imaging"}
 
 
+@settings(deadline=None)
 @given(found=found_tables(), table=tables)
 def test_nothing_of_the_users_is_lost_and_once_is_enough(found: dict[str, Any], table: ExternalTable) -> None:
     """Every property, column and comment is still there; a second pass over the result changes nothing."""
@@ -56,6 +57,7 @@ def test_nothing_of_the_users_is_lost_and_once_is_enough(found: dict[str, Any], 
     assert brought_up_to_date(changed, table) == (changed, [])
 
 
+@settings(deadline=None)
 @given(found=found_tables(), table=tables)
 def test_the_projection_reaches_what_the_catalog_holds(found: dict[str, Any], table: ExternalTable) -> None:
     """Every data store is listed unless each query names its own, and the range begins early enough."""
