@@ -22,7 +22,7 @@ from schemas.views import VIEWS
 from tests.flows.conftest import summary
 from tests.support.idc_catalog import sync_idc
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(900)]
 
 Ask = Callable[[str], list[tuple[Any, ...]]]
 UNITS, ENGINES = ["day", "month"], ["spark", "athena"]
