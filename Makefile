@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python 3.11 to 3.13 and make:
 #   make demo   sets up, syncs a real public catalog and queries it
 #   make test   sets up and passes the tests
-.PHONY: help install demo test test-faults lint bench audit lock clean
+.PHONY: help install demo test test-faults test-spark docs lint bench audit lock clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -30,10 +30,17 @@ test: $(INSTALLED)  ## Run all tests, the fault suite in its short form.
 test-faults: $(INSTALLED)  ## Run the fault suite in full, with a table of what was injected (AHI_FAULTS_SEED=1: the first seed).
 	AHI_FAULTS=full $(BIN)/python -m pytest tests/faults
 
+test-spark: $(INSTALLED)  ## Prove the DDL on Spark: installs pyspark (460 MB); skips where there is no Java 17.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-spark.lock
+	$(BIN)/python -m pytest -m spark tests/spark
+
 lint: $(INSTALLED)  ## Check style, formatting and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(INSTALLED)  ## Make the pages that follow from the code.
+	$(BIN)/python -c 'from schemas import dictionary; print(dictionary.render(), end="")' > docs/data-dictionary.md
 
 bench: $(INSTALLED)  ## Run the benchmarks; ratios of one run can be compared, seconds of two runs cannot.
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
@@ -52,6 +59,8 @@ lock:  ## Resolve requirements.lock anew, with hashes and without index URLs.
 	.venv-lock/bin/python -m pip install --quiet 'uv>=0.13,<0.14'
 	.venv-lock/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-header \
 	  --all-extras --python-version 3.11 pyproject.toml --output-file requirements.lock
+	.venv-lock/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-header \
+	  --python-version 3.11 --group spark --output-file requirements-spark.lock
 	rm -r .venv-lock
 
 clean:  ## Remove what the targets above made, the demo's catalog included.

@@ -1,4 +1,7 @@
-"""boto3's clients as both ends use them: its own credentials, regions and endpoints, no retries, no plain http."""
+"""boto3's clients as both ends use them: its own credentials, regions and endpoints, no retries unless asked for.
+
+Never plain http, but to this machine.
+"""
 
 import logging
 import re
@@ -23,9 +26,14 @@ def has_custom_endpoint(client: Any) -> bool:
 
 
 def make_client(
-    service: str, *, connections: int = 1, read_timeout: int = 60, for_custom_endpoint: Config | None = None
+    service: str,
+    *,
+    connections: int = 1,
+    read_timeout: int = 60,
+    for_custom_endpoint: Config | None = None,
+    attempts: int = 1,
 ) -> Any:
-    """A thread-safe client that tries each request once, over https or to this machine.
+    """A thread-safe client that tries each request once, unless asked for more; over https or to this machine.
 
     Certificates are checked as boto3 does; no setting of ours switches that off.
 
@@ -34,6 +42,7 @@ def make_client(
         connections: Requests that may be under way at once.
         read_timeout: Seconds without an answer.
         for_custom_endpoint: More settings, where the endpoint is not AWS's.
+        attempts: Tries of a request by boto3; 1 where its repetition is our own business.
 
     Raises:
         UsageError: boto3 finds no region, a profile that does not exist, or an endpoint that is not https.
@@ -42,7 +51,7 @@ def make_client(
         connect_timeout=5,
         read_timeout=read_timeout,
         max_pool_connections=connections,
-        retries={"total_max_attempts": 1},
+        retries={"total_max_attempts": attempts},
         user_agent_extra="ahi-catalog",
     )
     try:

@@ -7,7 +7,9 @@ from pathlib import Path
 import boto3
 import pytest
 from botocore.config import Config
+from moto.server import ThreadedMotoServer
 
+from tests.support.idc_catalog import sync_idc
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, running_pretender, running_s3_server
 
 _BUCKET = "catalogs"
@@ -68,3 +70,32 @@ def _catalog_url(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     return f"s3://{_BUCKET}/{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def idc_catalogs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Catalogs of some 4,000 real series in folders, one by ``day`` and one by ``month``; not to be changed."""
+    folders = {partition: tmp_path_factory.mktemp("idc") / partition for partition in ("day", "month")}
+    sync_idc(folders, rows=4_000)
+    return folders
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[str]:
+    """moto's server, which plays Glue and Lake Formation; its endpoint."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def glue_endpoint(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """boto3 pointed at an account without databases in Glue."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_GLUE", moto_server)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_LAKEFORMATION", moto_server)
+    client = boto3.client("glue")
+    for database in client.get_databases()["DatabaseList"]:
+        client.delete_database(Name=database["Name"])
+    return moto_server

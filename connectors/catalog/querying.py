@@ -8,6 +8,7 @@ import pyarrow as pa
 from connectors.catalog.catalog import Catalog
 from connectors.catalog.dataset import open_dataset
 from connectors.errors import AhiCatalogError, UsageError
+from schemas.ddl import duckdb_views
 
 VIEW: Final = "image_sets"
 # DuckDB makes several statements of a PIVOT, and calls them MULTI.
@@ -27,7 +28,7 @@ _BATCH_ROWS: Final = 1 << 17
 
 
 def run_query(catalog: Catalog, sql: str) -> pa.Table:
-    """The answer to a query over the view ``image_sets``.
+    """The answer to a query over the view ``image_sets``, or over ``studies`` and ``patients``, made from it.
 
     The connection reads nothing but that view: no other file, no network; and writes nothing, to no disk.
 
@@ -42,6 +43,9 @@ def run_query(catalog: Catalog, sql: str) -> pa.Table:
     dataset = open_dataset(catalog)
     with duckdb.connect(":memory:", config=_CLOSED) as connection:
         connection.register(VIEW, dataset)
+        # Times are shown, and cast to dates, in UTC wherever the query runs.
+        for statement in ("SET TimeZone = 'UTC'", *duckdb_views(VIEW)):
+            connection.execute(statement)
         connection.execute("SET python_enable_replacements = false; SET lock_configuration = true")
         try:
             [*statements] = connection.extract_statements(sql)
@@ -52,7 +56,10 @@ def run_query(catalog: Catalog, sql: str) -> pa.Table:
             # These speak of the statement and of columns; no row has been read yet, but by a PIVOT, whose columns
             # are named by values.
             reason = type(error).__name__ if "pivot" in sql.lower() else str(error).partition("\n")[0]
-            raise UsageError(f"{reason}; the view is {VIEW}, its columns: {', '.join(dataset.schema.names)}") from None
+            raise UsageError(
+                f"{reason}; the views are {VIEW}, studies and patients; "
+                f"the columns of {VIEW}: {', '.join(dataset.schema.names)}"
+            ) from None
         except duckdb.PermissionException:
             raise UsageError(f"a query reads the view {VIEW} and nothing else: no file, no network") from None
         except (duckdb.Error, pa.ArrowException, OSError) as error:

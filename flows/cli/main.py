@@ -15,10 +15,12 @@ import click
 
 from connectors.errors import AhiCatalogError, StoppedError, UsageError
 from connectors.sealing import describe, trace
+from flows.cli.ddl import ddl
 from flows.cli.demo import demo
 from flows.cli.emulate import emulate
 from flows.cli.iam_policy import iam_policy
 from flows.cli.query import query
+from flows.cli.register import register
 from flows.cli.runs import backfill, sync, verify
 from flows.cli.status import status
 from flows.signals import INTERRUPTED
@@ -49,7 +51,7 @@ def cli(context: click.Context, *, debug: bool) -> None:
     _log_to_stderr(logging.DEBUG if debug else logging.WARNING)
 
 
-for _command in (demo, sync, backfill, verify, status, query, iam_policy, emulate):
+for _command in (demo, sync, backfill, verify, status, query, ddl, register, iam_policy, emulate):
     cli.add_command(_command)
 
 

@@ -1,5 +1,6 @@
 """`ahi-catalog query`."""
 
+import json
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,11 +30,13 @@ _SHOWN_ROWS: Final = 100
 @option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.argument("sql")
 def query(*, catalog: str, bucket_owner: str | None, form: str, as_json: bool, sql: str) -> None:
-    """Ask a catalog something in SQL (DuckDB's), over a view named image_sets.
+    """Ask a catalog something in SQL (DuckDB's), over the views image_sets, studies and patients.
 
     \b
     Series by modality:
       ahi-catalog query --catalog demo-catalog "select series_modality, count(*) from image_sets group by 1"
+    Studies with CT and MR:
+      ahi-catalog query --catalog demo-catalog "from studies where list_has_all(modalities, ['CT', 'MR'])"
     To a file:
       ahi-catalog query --catalog demo-catalog --format parquet "from image_sets" > all.parquet
     """
@@ -65,11 +68,22 @@ def write_answer(answer: "pa.Table", form: str, *, title: str) -> None:
     elif form == "csv":
         import pyarrow.csv
 
-        pyarrow.csv.write_csv(answer, sys.stdout.buffer)
+        pyarrow.csv.write_csv(_flat(answer), sys.stdout.buffer)
     else:
         import pyarrow.parquet
 
         pyarrow.parquet.write_table(answer, sys.stdout.buffer)
+
+
+def _flat(answer: "pa.Table") -> "pa.Table":
+    """With lists and structures as JSON text, since CSV has neither."""
+    import pyarrow as pa
+
+    for index, field in enumerate(answer.schema):
+        if pa.types.is_nested(field.type):
+            texts = [None if value is None else json.dumps(value, default=str) for value in answer[index].to_pylist()]
+            answer = answer.set_column(index, field.name, pa.array(texts, pa.string()))
+    return answer
 
 
 def _shown(value: Any) -> str:

@@ -265,6 +265,7 @@ def test_settings_come_from_flags_then_variables_then_the_file(
         (["sync", "--help"], {"prefect", "boto3", "pyarrow", "duckdb"}),
         (["status", "--catalog", "CATALOG"], {"prefect", "boto3", "duckdb"}),
         (["query", "--catalog", "CATALOG", "select 1"], {"prefect", "boto3"}),
+        (["ddl", "duckdb", "--catalog", "CATALOG"], {"prefect", "boto3", "duckdb"}),
         (["sync", "--catalog", "CATALOG", "--datastore-id", ID, "--no-prefect"], {"prefect", "duckdb"}),
     ],
     ids=str,

@@ -1,0 +1,58 @@
+"""A catalog as another engine's table: its location, its data stores, its first day."""
+
+from datetime import UTC, date
+from typing import Final
+
+from connectors.catalog.catalog import Catalog
+from connectors.catalog.layout import TABLE, Unit
+from connectors.errors import UsageError
+from schemas.external import NAME, ExternalTable
+
+_S3: Final = "s3://"
+
+
+def describe(
+    catalog: Catalog, engine: str, *, injected: bool = False, database: str = "", name: str = NAME
+) -> ExternalTable:
+    """What an engine has to know of a catalog.
+
+    Args:
+        catalog: The catalog.
+        engine: ``athena`` (which reads S3 only), ``spark`` (which writes S3 as ``s3a://``) or ``duckdb``.
+        injected: Leave the data stores open: each query in Athena has to name one.
+        database: To name in front of the table.
+        name: Of the table.
+
+    Raises:
+        UsageError: The catalog holds nothing yet, or lies where the engine cannot read it.
+        StateError: A checkpoint is damaged.
+    """
+    # A data store whose first sync has published nothing yet has no first day; it comes with the next call.
+    first_days = {store: day for store in catalog.datastore_ids() if (day := _first_day(catalog, store))}
+    if not first_days:
+        raise UsageError(f"the catalog at {catalog.store.url} holds nothing yet; sync first: ahi-catalog sync")
+    return ExternalTable(
+        location=_location(catalog.store.url, engine),
+        partition_key="created_date" if catalog.description.unit is Unit.DAY else "created_month",
+        datastore_ids=() if injected else tuple(first_days),
+        first_day=min(first_days.values()),
+        database=database,
+        name=name,
+    )
+
+
+def _first_day(catalog: Catalog, datastore_id: str) -> date | None:
+    """The day that coverage begins, or the first partition's where that is older still."""
+    checkpoint = catalog.checkpoint(datastore_id)
+    days = [window.start.astimezone(UTC).date() for window in checkpoint.coverage] if checkpoint else []
+    days += [partition.first_day for partition in catalog.partitions(datastore_id)]
+    return min(days, default=None)
+
+
+def _location(url: str, engine: str) -> str:
+    folder = f"{url}/{TABLE}".rstrip("/")
+    if url.startswith(_S3):
+        return folder.replace(_S3, "s3a://", 1) if engine == "spark" else folder
+    if engine == "athena":
+        raise UsageError("Athena reads S3 only: give a catalog at s3://bucket/prefix, or ask for spark or duckdb")
+    return f"file:{folder}" if engine == "spark" else folder

@@ -1,0 +1,39 @@
+"""`ahi-catalog register`."""
+
+from dataclasses import asdict
+
+import click
+
+from flows.cli.options import catalog_option, json_option, option
+from flows.cli.output import print_json
+
+
+@click.command()
+@catalog_option
+@option("--database", required=True, metavar="NAME", help="Glue's database; made if there is none.")
+@option("--table", default="image_sets", metavar="NAME", help="The table in it.")
+@option("--injected", is_flag=True, help="Each query names its datastore_id, so that new ones need no change.")
+@json_option
+def register(*, catalog: str, database: str, table: str, injected: bool, as_json: bool) -> None:
+    """Make a catalog on S3 a table of Athena's, in the Glue Data Catalog; again: bring it up to date.
+
+    New columns, data stores and older days are added. Nothing that is there is dropped: your properties,
+    comments, columns and tags stay. The views come with: ahi-catalog ddl athena --only studies
+
+    \b
+      ahi-catalog register --catalog s3://bucket/imaging --database imaging
+    """
+    from connectors.catalog import open_catalog, open_store  # `--help` does without pyarrow
+    from connectors.catalog.external import describe
+    from connectors.glue import open_glue
+    from connectors.glue import register as register_table
+
+    described = describe(open_catalog(open_store(catalog)), "athena", injected=injected, database=database, name=table)
+    done = register_table(open_glue(), described)
+    if as_json:
+        print_json(asdict(done))
+        return
+    for change in done.changes:
+        click.echo(change)
+    if not done.changes:
+        click.echo(f"{database}.{table} is up to date; nothing changed")

@@ -1,0 +1,187 @@
+"""DDL that makes a catalog a table of Athena, Spark or DuckDB, with its views. Pure: text from the declaration.
+
+Every name and path is quoted in the engine's own way. Athena takes Hive's grammar for tables and Trino's for
+views (https://docs.aws.amazon.com/athena/latest/ug/data-types.html), one statement at a time.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+
+from schemas.columns import COLUMNS, LOCAL_DATETIME, TIMESTAMP
+from schemas.external import ExternalTable, projection
+from schemas.views import VIEWS, View
+
+HIVE_TYPES: Final[dict[pa.DataType, str]] = {
+    pa.string(): "string",
+    pa.int32(): "int",
+    pa.bool_(): "boolean",
+    pa.date32(): "date",
+    TIMESTAMP: "timestamp",
+    LOCAL_DATETIME: "timestamp",
+}
+"""The types of Hive, Glue and Athena's DDL; there is one kind of timestamp, which reads as UTC or local time."""
+
+SPARK_TYPES: Final = {**HIVE_TYPES, LOCAL_DATETIME: "timestamp_ntz"}
+_DUCKDB_TYPES: Final = {pa.string(): "VARCHAR", pa.date32(): "DATE"}
+
+_Declared = tuple[str, pa.DataType, str]
+"""Name, type and comment of a column."""
+
+TABLE_DOC: Final = "AWS HealthImaging image sets, one row each; kept by ahi-catalog."
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement: what it makes (`image_sets`, `partitions`, `studies`, `patients`), and its SQL without a `;`."""
+
+    makes: str
+    sql: str
+
+
+def athena(table: ExternalTable) -> list[Statement]:
+    """An external table with partition projection, and its views."""
+    columns = _declared(_data_columns(), HIVE_TYPES)
+    keys = _declared(_key_columns(table), HIVE_TYPES)
+    properties = ",\n".join(
+        f"  {_backslashed(name)} = {_backslashed(value)}"
+        for name, value in {"classification": "parquet", **projection(table)}.items()
+    )
+    create = (
+        f"CREATE EXTERNAL TABLE IF NOT EXISTS {_qualified(table, table.name, _backticked)} (\n{columns}\n)\n"
+        f"COMMENT {_backslashed(_comment(TABLE_DOC))}\nPARTITIONED BY (\n{keys}\n)\nSTORED AS PARQUET\n"
+        f"LOCATION {_backslashed(table.location + '/')}\nTBLPROPERTIES (\n{properties}\n)"
+    )
+    return [Statement("image_sets", create), *_views(table, _bare, _double_quoted)]
+
+
+def spark(table: ExternalTable) -> list[Statement]:
+    """A data source table, a repair that makes its partitions known (after each sync too), and its views."""
+    columns = _declared([*_data_columns(), *_key_columns(table)], SPARK_TYPES)
+    name = _qualified(table, table.name, _backticked)
+    create = (
+        f"CREATE TABLE IF NOT EXISTS {name} (\n{columns}\n)\nUSING PARQUET\n"
+        f"PARTITIONED BY ({', '.join(_backticked(key.name) for key in table.keys)})\n"
+        f"LOCATION {_backslashed(table.location)}\nCOMMENT {_backslashed(_comment(TABLE_DOC))}"
+    )
+
+    def described(view: View) -> str:
+        listed = ",\n".join(
+            f"  {_backticked(column.name)} COMMENT {_backslashed(_comment(column.doc))}" for column in view.all_columns
+        )
+        return f" (\n{listed}\n)\nCOMMENT {_backslashed(_comment(view.doc))}"
+
+    return [
+        Statement("image_sets", create),
+        Statement("partitions", f"MSCK REPAIR TABLE {name}"),
+        *_views(table, described, _backticked),
+    ]
+
+
+def duckdb(table: ExternalTable) -> list[Statement]:
+    """Views over the Parquet objects, with comments; DuckDB reads s3:// through its httpfs extension."""
+    types = ", ".join(f"{key.name}: {_DUCKDB_TYPES[key.type]}" for key in table.keys)
+    pattern = "/".join([_globbed(table.location), *(f"{key.name}=*" for key in table.keys), "*.parquet"])
+    name = _qualified(table, table.name, _double_quoted)
+    create = (
+        f"CREATE OR REPLACE VIEW {name} AS\nSELECT * FROM read_parquet(\n"
+        f"  {_quote_doubled(pattern)},\n  hive_partitioning = true, hive_types = {{{types}}}\n)"
+    )
+    docs = {column: doc for column, _, doc in [*_data_columns(), *_key_columns(table)]}
+    statements = [Statement("image_sets", create), *_commented("image_sets", name, TABLE_DOC, docs)]
+    for view, statement in zip(VIEWS, _views(table, _bare, _double_quoted), strict=True):
+        of = _qualified(table, table.view_name(view.name), _double_quoted)
+        docs = {column.name: _comment(column.doc) for column in view.all_columns}
+        statements += [statement, *_commented(view.name, of, view.doc, docs)]
+    return statements
+
+
+ENGINES: Final[dict[str, Callable[[ExternalTable], list[Statement]]]] = {
+    "athena": athena,
+    "spark": spark,
+    "duckdb": duckdb,
+}
+
+
+def hive_columns() -> list[tuple[str, str, str]]:
+    """Name, Hive type and comment of each column in the data objects."""
+    return [(name, HIVE_TYPES[type_], doc) for name, type_, doc in _data_columns()]
+
+
+def duckdb_views(source: str) -> list[str]:
+    """Statements that make the views in DuckDB over a table or view of its own.
+
+    Args:
+        source: The table's name.
+    """
+    quoted = _double_quoted(source)
+    return [f"CREATE VIEW {_double_quoted(view.name)} AS\n{view.select(quoted)}" for view in VIEWS]
+
+
+def quoted_name(name: str) -> str:
+    """A name as DuckDB's and Athena's SELECT quote it."""
+    return _double_quoted(name)
+
+
+def _data_columns() -> list[_Declared]:
+    return [(column.name, column.type, _comment(column.doc)) for column in COLUMNS]
+
+
+def _key_columns(table: ExternalTable) -> list[_Declared]:
+    return [(key.name, key.type, _comment(key.doc)) for key in table.keys]
+
+
+def _declared(columns: Iterable[_Declared], types: Mapping[pa.DataType, str]) -> str:
+    """A list of columns with types and comments, as Hive and Spark write it."""
+    return ",\n".join(f"  {_backticked(name)} {types[kind]} COMMENT {_backslashed(doc)}" for name, kind, doc in columns)
+
+
+def _views(table: ExternalTable, described: Callable[[View], str], quote: Callable[[str], str]) -> Iterator[Statement]:
+    source = _qualified(table, table.name, quote)
+    for view in VIEWS:
+        name = _qualified(table, table.view_name(view.name), quote)
+        yield Statement(view.name, f"CREATE OR REPLACE VIEW {name}{described(view)} AS\n{view.select(source)}")
+
+
+def _bare(_view: View) -> str:
+    return ""
+
+
+def _commented(makes: str, name: str, doc: str, columns: dict[str, str]) -> Iterator[Statement]:
+    yield Statement(makes, f"COMMENT ON VIEW {name} IS {_quote_doubled(_comment(doc))}")
+    for column, text in columns.items():
+        yield Statement(makes, f"COMMENT ON COLUMN {name}.{_double_quoted(column)} IS {_quote_doubled(text)}")
+
+
+def _qualified(table: ExternalTable, name: str, quote: Callable[[str], str]) -> str:
+    return f"{quote(table.database)}.{quote(name)}" if table.database else quote(name)
+
+
+def _comment(doc: str) -> str:
+    """A doc as a comment: clients that split a script at each semicolon shall not cut it."""
+    return doc.replace(";", ",")
+
+
+def _backslashed(text: str) -> str:
+    """A literal of Hive and Spark, which take a backslash before what would end it."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _quote_doubled(text: str) -> str:
+    """A literal of standard SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _backticked(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _double_quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _globbed(path: str) -> str:
+    """A path in which DuckDB takes no character for a pattern."""
+    return "".join(f"[{character}]" if character in "*?[" else character for character in path)

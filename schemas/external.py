@@ -1,0 +1,94 @@
+"""The catalog as a table of another engine: where it lies, its partition keys, and Athena's partition projection.
+
+Projection: https://docs.aws.amazon.com/athena/latest/ug/partition-projection-supported-types.html
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, Literal
+
+import pyarrow as pa
+
+PartitionKey = Literal["created_date", "created_month"]
+
+NAME: Final = "image_sets"
+"""What the table is called where nobody says otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One partition key: in the path of a data object, not in the object itself."""
+
+    name: str
+    type: pa.DataType
+    doc: str
+
+
+_DATASTORE_ID: Final = Key(name="datastore_id", type=pa.string(), doc="The data store, 32 of [0-9a-z].")
+_CREATED: Final[dict[PartitionKey, Key]] = {
+    "created_date": Key(name="created_date", type=pa.date32(), doc="The day of created_at, in UTC."),
+    "created_month": Key(name="created_month", type=pa.string(), doc="The month of created_at in UTC, as yyyy-MM."),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalTable:
+    """What another engine has to know of a catalog.
+
+    Attributes:
+        location: The folder of the data objects, as the engine writes it, without a slash at its end.
+        partition_key: ``created_date`` for a catalog of days, ``created_month`` for one of months.
+        datastore_ids: The data stores that a query without one reads; empty: each query has to name one
+            (Athena's `injected`).
+        first_day: No image set of the catalog was created before it, in UTC.
+        database: The database to name in front of the table; empty: the session's own.
+        name: Of the table.
+    """
+
+    location: str
+    partition_key: PartitionKey
+    datastore_ids: tuple[str, ...]
+    first_day: date
+    database: str = ""
+    name: str = NAME
+
+    @property
+    def keys(self) -> tuple[Key, Key]:
+        """The partition keys, from the outside in."""
+        return partition_keys(self.partition_key)
+
+    def view_name(self, view: str) -> str:
+        """What a view over this table is called: its own name, after the table's where that is not the usual one."""
+        return view if self.name == NAME else f"{self.name}_{view}"
+
+
+def partition_keys(key: PartitionKey) -> tuple[Key, Key]:
+    """The partition keys of a catalog, from the outside in."""
+    return _DATASTORE_ID, _CREATED[key]
+
+
+def projection(table: ExternalTable) -> dict[str, str]:
+    """The table properties by which Athena works out the partitions, without a crawler.
+
+    The range begins with the first day (or its month) and ends NOW, which Athena takes in UTC: no image set is
+    created later than that.
+    """
+    key = table.partition_key
+    monthly = key == "created_month"
+    stores = (
+        {
+            "projection.datastore_id.type": "enum",
+            "projection.datastore_id.values": ",".join(sorted(table.datastore_ids)),
+        }
+        if table.datastore_ids
+        else {"projection.datastore_id.type": "injected"}
+    )
+    return {
+        "projection.enabled": "true",
+        **stores,
+        f"projection.{key}.type": "date",
+        f"projection.{key}.format": "yyyy-MM" if monthly else "yyyy-MM-dd",
+        f"projection.{key}.range": f"{table.first_day.isoformat()[: 7 if monthly else 10]},NOW",
+        f"projection.{key}.interval": "1",
+        f"projection.{key}.interval.unit": "MONTHS" if monthly else "DAYS",
+    }

@@ -1,0 +1,45 @@
+"""A catalog of real rows: a sample of the NCI Imaging Data Commons, synced from the embedded service."""
+
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.healthimaging.emulator import Emulator, Service, ServiceOptions
+from connectors.healthimaging.emulator.idc import load_idc
+from connectors.settings import Quota, Settings
+from flows import jobs
+from flows.runners import ThreadRunner
+
+TODAY = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def sync_idc(catalogs: Mapping[str, str | Path], *, rows: int, more: Iterable[Mapping[str, Any]] = ()) -> str:
+    """Sync a sample into new catalogs; the data store's id.
+
+    Args:
+        catalogs: URL or folder of each, by its partition unit, ``day`` or ``month``.
+        rows: About how many series.
+        more: Summaries to insert beside them, as SearchImageSets lists them with times as datetimes.
+    """
+    service = Service(ServiceOptions(rate=None))
+    service.clock.freeze(TODAY)
+    datastore_id = load_idc(service, rows=rows)
+    service.insert(datastore_id, more)
+    with Emulator(service) as emulator, ThreadRunner(4) as runner, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", emulator.url)
+        for name in {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"} - os.environ.keys():
+            environment.setenv(name, "us-east-1" if name.endswith("REGION") else "test")
+        for partition, catalog in catalogs.items():
+            settings = Settings(
+                catalog=str(catalog),
+                datastore_id=datastore_id,
+                partition=partition,
+                quota=Quota(rate=100_000, burst=100_000),
+            )
+            jobs.sync(settings, runner, threading.Event(), clock=service.now)
+    return datastore_id
