@@ -17,6 +17,7 @@ from connectors.errors import AhiCatalogError, StoppedError, UsageError
 from flows.cli.demo import demo
 from flows.cli.emulate import emulate
 from flows.cli.query import query
+from flows.cli.report import report
 from flows.cli.runs import backfill, sync
 from flows.cli.status import status
 from flows.signals import INTERRUPTED
@@ -47,7 +48,7 @@ def cli(context: click.Context, *, debug: bool) -> None:
     _log_to_stderr(logging.DEBUG if debug else logging.WARNING)
 
 
-for _command in (demo, sync, backfill, status, query, emulate):
+for _command in (demo, sync, backfill, status, query, report, emulate):
     cli.add_command(_command)
 
 
