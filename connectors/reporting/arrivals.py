@@ -66,7 +66,7 @@ def arrivals(facts: Facts, first: date, last: date) -> Arrivals:
     span = _span(first, last)
     edges = list(_edges(span, first, last))
     counted = _count(facts, span)
-    bins = _bins(edges, counted, to_hide([_patients(counted, start) for start, _ in edges]))
+    bins = _bins(edges, counted, to_hide([_patients(counted, start) for start, _ in edges], spare_last=True))
     if span is Span.DAY:
         return Arrivals(span=span, bins=bins, days=())
     by_day = _count(facts, Span.DAY)
@@ -80,7 +80,7 @@ def _days(around: Bin, counted: Mapping[date, _Counted], last: date) -> tuple[Bi
     sizes = [_patients(counted, start) for start, _ in edges]
     if around.image_sets is None:
         return _bins(edges, counted, frozenset(place for place, size in enumerate(sizes) if size))
-    return _bins(edges, counted, to_hide(sizes))
+    return _bins(edges, counted, to_hide(sizes, spare_last=True))
 
 
 def _bins(

@@ -14,7 +14,7 @@ class Finding:
 
     Attributes:
         what: In words, after the unit.
-        unit: What is counted: image sets, series, studies, values.
+        unit: What is counted: image sets, series, studies, values of a column.
         count: How many; None: some, but of too few patients to show.
     """
 
@@ -62,7 +62,7 @@ def unparsable_values(facts: Facts) -> tuple[Finding, ...]:
     counts = unparsable(facts.possibly_unparsable())
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return tuple(
-        Finding(what=name, unit="values", count=count if count >= SMALLEST else None) for name, count in ordered
+        Finding(what=name, unit="values of", count=count if count >= SMALLEST else None) for name, count in ordered
     )
 
 

@@ -12,16 +12,18 @@ SMALLEST: Final = 11
 """The fewest patients (or studies, where studies are counted) of a group that is shown."""
 
 
-def to_hide(sizes: Sequence[int]) -> frozenset[int]:
+def to_hide(sizes: Sequence[int], *, spare_last: bool = False) -> frozenset[int]:
     """The positions of the groups to hide, where the groups' total is known.
 
     Args:
         sizes: Patients in each group. A group of nobody is shown as such.
+        spare_last: Hide another group beside a small one rather than the last, which is the newest in time.
     """
     hidden = {position for position, size in enumerate(sizes) if 0 < size < SMALLEST}
     others = [position for position, size in enumerate(sizes) if size >= SMALLEST]
     if hidden and others and (len(hidden) == 1 or sum(sizes[position] for position in hidden) < SMALLEST):
-        hidden.add(min(others, key=lambda position: (sizes[position], position)))
+        last = len(sizes) - 1 if spare_last else None
+        hidden.add(min(others, key=lambda position: (position == last, sizes[position], position)))
     return frozenset(hidden)
 
 

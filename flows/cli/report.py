@@ -43,4 +43,5 @@ def report(*, catalog: str, out: Path, runs: int) -> None:
         out.write_text(page, encoding="utf-8")
     except OSError as error:
         raise AhiCatalogError(f"cannot write {out}: {error.strerror}") from None
-    click.echo(f"{out}: {len(reports)} data store(s), {len(page) / 1e6:.1f} MB. Open it in a browser.", err=True)
+    stores = "data store" if len(reports) == 1 else "data stores"
+    click.echo(f"{out}: {len(reports)} {stores}, {len(page) / 1e6:.1f} MB. Open it in a browser.", err=True)

@@ -20,7 +20,7 @@ _MARK, _PALE, _WARN, _INK, _LINE = (f"var(--{name})" for name in ("mark", "pale"
 _HATCH: Final = "url(#hatch)"
 _HEIGHT: Final = 170
 _BAR: Final = 22
-_LETTER: Final = 8
+_LETTER: Final = 7
 _NUMBER: Final = 75
 _STUB: Final = 5
 """Pixels of the mark that stands for a hidden group."""
@@ -38,7 +38,7 @@ def bars(groups: Sequence[Group], width: int) -> str:
     ]
     most = max((group.image_sets or 0 for group in groups), default=0) or 1
     # Fonts differ: room for the widest label in a wide one, and for the number beside the longest bar.
-    extent = min(width * 2 // 5, max((len(group.label) for group in groups), default=0) * _LETTER)
+    extent = min(width // 2, max((len(group.label) for group in groups), default=0) * _LETTER)
     room = width - extent
     scale = alt.Scale(domain=[0, most * room / (room - _NUMBER)], nice=False)
     base = _chart(rows).encode(

@@ -94,7 +94,8 @@ def _timeline(title: str, bins: Sequence[Bin], gaps: Coverage, span: Span) -> Fi
     peak = max((each for each in bins if each.image_sets), key=lambda each: each.image_sets or 0, default=None)
     says = f"By time of creation in the data store (UTC), {bins[0].start} to {bins[-1].end - _DAY}. "
     if peak:
-        says += f"Most in the {span} from {peak.start}: {peak.image_sets:,}. "
+        when = f"on {peak.start}" if span is Span.DAY else f"in the {span} from {peak.start}"
+        says += f"Most {when}: {peak.image_sets:,}. "
     says += f"{len(shown)} of {len(bins)} {span}s have image sets to show."
     if gaps:
         says += " Hatched: not covered by any sync yet."

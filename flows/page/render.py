@@ -62,7 +62,11 @@ def _tiles(report: DatastoreReport) -> tuple[tuple[str, str, str], ...]:
         ("Gaps in coverage", f"{len(report.gaps.windows):,}" if report.gaps else "none", "before the last sync's end"),
         ("Changes followed to", _day(report.followed_to), _clock(report.followed_to)),
         ("Last run", runs[-1].outcome if runs else "none", _moment(runs[-1].started_at) if runs else ""),
-        ("Requests", f"{requests:,}", f"in the last {len(runs):,} runs; {throttles:,} throttled"),
+        (
+            "Requests",
+            f"{requests:,}",
+            f"in the last {len(runs):,} run{'s' if len(runs) != 1 else ''}; {throttles:,} throttled",
+        ),
     )
 
 
