@@ -1,46 +1,91 @@
 """`ahi-catalog status`."""
 
+import sys
+import time
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from connectors.errors import UsageError
 from flows.cli.options import catalog_option, json_option, option
-from flows.cli.output import print_json, print_pairs, print_table
+from flows.cli.output import make_table, pairs_table, print_json, show
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from connectors.catalog import Catalog
     from connectors.catalog.summary import Summary
 
 
 @click.command()
 @catalog_option
 @option("--runs", type=click.IntRange(0), default=5, metavar="N", help="How many of the last runs to show.")
+@option(
+    "--watch",
+    type=click.FloatRange(0.1),
+    is_flag=False,
+    flag_value=5.0,
+    metavar="[SECONDS]",
+    help="Show it again every few seconds (5), until Ctrl-C.",
+)
 @json_option
-def status(*, catalog: str, runs: int, as_json: bool) -> None:
-    """Show what a catalog holds: watermark, lag, gaps, rows, bytes, last runs."""
+def status(*, catalog: str, runs: int, watch: float | None, as_json: bool) -> None:
+    """Show what a catalog holds: watermark, lag, gaps, rows, bytes, last runs.
+
+    \b
+    While a sync runs elsewhere:
+      ahi-catalog status --catalog s3://bucket/imaging --watch 10
+    """
     from connectors.catalog import open_catalog, open_store  # `--help` does without pyarrow
-    from connectors.catalog.summary import summarize
 
     opened = open_catalog(open_store(catalog))
-    summaries = [summarize(opened, found, runs=runs) for found in opened.datastore_ids()]
+    if watch is not None:
+        _watch(opened, runs, watch, as_json=as_json)
+    elif as_json:
+        print_json(_everything(opened, runs))
+    else:
+        show(_picture(opened, runs))
+
+
+def _watch(opened: "Catalog", runs: int, seconds: float, *, as_json: bool) -> None:
+    """Ctrl-C is how watching ends, so it is no failure."""
+    from flows.cli.watching import keep_showing
+
+    if as_json or not sys.stdout.isatty():
+        raise UsageError("--watch is for a terminal; for machines call status --json again and again")
+    with suppress(KeyboardInterrupt):
+        keep_showing(lambda: _picture(opened, runs), lambda: time.sleep(seconds))
+
+
+def _everything(opened: "Catalog", runs: int) -> dict[str, Any]:
     now = datetime.now(UTC)
-    if as_json:
-        print_json(
-            {
-                "catalog": opened.store.url,
-                "partition": str(opened.description.unit),
-                "phi": opened.description.phi,
-                "datastores": [_document(summary, now) for summary in summaries],
-            }
-        )
-        return
-    if not summaries:
-        click.echo(f"The catalog at {opened.store.url} holds no data store yet.")
-    for summary in summaries:
-        print_pairs(f"{opened.store.url}, data store {summary.datastore_id}", _pairs(summary, now))
+    return {
+        "catalog": opened.store.url,
+        "partition": str(opened.description.unit),
+        "phi": opened.description.phi,
+        "datastores": [_document(summary, now) for summary in _summaries(opened, runs)],
+    }
+
+
+def _picture(opened: "Catalog", runs: int) -> "RenderableType":
+    from rich.console import Group
+
+    now = datetime.now(UTC)
+    parts: list[RenderableType] = []
+    for summary in _summaries(opened, runs):
+        parts.append(pairs_table(f"{opened.store.url}, data store {summary.datastore_id}", _pairs(summary, now)))
         if summary.runs:
-            _print_runs(summary.runs)
+            parts.append(_runs_table(summary.runs))
+    return Group(*parts) if parts else f"The catalog at {opened.store.url} holds no data store yet."
+
+
+def _summaries(opened: "Catalog", runs: int) -> "list[Summary]":
+    from connectors.catalog.summary import summarize
+
+    return [summarize(opened, found, runs=runs) for found in opened.datastore_ids()]
 
 
 def _document(summary: "Summary", now: datetime) -> dict[str, Any]:
@@ -68,7 +113,7 @@ def _pairs(summary: "Summary", now: datetime) -> list[tuple[str, str]]:
     ]
 
 
-def _print_runs(runs: list[dict[str, Any]]) -> None:
+def _runs_table(runs: list[dict[str, Any]]) -> "RenderableType":
     counts = ("new", "updated", "removed", "requests")
     rows = [
         [
@@ -80,7 +125,7 @@ def _print_runs(runs: list[dict[str, Any]]) -> None:
         ]
         for run in runs
     ]
-    print_table("last runs", ["started (UTC)", "flow", "outcome", *counts, "seconds"], rows)
+    return make_table("last runs", ["started (UTC)", "flow", "outcome", *counts, "seconds"], rows)
 
 
 def _lag(summary: "Summary", now: datetime) -> int | None:

@@ -146,5 +146,5 @@ def test_an_empty_data_store_has_a_report(make_catalog: MakeCatalog) -> None:
     """Nothing is covered and nothing is there: zeros, and no failure."""
     report = report_on(make_catalog([]))
     assert report.totals.image_sets == 0
-    assert report.by_modality == report.unparsable == ()
+    assert (report.by_modality, report.unparsable) == ((), ())
     assert {each.count for each in report.findings} == {0}
