@@ -41,7 +41,7 @@ def doctor(*, catalog: str, datastore_id: str, rate: float, prefect: bool, as_js
     for check in examine(settings, prefect=prefect):
         found.append(check)
         if not as_json:
-            show(_line(check))
+            show(_line(check), fold=False)
     if as_json:
         print_json([{"name": each.name, "verdict": str(each.verdict), "says": each.says} for each in found])
     failed = sum(each.verdict is Verdict.FIX for each in found)
@@ -54,6 +54,5 @@ def _line(check: "Check") -> "Text":
     from rich.text import Text
 
     mark, color = _LOOKS[check.verdict]
-    # A mark and a word, since not everyone sees the colour; folding long lines would break what grep finds.
-    parts = ((f"{mark} {check.verdict:<5}", color), (f"{check.name:<19}", "bold"), check.says)
-    return Text.assemble(*parts, overflow="ignore", no_wrap=True)
+    # A mark and a word, since not everyone sees the colour.
+    return Text.assemble((f"{mark} {check.verdict:<5}", color), (f"{check.name:<19}", "bold"), check.says)

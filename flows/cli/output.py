@@ -28,11 +28,16 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     show(make_table(title, columns, rows))
 
 
-def show(what: "RenderableType") -> None:
-    """Something of rich's on stdout."""
+def show(what: "RenderableType", *, fold: bool = True) -> None:
+    """Something of rich's on stdout.
+
+    Args:
+        what: To show.
+        fold: Whether to fold what is too long for the terminal.
+    """
     from rich.console import Console  # `--help` does without rich
 
-    Console().print(what)
+    Console().print(what, soft_wrap=not fold)
 
 
 def pairs_table(title: str, pairs: Iterable[tuple[str, str]]) -> "RenderableType":
