@@ -20,7 +20,7 @@ _MARK, _PALE, _WARN, _INK, _LINE = (f"var(--{name})" for name in ("mark", "pale"
 _HATCH: Final = "url(#hatch)"
 _HEIGHT: Final = 170
 _BAR: Final = 22
-_LETTER: Final = 7
+_LETTER, _CAPITAL = 6.8, 8.6
 _NUMBER: Final = 75
 _STUB: Final = 5
 """Pixels of the mark that stands for a hidden group."""
@@ -38,7 +38,7 @@ def bars(groups: Sequence[Group], width: int) -> str:
     ]
     most = max((group.image_sets or 0 for group in groups), default=0) or 1
     # Fonts differ: room for the widest label in a wide one, and for the number beside the longest bar.
-    extent = min(width // 2, max((len(group.label) for group in groups), default=0) * _LETTER)
+    extent = min(width // 2, max((_width_of(group.label) for group in groups), default=0))
     room = width - extent
     scale = alt.Scale(domain=[0, most * room / (room - _NUMBER)], nice=False)
     base = _chart(rows).encode(
@@ -46,7 +46,7 @@ def bars(groups: Sequence[Group], width: int) -> str:
             "label:N",
             sort=None,
             title=None,
-            axis=alt.Axis(domain=False, ticks=False, minExtent=extent, maxExtent=extent, labelLimit=extent),
+            axis=alt.Axis(domain=False, ticks=False, minExtent=extent, maxExtent=extent, labelLimit=width // 2),
         ),
         x=alt.X("count:Q", scale=scale, axis=None),
     )
@@ -133,6 +133,10 @@ def _epoch(moment: date) -> int:
     if not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
     return to_epoch_microseconds(moment) // 1000
+
+
+def _width_of(label: str) -> int:
+    return round(sum(_CAPITAL if letter.isupper() else _LETTER for letter in label))
 
 
 def _chart(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:

@@ -1,6 +1,6 @@
 """What the page shows of a data store: for each plot its title, what it says in words, and the table behind it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -99,6 +99,7 @@ def _timeline(title: str, bins: Sequence[Bin], gaps: Coverage, span: Span) -> Fi
     says += f"{len(shown)} of {len(bins)} {span}s have image sets to show."
     if gaps:
         says += " Hatched: not covered by any sync yet."
+    says += _pale(each.image_sets for each in bins)
     rows = tuple((str(each.start), _number(each.image_sets)) for each in bins if each.image_sets != 0)
     return Figure(
         title=title,
@@ -112,7 +113,8 @@ def _timeline(title: str, bins: Sequence[Bin], gaps: Coverage, span: Span) -> Fi
 def _hours(groups: Sequence[Group]) -> Figure:
     return Figure(
         title="Arrivals by hour",
-        says="Image sets by the hour of the day in which they were created (UTC).",
+        says="Image sets by the hour of the day in which they were created (UTC)."
+        + _pale(each.image_sets for each in groups),
         plot=_draw(lambda width: charts.hours(groups, width), full=True),
         is_full=True,
         table=Table(
@@ -151,8 +153,8 @@ def _idle(groups: Sequence[Group]) -> Figure:
         title="Idle image sets",
         says=(
             "Image sets in frequent access, by the time since they were last read. After 30 days without a touch "
-            "the service moves them to archive by itself; what stays has moved since it was last seen, or was touched "
-            "otherwise."
+            "the service moves them to archive by itself: those idle for longer have moved since the catalog read "
+            "them, or were touched in another way."
         ),
         plot=_draw(lambda width: charts.bars(groups, width)),
         table=Table(
@@ -200,6 +202,10 @@ def _requests(runs: Sequence[RunRecord]) -> Figure:
             ),
         ),
     )
+
+
+def _pale(counts: Iterable[int | None]) -> str:
+    return " Pale: too few patients to show." if None in counts else ""
 
 
 def _number(count: int | None) -> str:

@@ -16,7 +16,9 @@ PURE = [
         ROOT / "connectors/catalog" / f"{name}.py"
         for name in ("layout", "merge", "parquet", "checkpoint", "description")
     ),
+    *(ROOT / "connectors/reporting" / f"{name}.py" for name in ("suppression", "history")),
     *(ROOT / "flows" / name for name in ("schedule.py", "buffer.py", "planning.py")),
+    *(ROOT / "flows/page").glob("*.py"),
 ]
 FORBIDDEN = {"schemas": {"flows", "connectors", "prefect"}, "connectors": {"flows", "prefect"}, "flows": {"tests"}}
 CLOCKS = {"now", "utcnow", "today", "monotonic", "perf_counter", "sleep"}

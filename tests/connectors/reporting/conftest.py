@@ -35,11 +35,13 @@ def row(number: int, **values: Any) -> dict[str, Any]:
     }
 
 
-def publish_rows(folder: Path, rows: Sequence[dict[str, Any]], datastore_id: str = ID) -> Catalog:
+def publish_rows(
+    place: Path | str, rows: Sequence[dict[str, Any]], datastore_id: str = ID, unit: Unit = Unit.DAY
+) -> Catalog:
     """A catalog with these rows, which covers May and June 2024."""
-    catalog = open_or_create(open_store(str(folder)), Unit.DAY)
+    catalog = open_or_create(open_store(str(place)), unit)
     table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
-    for partition, part in partition_rows(datastore_id, Unit.DAY, table):
+    for partition, part in partition_rows(datastore_id, unit, table):
         publish(catalog.store, Batch(partition=partition, rows=part, scanned=Coverage()), lambda _: ())
     covered = Coverage([Window(datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 7, 1, tzinfo=UTC))])
     made = Checkpoint(datastore_id=datastore_id, coverage=covered, followed_to=datetime(2024, 7, 1, tzinfo=UTC))

@@ -2,13 +2,14 @@
 
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.catalog import Catalog
+from connectors.catalog import Catalog, Unit
 from connectors.reporting import DatastoreReport, collect
 from connectors.reporting.arrivals import Span
 from connectors.reporting.groups import Group
@@ -140,6 +141,15 @@ def test_unparsable_values_are_those_of_the_run_report(make_catalog: MakeCatalog
     rows += several(15, start=200, extra='{"DICOMTags": {"DICOMSeriesNumber": "x"}}', dicom_study_date=" ")
     found = {each.what: each.count for each in report_on(make_catalog(rows)).unparsable}
     assert found == {"study_date": 20, "series_number": 15, "study_datetime": None}
+
+
+@pytest.mark.parametrize("unit", list(Unit))
+def test_it_is_the_same_wherever_the_catalog_lies(s3_url: str, tmp_path: Path, unit: Unit) -> None:
+    """On S3 and in a folder, in days and in months, the counts are the same."""
+    rows = several(30) + several(15, start=100, created_at=datetime(2024, 6, 3, tzinfo=UTC), series_modality="MR")
+    reports = [asdict(report_on(publish_rows(place, rows, unit=unit))) for place in (s3_url, tmp_path / "folder")]
+    assert reports[0] == reports[1]
+    assert reports[0]["totals"]["image_sets"] == 45
 
 
 def test_an_empty_data_store_has_a_report(make_catalog: MakeCatalog) -> None:

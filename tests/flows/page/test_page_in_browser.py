@@ -102,7 +102,7 @@ def test_everything_is_reached_and_opened_by_keyboard(visit: Visit) -> None:
     visit.page.keyboard.press("Enter")
     assert visit.page.locator("details").last.evaluate("node => node.open")
     visit.page.keyboard.press("Tab")
-    assert visit.page.evaluate("document.activeElement.getAttribute('role')") == "region"
+    assert visit.page.evaluate("document.activeElement.getAttribute('role')") == "group"
 
 
 def test_the_skip_link_leads_to_the_content(visit: Visit) -> None:
