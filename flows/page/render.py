@@ -65,7 +65,7 @@ def _tiles(report: DatastoreReport) -> tuple[tuple[str, str, str], ...]:
         (
             "Requests",
             f"{requests:,}",
-            f"in the last {len(runs):,} run{'s' if len(runs) != 1 else ''}; {throttles:,} throttled",
+            f"of {len(runs):,} {'run' if len(runs) == 1 else 'runs'}; {throttles:,} throttled",
         ),
     )
 
