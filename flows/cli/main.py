@@ -7,25 +7,26 @@ went wrong and what to do; a traceback comes with ``--debug`` only.
 import logging
 import os
 import sys
-import tomllib
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from connectors.errors import AhiCatalogError, StoppedError, UsageError
 from connectors.sealing import describe, trace
+from flows.cli.completion import completion
 from flows.cli.ddl import ddl
 from flows.cli.demo import demo
+from flows.cli.doctor import doctor
 from flows.cli.emulate import emulate
 from flows.cli.iam_policy import iam_policy
 from flows.cli.query import query
 from flows.cli.register import register
+from flows.cli.report import report
 from flows.cli.runs import backfill, sync, verify
+from flows.cli.settings_file import init, read_settings
 from flows.cli.status import status
 from flows.signals import INTERRUPTED
 
-_SETTINGS_FILE: Final = "ahi-catalog.toml"
 _DONE, _FAILED, _WRONG_USAGE = 0, 1, 2
 
 
@@ -44,14 +45,30 @@ def cli(context: click.Context, *, debug: bool) -> None:
       ahi-catalog query --catalog s3://bucket/imaging "select series_modality, count(*) from image_sets group by 1"
 
     Settings come from flags, then AHI_CATALOG_* variables (AHI_CATALOG_RATE for --rate), then ahi-catalog.toml
-    in the current folder. Credentials, regions and endpoints are boto3's own: AWS_PROFILE, AWS_DEFAULT_REGION,
-    AWS_ENDPOINT_URL_MEDICAL_IMAGING, AWS_ENDPOINT_URL_S3.
+    in the current folder (`ahi-catalog init` writes one to fill in). Credentials, regions and endpoints are
+    boto3's own: AWS_PROFILE, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL_MEDICAL_IMAGING, AWS_ENDPOINT_URL_S3.
     """
-    context.default_map = _settings_file(cli)
+    context.default_map = read_settings(cli)
     _log_to_stderr(logging.DEBUG if debug else logging.WARNING)
 
 
-for _command in (demo, sync, backfill, verify, status, query, ddl, register, iam_policy, emulate):
+_COMMANDS: Final = (
+    demo,
+    sync,
+    backfill,
+    verify,
+    status,
+    query,
+    report,
+    ddl,
+    register,
+    iam_policy,
+    doctor,
+    init,
+    completion,
+    emulate,
+)
+for _command in _COMMANDS:
     cli.add_command(_command)
 
 
@@ -109,23 +126,3 @@ def _log_to_stderr(level: int) -> None:
         logger.handlers[:] = [handler]
         logger.setLevel(level)
         logger.propagate = False
-
-
-def _settings_file(group: click.Group) -> dict[str, Any]:
-    """Defaults for every command from the settings file, where there is one.
-
-    Raises:
-        UsageError: It does not parse, or sets what no command knows.
-    """
-    path = Path(_SETTINGS_FILE)
-    try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{_SETTINGS_FILE} cannot be read: {error}") from None
-    named = {key.replace("-", "_"): value for key, value in settings.items()}
-    known = {parameter.name for command in group.commands.values() for parameter in command.params}
-    if unknown := sorted(set(named) - known):
-        raise UsageError(f"{_SETTINGS_FILE} sets what no command knows: {', '.join(unknown)}")
-    return dict.fromkeys(group.commands, named)

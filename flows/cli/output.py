@@ -1,11 +1,17 @@
-"""What people and machines see: tables and JSON on stdout, everything else on stderr."""
+"""What people and machines see: tables and JSON on stdout, everything else on stderr.
+
+Colours are rich's: off where stdout is no terminal or NO_COLOR is set, on where FORCE_COLOR is.
+"""
 
 import json
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 # C0 and C1 controls but tab and line end, and what turns the direction of writing.
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -23,22 +29,43 @@ def visible(text: str) -> str:
 
 def print_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
     """A small table of labels and values on stdout."""
-    print_table(title, ("", ""), pairs, header=False)
+    show(pairs_table(title, pairs))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, header: bool = True) -> None:
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table on stdout; text is shown as it is, never read as markup."""
+    show(make_table(title, columns, rows))
+
+
+def show(what: "RenderableType", *, fold: bool = True) -> None:
+    """Something of rich's on stdout.
+
+    Args:
+        what: To show.
+        fold: Whether to fold what is too long for the terminal.
+    """
+    from rich.console import Console  # `--help` does without rich
+
+    Console().print(what, soft_wrap=not fold)
+
+
+def pairs_table(title: str, pairs: Iterable[tuple[str, str]]) -> "RenderableType":
+    """A small table of labels and values."""
+    return make_table(title, ("", ""), pairs, header=False)
+
+
+def make_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, header: bool = True
+) -> "RenderableType":
+    """A table; text is shown as it is, never read as markup."""
     from rich import box  # `--help` does without rich
-    from rich.console import Console
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    if title:
-        console.print(Text(title, style="bold"))
     table = Table(box=box.SIMPLE_HEAD, show_header=header, pad_edge=False, padding=(0, 1))
     for name in columns:
         table.add_column(Text(visible(name)), overflow="fold")
     for row in rows:
         table.add_row(*(Text(visible(value)) for value in row))
-    console.print(table)
+    return Group(Text(title, style="bold"), table) if title else table

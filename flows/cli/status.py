@@ -1,16 +1,23 @@
 """`ahi-catalog status`."""
 
+import sys
+import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from connectors.errors import UsageError
 from connectors.settings import S3Access
 from flows.cli.options import catalog_option, json_option, option, owner_option
-from flows.cli.output import print_json, print_pairs, print_table
+from flows.cli.output import make_table, pairs_table, print_json, show
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from connectors.catalog import Catalog
     from connectors.catalog.summary import Summary
 
 
@@ -18,40 +25,78 @@ if TYPE_CHECKING:
 @catalog_option
 @owner_option
 @option("--runs", type=click.IntRange(0), default=5, metavar="N", help="How many of the last runs to show.")
+@option(
+    "--watch",
+    type=click.FloatRange(0.1),
+    is_flag=False,
+    flag_value=5.0,
+    metavar="[SECONDS]",
+    help="Show it again every few seconds (5), until Ctrl-C.",
+)
 @json_option
-def status(*, catalog: str, bucket_owner: str | None, runs: int, as_json: bool) -> int:
+def status(*, catalog: str, bucket_owner: str | None, runs: int, watch: float | None, as_json: bool) -> int:
     """Show what a catalog holds: watermark, lag, gaps, rows, bytes, last runs, and what is wrong with it.
 
     Exit code 1 where something is damaged or lost, as far as can be told without asking the service; the whole
     truth takes: ahi-catalog verify
+
+    \b
+    While a sync runs elsewhere:
+      ahi-catalog status --catalog s3://bucket/imaging --watch 10
     """
     from connectors.catalog import open_catalog, open_store  # `--help` does without pyarrow
-    from connectors.catalog.summary import summarize
 
     opened = open_catalog(open_store(catalog, S3Access(bucket_owner=bucket_owner)))
-    summaries = [summarize(opened, found, runs=runs) for found in opened.datastore_ids()]
-    now = datetime.now(UTC)
+    if watch is not None:
+        _watch(opened, runs, watch, as_json=as_json)
+        return 0
+    summaries = _summaries(opened, runs)
     if as_json:
-        print_json(
-            {
-                "catalog": opened.store.url,
-                "partition": str(opened.description.unit),
-                "phi": str(opened.description.phi),
-                "datastores": [_document(summary, now) for summary in summaries],
-            }
-        )
-        return _code(summaries)
-    if not summaries:
-        click.echo(f"The catalog at {opened.store.url} holds no data store yet.")
+        print_json(_everything(opened, summaries))
+    else:
+        show(_picture(opened, summaries))
+    return int(any(summary.problems for summary in summaries))
+
+
+def _watch(opened: "Catalog", runs: int, seconds: float, *, as_json: bool) -> None:
+    """Ctrl-C is how watching ends, so it is no failure."""
+    from flows.cli.watching import keep_showing
+
+    if as_json or not sys.stdout.isatty():
+        raise UsageError("--watch is for a terminal; for machines call status --json again and again")
+    with suppress(KeyboardInterrupt):
+        keep_showing(lambda: _picture(opened, _summaries(opened, runs)), lambda: time.sleep(seconds))
+
+
+def _everything(opened: "Catalog", summaries: "list[Summary]") -> dict[str, Any]:
+    now = datetime.now(UTC)
+    return {
+        "catalog": opened.store.url,
+        "partition": str(opened.description.unit),
+        "phi": str(opened.description.phi),
+        "datastores": [_document(summary, now) for summary in summaries],
+    }
+
+
+def _picture(opened: "Catalog", summaries: "list[Summary]") -> "RenderableType":
+    from rich.console import Group
+
+    now = datetime.now(UTC)
+    parts: list[RenderableType] = []
     for summary in summaries:
-        print_pairs(f"{opened.store.url}, data store {summary.datastore_id}", _pairs(summary, now))
-        if summary.runs:
-            _print_runs(summary.runs)
-        for problem in summary.problems:
-            click.echo(f"Problem: {problem}", err=True)
+        parts.append(pairs_table(f"{opened.store.url}, data store {summary.datastore_id}", _pairs(summary, now)))
         if summary.problems:
-            click.echo(f"Mend it with: ahi-catalog verify --repair --datastore-id {summary.datastore_id}", err=True)
-    return _code(summaries)
+            title = f"problems; mend them with: ahi-catalog verify --repair --datastore-id {summary.datastore_id}"
+            parts.append(make_table(title, [""], [[problem] for problem in summary.problems], header=False))
+        if summary.runs:
+            parts.append(_runs_table(summary.runs))
+    return Group(*parts) if parts else f"The catalog at {opened.store.url} holds no data store yet."
+
+
+def _summaries(opened: "Catalog", runs: int) -> "list[Summary]":
+    from connectors.catalog.summary import summarize
+
+    return [summarize(opened, found, runs=runs) for found in opened.datastore_ids()]
 
 
 def _document(summary: "Summary", now: datetime) -> dict[str, Any]:
@@ -84,7 +129,7 @@ def _pairs(summary: "Summary", now: datetime) -> list[tuple[str, str]]:
     ]
 
 
-def _print_runs(runs: list[dict[str, Any]]) -> None:
+def _runs_table(runs: list[dict[str, Any]]) -> "RenderableType":
     counts = ("new", "updated", "removed", "requests")
     rows = [
         [
@@ -96,7 +141,7 @@ def _print_runs(runs: list[dict[str, Any]]) -> None:
         ]
         for run in runs
     ]
-    print_table("last runs", ["started (UTC)", "flow", "outcome", *counts, "seconds"], rows)
+    return make_table("last runs", ["started (UTC)", "flow", "outcome", *counts, "seconds"], rows)
 
 
 def _verified(summary: "Summary") -> str:
@@ -118,7 +163,3 @@ def _time(moment: datetime | None) -> str | None:
     from connectors.catalog.checkpoint import format_time
 
     return format_time(moment) if moment else None
-
-
-def _code(summaries: "list[Summary]") -> int:
-    return int(any(summary.problems for summary in summaries))

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ACCESS_KEY, SECRET_KEY = "test-access-key", "test-secret-key"
+READER_KEY, READER_SECRET = "reader-access-key", "reader-secret-key"
+"""An identity that may read and list, and not write."""
 _PORTS = (
     "s3.port",
     "s3.port.grpc",
@@ -46,8 +48,13 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
         "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
+    reader = {
+        "name": "reader",
+        "credentials": [{"accessKey": READER_KEY, "secretKey": READER_SECRET}],
+        "actions": ["Read", "List"],
+    }
     config = folder / "s3.json"
-    config.write_text(json.dumps({"identities": [identity]}))
+    config.write_text(json.dumps({"identities": [identity, reader]}))
     ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
     command = [
         _program("weed"),

@@ -19,22 +19,24 @@ _WRITERS: Final = 4
 _ROUNDS: Final = 3
 
 
-def probe(store: Store) -> None:
+def probe(store: Store, key: str | None = None) -> None:
     """Return where conditional writes hold.
 
     Args:
-        store: Where a catalog shall be created; one small object is left under `PROBES`.
+        store: Where a catalog shall be created.
+        key: The small object that is written again and again, and left; None: one of its own under `PROBES`.
 
     Raises:
         StoreError: They do not hold, or the store cannot be used at all; says what to do.
     """
-    key = f"{PROBES}{uuid.uuid4().hex[:12]}"
-    first = store.put(key, b"first", expected=None)
-    if _is_written(store, key, b"second", expected=None):
+    key = key or f"{PROBES}{uuid.uuid4().hex[:12]}"
+    found = store.get(key)
+    first = store.put(key, _body(), expected=found.etag if found else None)
+    if _is_written(store, key, expected=None):
         raise _ignores(store, "If-None-Match")
-    if not _is_written(store, key, b"third", expected=first):
+    if not _is_written(store, key, expected=first):
         raise StoreError(f"{store.url}: the store refuses a conditional write that should hold; use another store")
-    if _is_written(store, key, b"fourth", expected=first):
+    if _is_written(store, key, expected=first):
         raise _ignores(store, "If-Match")
     for _ in range(_ROUNDS):
         _race(store, key)
@@ -44,7 +46,7 @@ def _race(store: Store, key: str) -> None:
     found = store.get(key)
     if found is None:
         raise StoreError(f"{store.url}: the store does not find what was written to it just now")
-    bodies = [uuid.uuid4().hex.encode() for _ in range(_WRITERS)]
+    bodies = [_body() for _ in range(_WRITERS)]
     with ThreadPoolExecutor(_WRITERS) as writers:
         won = list(writers.map(lambda body: _is_written(store, key, body, expected=found.etag), bodies))
     survivor = store.get(key)
@@ -52,12 +54,17 @@ def _race(store: Store, key: str) -> None:
         raise _ignores(store, "If-Match when several writers meet")
 
 
-def _is_written(store: Store, key: str, body: bytes, *, expected: str | None) -> bool:
+def _is_written(store: Store, key: str, body: bytes | None = None, *, expected: str | None) -> bool:
     try:
-        store.put(key, body, expected=expected)
+        store.put(key, body or _body(), expected=expected)
     except ConflictError:
         return False
     return True
+
+
+def _body() -> bytes:
+    # Never the same twice: a put of the bytes that are there counts as done.
+    return f"written by ahi-catalog to see whether writes are conditional, {uuid.uuid4().hex}\n".encode()
 
 
 def _ignores(store: Store, condition: str) -> StoreError:

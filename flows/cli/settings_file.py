@@ -1,0 +1,140 @@
+"""`ahi-catalog.toml`: settings for every command, and `ahi-catalog init`, which writes one to fill in.
+
+A key is an option's long name. What is made up or stands in the way of a stated choice (the demo and the embedded
+service, ranges and forms of output) is no setting. The template derives from the commands, so it names every
+setting that there is, and no other.
+"""
+
+import textwrap
+import tomllib
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from connectors.errors import UsageError
+from flows.cli.options import Duration, Moment
+
+SETTINGS_FILE: Final = "ahi-catalog.toml"
+
+_WITHOUT_SETTINGS: Final = frozenset({"demo", "emulate", "init", "completion"})
+_NO_SETTINGS: Final = frozenset({"help", "json", "from", "to", "out", "format", "watch"})
+_EXAMPLES: Final = {"catalog": "s3://bucket/imaging", "datastore-id": "0123456789abcdef0123456789abcdef"}
+_EXAMPLES_BY_TYPE: Final[dict[type, Any]] = {
+    click.types.BoolParamType: False,
+    click.types.IntParamType: 1,
+    click.types.FloatParamType: 1.0,
+    Duration: "1d",
+    Moment: "2024-01-01",
+}
+
+_HEAD: Final = """\
+# Settings of ahi-catalog, read from the folder in which it is started. Take the # away from what you need.
+# A flag on the command line comes first, then a variable (AHI_CATALOG_RATE for rate), then this file.
+# Credentials, regions and endpoints are boto3's own and do not belong here.
+"""
+
+
+def read_settings(group: click.Group) -> dict[str, dict[str, Any]]:
+    """Defaults for the commands from the settings file, where there is one.
+
+    Raises:
+        UsageError: It cannot be read, or sets what no command knows.
+    """
+    try:
+        text = Path(SETTINGS_FILE).read_text(encoding="utf-8")
+        settings = {key.replace("_", "-"): value for key, value in tomllib.loads(text).items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{SETTINGS_FILE} cannot be read: {error}") from None
+    known = {name: dict(_settable(command)) for name, command in _commands(group)}
+    if unknown := sorted(settings.keys() - {key for keys in known.values() for key in keys}):
+        raise UsageError(
+            f"{SETTINGS_FILE} sets what no command knows: {', '.join(unknown)}; `ahi-catalog init` names what there is"
+        )
+    return {
+        name: {str(keys[key].name): value for key, value in settings.items() if key in keys}
+        for name, keys in known.items()
+    }
+
+
+def template(group: click.Group) -> str:
+    """A settings file in which every setting is named, told about, and commented out."""
+    settings: dict[str, click.Option] = {}
+    users: dict[str, list[str]] = {}
+    for name, command in _commands(group):
+        for key, option in _settable(command):
+            settings.setdefault(key, option)
+            users.setdefault(key, []).append(name)
+    return _HEAD + "".join(
+        f"\n{_comment(option.help or '', users[key])}\n# {key} = {_literal(key, option)}\n"
+        for key, option in settings.items()
+    )
+
+
+@click.command()
+@click.pass_context
+def init(context: click.Context) -> None:
+    """Write ahi-catalog.toml, a settings file to fill in, into the current folder; never over one that is there."""
+    root = context.find_root().command
+    assert isinstance(root, click.Group)  # noqa: S101  # what `init` is a command of
+    try:
+        with Path(SETTINGS_FILE).open("x", encoding="utf-8") as file:
+            file.write(template(root))
+    except FileExistsError:
+        raise UsageError(f"{SETTINGS_FILE} is there already, and stays as it is") from None
+    except OSError as error:
+        raise UsageError(f"{SETTINGS_FILE} cannot be written here: {error.strerror}") from None
+    click.echo(f"{SETTINGS_FILE}: take the # away from what you need.", err=True)
+
+
+def _commands(group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    return ((name, command) for name, command in group.commands.items() if name not in _WITHOUT_SETTINGS)
+
+
+def _settable(command: click.Command) -> Iterator[tuple[str, click.Option]]:
+    for option in command.params:
+        if isinstance(option, click.Option):
+            key = max(option.opts, key=len).removeprefix("--")
+            if key not in _NO_SETTINGS:
+                yield key, option
+
+
+def _comment(help_text: str, users: list[str]) -> str:
+    text = f"{help_text.partition('  [')[0]} ({', '.join(users)})"
+    return textwrap.fill(text, 110, initial_indent="# ", subsequent_indent="# ")
+
+
+def _literal(key: str, option: click.Option) -> str:
+    value = _value(key, option)
+    literal = _toml(value)
+    return f"[{literal}]" if option.multiple and not isinstance(value, list | tuple) else literal
+
+
+def _value(key: str, option: click.Option) -> Any:
+    """The default, or where there is none a value of the right form."""
+    default = option.to_info_dict()["default"]
+    if default is not None and default != ():
+        return default
+    if isinstance(option.type, click.Choice):
+        return str(option.type.choices[0])
+    fitting = (example for kind, example in _EXAMPLES_BY_TYPE.items() if isinstance(option.type, kind))
+    return _EXAMPLES.get(key) or next(fitting, option.metavar or "…")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return f'"{int(value.total_seconds())}s"'
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'

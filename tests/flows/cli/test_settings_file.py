@@ -1,0 +1,127 @@
+"""ahi-catalog.toml: the template names every setting and no other; flags come before variables before the file."""
+
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import pytest
+
+from connectors.errors import UsageError
+from flows.cli.main import cli, run
+from flows.cli.settings_file import SETTINGS_FILE, read_settings, template
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def filled_in() -> str:
+    """The template with every setting taken in."""
+    lines = template(cli).splitlines()
+    return "\n".join(line.removeprefix("# ") if " = " in line else line for line in lines)
+
+
+def options() -> dict[str, set[str]]:
+    """The long names of the options of each command."""
+    return {
+        name: {
+            max(option.opts, key=len).removeprefix("--")
+            for option in command.params
+            if isinstance(option, click.Option)
+        }
+        for name, command in cli.commands.items()
+    }
+
+
+def test_the_template_names_every_option_that_is_a_setting() -> None:
+    """Each option of a command is in the template, but for ranges, forms of output, the demo and the like."""
+    known = set().union(*(names for command, names in options().items() if command not in {"demo", "emulate"}))
+    assert tomllib.loads(filled_in()).keys() == known - {"json", "from", "to", "out", "format", "watch"}
+
+
+def test_every_example_in_the_template_is_taken(folder: Path) -> None:
+    """With every line taken in, each command gets its settings, and each value is one that its option accepts."""
+    (folder / SETTINGS_FILE).write_text(filled_in(), encoding="utf-8")
+    for name, given in read_settings(cli).items():
+        parameters = {parameter.name: parameter for parameter in cli.commands[name].params}
+        for key, value in given.items():
+            context = click.Context(cli.commands[name])
+            assert parameters[key].type_cast_value(context, value) is not None
+            assert key.replace("_", "-") in options()[name]
+
+
+def test_an_untouched_template_sets_nothing(folder: Path) -> None:
+    """As it is written, every setting is a comment."""
+    assert run(["init"]) == 0
+    assert not any(read_settings(cli).values())
+    assert tomllib.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8")) == {}
+
+
+def test_init_never_writes_over_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second time it ends with code 2 and leaves the file as it is."""
+    (folder / SETTINGS_FILE).write_text("rate = 3.0\n", encoding="utf-8")
+    assert run(["init"]) == 2
+    assert "stays as it is" in capsys.readouterr().err
+    assert (folder / SETTINGS_FILE).read_text(encoding="utf-8") == "rate = 3.0\n"
+
+
+def test_a_setting_goes_to_the_option_of_its_name(folder: Path) -> None:
+    """`start` is sync's --start, never the range that a backfill has to be told; hyphen or underscore is the same."""
+    (folder / SETTINGS_FILE).write_text('start = "2024-05-01"\nlook_back = "2d"\n', encoding="utf-8")
+    settings = read_settings(cli)
+    assert settings["sync"] == {"start": "2024-05-01", "look_back": "2d"}
+    assert not settings["backfill"]
+
+
+def test_a_range_is_no_setting(folder: Path) -> None:
+    """What a command has to be told each time is refused in the file."""
+    (folder / SETTINGS_FILE).write_text('from = "2024-05-01"\n', encoding="utf-8")
+    with pytest.raises(UsageError, match="from"):
+        read_settings(cli)
+
+
+def test_the_demo_keeps_away_from_the_real_catalog(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the file nor a variable moves the demo's rows into another catalog."""
+    (folder / SETTINGS_FILE).write_text('catalog = "s3://real/catalog"\n', encoding="utf-8")
+    monkeypatch.setenv("AHI_CATALOG_CATALOG", "s3://real/catalog")
+    assert "demo" not in read_settings(cli)
+    context = cli.commands["demo"].make_context("demo", [], default_map=None)
+    assert context.params["catalog"] == "demo-catalog"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(("1", "2", "3"), 1.0), ((None, "2", "3"), 2.0), ((None, None, "3"), 3.0), ((None, None, None), 25.0)],
+    ids=["flag", "variable", "file", "default"],
+)
+def test_flags_come_before_variables_before_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, given: tuple[str | None, ...], expected: float
+) -> None:
+    """Each overrides what comes after it, down to the built-in default."""
+    flag, variable, line = given
+    if line:
+        (folder / SETTINGS_FILE).write_text(f"rate = {line}\n", encoding="utf-8")
+    if variable:
+        monkeypatch.setenv("AHI_CATALOG_RATE", variable)
+    arguments = ["--catalog", "c", "--datastore-id", "0" * 32, *(["--rate", flag] if flag else [])]
+    context = cli.commands["sync"].make_context("sync", arguments, default_map=read_settings(cli).get("sync"))
+    assert context.params["rate"] == expected
+
+
+def test_dates_of_toml_are_dates(folder: Path) -> None:
+    """TOML's own date and time forms work as well as text."""
+    (folder / SETTINGS_FILE).write_text("start = 2024-05-01T12:00:00Z\n", encoding="utf-8")
+    arguments = ["--catalog", "c", "--datastore-id", "0" * 32]
+    context = cli.commands["sync"].make_context("sync", arguments, default_map=read_settings(cli)["sync"])
+    assert context.params["start"] == datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+def test_a_broken_file_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What does not parse ends with code 2 and says where."""
+    (folder / SETTINGS_FILE).write_text("rate = \n", encoding="utf-8")
+    assert run(["status"]) == 2
+    assert "cannot be read" in capsys.readouterr().err
