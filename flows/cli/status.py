@@ -40,7 +40,8 @@ def status(*, catalog: str, bucket_owner: str | None, runs: int, as_json: bool) 
     if not summaries:
         click.echo(f"The catalog at {opened.store.url} holds no data store yet.")
     for summary in summaries:
-        print_pairs(f"{opened.store.url}, data store {summary.datastore_id}", _pairs(summary, now))
+        pairs = [*_pairs(summary, now), ("PHI policy", str(opened.description.phi))]
+        print_pairs(f"{opened.store.url}, data store {summary.datastore_id}", pairs)
         if summary.runs:
             _print_runs(summary.runs)
 
