@@ -84,7 +84,8 @@ def _picture(opened: "Catalog", summaries: "list[Summary]") -> "RenderableType":
     now = datetime.now(UTC)
     parts: list[RenderableType] = []
     for summary in summaries:
-        parts.append(pairs_table(f"{opened.store.url}, data store {summary.datastore_id}", _pairs(summary, now)))
+        pairs = [*_pairs(summary, now), ("PHI policy", str(opened.description.phi))]
+        parts.append(pairs_table(f"{opened.store.url}, data store {summary.datastore_id}", pairs))
         if summary.problems:
             title = f"problems; mend them with: ahi-catalog verify --repair --datastore-id {summary.datastore_id}"
             parts.append(make_table(title, [""], [[problem] for problem in summary.problems], header=False))

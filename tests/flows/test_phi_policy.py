@@ -48,6 +48,7 @@ def test_pseudonymised_real_data_joins_as_before_and_holds_no_original(world: Wo
     for name in IDENTIFIERS:
         pairs = {(a[name], b[name]) for a, b in zip(originals, pseudonyms, strict=True)}
         assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+        assert not {a for a, _ in pairs if a is not None} & {b for _, b in pairs}
     of_patients = [{(row["patient_id"], row["study_instance_uid"]) for row in rows} for rows in (originals, pseudonyms)]
     assert len(of_patients[0]) == len(of_patients[1])
     # The image set id is the service's own name and stays; a short number may stand in a UID by chance.
