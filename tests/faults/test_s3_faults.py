@@ -43,7 +43,7 @@ def first_of_each_put() -> Callable[[Request], bool]:
     return is_meant
 
 
-@pytest.mark.parametrize("kind", some([*PASSING, *CONFLICTS], short=6))
+@pytest.mark.parametrize("kind", some([*PASSING, *CONFLICTS], short=4))
 def test_every_conditional_put_is_spoilt_once(kind: str, s3_world: FaultWorld, proxy: S3Proxy) -> None:
     """Refused, lost, applied or not: every put comes out right, and the run ends as if nothing had been."""
     proxy.order(kind, conditional=True, when=first_of_each_put(), times=None)
@@ -53,7 +53,7 @@ def test_every_conditional_put_is_spoilt_once(kind: str, s3_world: FaultWorld, p
     s3_world.witness.compare()
 
 
-@pytest.mark.parametrize(("method", "kind"), some([(m, kind) for m in ("GET", "LIST") for kind in UNREADABLE], short=4))
+@pytest.mark.parametrize(("method", "kind"), some([(m, kind) for m in ("GET", "LIST") for kind in UNREADABLE], short=3))
 def test_reads_and_lists_that_fail(method: str, kind: str, s3_world: FaultWorld, proxy: S3Proxy) -> None:
     """Half a body, none, or another one: the run reads again."""
     proxy.order(kind, method=method, at=[1, 3, 5])

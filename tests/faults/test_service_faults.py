@@ -33,7 +33,7 @@ def storm(world: FaultWorld, kinds: list[str], chance: float, choice: random.Ran
     world.service.faults.clear()
 
 
-@pytest.mark.parametrize("kind", some(KINDS, short=5))
+@pytest.mark.parametrize("kind", some(KINDS, short=4))
 def test_a_storm_of_one_kind(kind: str, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter of the requests fail in one way; sync, changes and all are complete in spite of it."""
     monkeypatch.setattr(warm, "read_timeout", 0.3)

@@ -11,6 +11,7 @@ from tests.faults.breakage import BREAKAGES
 from tests.faults.ledger import LEDGER
 from tests.faults.meeting import meet_on_an_update, meet_on_half_days
 from tests.faults.place import Place
+from tests.faults.scale import some
 from tests.faults.stages import Stage, choose_ending, fill_base, run_until
 from tests.faults.witness import PromiseBrokenError
 from tests.faults.world import FaultWorld
@@ -27,7 +28,7 @@ def rehearsal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert len(BREAKAGES) == 3
 
 
-@pytest.mark.parametrize("kind", ["folder", "s3"])
+@pytest.mark.parametrize("kind", some(["folder", "s3"], short=1))
 def test_coverage_before_publishing_is_caught(
     kind: str, make_world: MakeWorld, proxy: S3Proxy, make_place: Callable[[str], Place]
 ) -> None:
@@ -49,14 +50,14 @@ def test_coverage_before_publishing_is_caught(
         kill_and_look()
 
 
-@pytest.mark.parametrize("kind", ["folder", "s3"])
+@pytest.mark.parametrize("kind", some(["folder", "s3"], short=1))
 def test_puts_without_a_condition_are_caught(kind: str, make_world: MakeWorld) -> None:
     """Of two runs that meet on one partition, the last writer undoes the first one's work."""
     with pytest.raises(PromiseBrokenError, match="lost"):
         meet_on_half_days(make_world(kind), breaks="put_unconditionally")
 
 
-@pytest.mark.parametrize("kind", ["folder", "s3"])
+@pytest.mark.parametrize("kind", some(["folder", "s3"], short=1))
 def test_merging_by_arrival_is_caught(kind: str, make_world: MakeWorld) -> None:
     """A run that read before an update and publishes after it brings the old version back."""
     with pytest.raises(PromiseBrokenError, match="altered"):

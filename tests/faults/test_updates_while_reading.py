@@ -51,7 +51,7 @@ def updating(world: FaultWorld, choice: random.Random, names: list[str], most: i
     return update
 
 
-@pytest.mark.parametrize("options", some(HABITS, short=4), ids=str)
+@pytest.mark.parametrize("options", some(HABITS, short=3), ids=str)
 @pytest.mark.parametrize("seed", seeds(short=1, full=12))
 def test_syncs_are_complete_under_updates(seed: int, options: dict[str, Any], make_world: MakeWorld) -> None:
     """No row is missing right after the first sync; changes made while two syncs read are there after a quiet one."""

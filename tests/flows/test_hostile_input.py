@@ -232,7 +232,7 @@ def test_an_error_late_in_an_answer_quotes_no_value(catalog: Path) -> None:
     """A value that does not convert, met after many rows, is told of without it, as one met at once is."""
     opened = open_catalog(open_store(str(catalog)))
     ones = "select '1' as patient_name from range(300000) union all select patient_name from image_sets"
-    late = f"select patient_name::int as n from ({ones})"  # noqa: S608  # our own words
+    late = f"select patient_name::int as n from ({ones})"  # our own words
     for sql in (late, "select patient_name::int as n from image_sets"):
         with pytest.raises(AhiCatalogError, match="failed while it ran") as refused:
             run_query(opened, sql)

@@ -5,6 +5,7 @@ Each is one process on free loopback ports, stopped by its process id.
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -136,7 +137,8 @@ def _free_ports(count: int) -> list[int]:
     """Free loopback ports below 50000: the server adds 10000 to some."""
     found: list[int] = []
     sockets = []
-    for port in range(20_000 + os.getpid() % 20_000, 50_000):
+    # From anywhere: two servers that start at once would look at the same ports before either has bound any.
+    for port in range(20_000 + secrets.randbelow(20_000), 50_000):
         candidate = socket.socket()
         try:
             candidate.bind(("127.0.0.1", port))
