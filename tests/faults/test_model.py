@@ -1,10 +1,14 @@
 """A model-based test: whatever happens to a data store, and however runs end, the promise holds after every step."""
 
+import io
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, ClassVar
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
@@ -18,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from connectors.healthimaging import source
+from flows.report import RunReport
 from tests.faults import warm
 from tests.faults.ledger import LEDGER
 from tests.faults.scale import IS_FULL, SHRINKS, seeds
@@ -34,6 +39,25 @@ HABITS: list[dict[str, Any]] = [
     {"older_api": True, "deleted_is_gone": True},
 ]
 SWITCH = Switch()
+
+
+def _rewrite(change: Callable[[pa.Table], pa.Table]) -> Callable[[SwitchedStore, str], None]:
+    def damage(store: SwitchedStore, key: str) -> None:
+        written = io.BytesIO()
+        pq.write_table(change(pq.read_table(io.BytesIO(store.objects(key)[key]))), written)
+        store.fill({key: written.getvalue()})
+
+    return damage
+
+
+DAMAGES: dict[str, Callable[[SwitchedStore, str], None]] = {
+    "rows missing": _rewrite(lambda rows: rows.slice(len(rows) // 2)),
+    "rows doubled": _rewrite(lambda rows: pa.concat_tables([rows, rows.slice(0, 3)])),
+    "an object cut": lambda store, key: store.fill({key: store.objects(key)[key][:-7]}),
+    "an object lost": lambda store, key: store.remove(key),
+    "checkpoint cut": lambda store, key: store.fill({key: store.objects(key)[key][:-7]}),
+    "checkpoint lost": lambda store, key: store.remove(key),
+}
 
 
 class Catalogs(RuleBasedStateMachine):
@@ -145,16 +169,51 @@ class Catalogs(RuleBasedStateMachine):
         with SWITCH.calling(meanwhile, number):
             self.run(lambda: self.world.sync(**self.options, page_budget=1, buffer_rows=60))
 
-    # A place for `verify`: a rule that damages or loses a partition, runs verify --repair, and compares.
+    @precondition(lambda self: self.has_catalog)
+    @rule(data=st.data(), kind=st.sampled_from([*DAMAGES]), crash_at=st.none() | st.integers(1, 8))
+    def damage_and_repair(self, data: st.DataObject, kind: str, crash_at: int | None) -> None:
+        """An object or the checkpoint is damaged; a repair, also one that crashes and begins again, mends it."""
+        keys = [*self.store.objects("image_sets/")]
+        if kind.startswith("checkpoint"):
+            keys = [*self.store.objects(f"_state/datastore_id={self.world.datastore_id}/checkpoint")]
+        if not keys:
+            return
+        DAMAGES[kind](self.store, data.draw(st.sampled_from(sorted(keys))))
+        LEDGER.injected(f"damage: {kind}")
+        options = {**self.options, "is_repairing": True, "page_budget": 2, "buffer_rows": 80}
+        if crash_at is not None:
+            with SWITCH.crashing_at("put before", crash_at), suppress(CrashError):
+                self.run(lambda: self.world.verify(**options))
+        self.run(lambda: self.world.verify(**options))
+        self.finds_nothing()
 
-    @rule()
-    def settle_and_compare(self) -> None:
-        """Quiet, then a sync: every image set has its row as it is now; a backfill takes deleted ones away."""
+    def finds_nothing(self) -> None:
+        """A verify that only looks finds the catalog in order."""
+        reports: list[RunReport] = []
+        self.run(lambda: reports.append(self.world.verify(**self.options)))
+        [report] = reports
+        assert report.verification is not None
+        assert report.verification.findings == {}
+
+    @property
+    def has_catalog(self) -> bool:
+        """Whether a sync has got as far as a checkpoint."""
+        return hasattr(self, "store") and bool(
+            self.store.objects(f"_state/datastore_id={self.world.datastore_id}/checkpoint")
+        )
+
+    @rule(with_verify=st.booleans())
+    def settle_and_compare(self, *, with_verify: bool) -> None:
+        """Quiet, then a sync: every image set has its row as it is now; deleted ones go by a backfill or a verify."""
         self.world.service.advance(timedelta(minutes=21))
         self.run(lambda: self.world.sync(**self.options))
         self.world.witness.compare(but_deleted=True)
-        self.run(lambda: self.world.backfill(BORN, self.world.service.now(), **self.options))
+        if with_verify:
+            self.run(lambda: self.world.verify(**self.options, is_repairing=True))
+        else:
+            self.run(lambda: self.world.backfill(BORN, self.world.service.now(), **self.options))
         self.world.witness.compare()
+        self.finds_nothing()
 
     @invariant()
     def the_promise_holds(self) -> None:
@@ -173,7 +232,7 @@ class Catalogs(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "world"):
-            self.settle_and_compare()
+            self.settle_and_compare(with_verify=True)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from connectors.healthimaging.emulator import Emulator, Service, ServiceOptions
 from connectors.settings import Quota, Settings
-from flows import jobs
+from flows import jobs, verification
 from flows.report import RunReport
 from flows.runners import ThreadRunner
 from tests.faults.child import RunSpec
@@ -160,6 +160,24 @@ class FaultWorld:
         settings = replace(self.settings, **changes)
         with self.clients(), ThreadRunner(settings.concurrency) as runner:
             return jobs.backfill(settings, start, end, runner, threading.Event(), clock=self.service.now)
+
+    def verify(self, stop: threading.Event | None = None, **asked: Any) -> RunReport:
+        """Verify in this process.
+
+        Args:
+            stop: Ends it early.
+            asked: Of the request; and what else there is, of the settings.
+        """
+        request = {name: asked.pop(name) for name in [*asked] if name in verification.Request.__dataclass_fields__}
+        settings = replace(self.settings, **asked)
+        with self.clients(), ThreadRunner(settings.concurrency) as runner:
+            return verification.verify(
+                settings,
+                verification.Request(**request),
+                runner,
+                stop or threading.Event(),
+                clock=self.service.now,
+            )
 
     @contextmanager
     def clients(self) -> Iterator[None]:
