@@ -1,6 +1,6 @@
 """The facts that all counts derive from: one scan of a data store's objects into a narrow table of DuckDB.
 
-Identifiers are hashed on their way in, times cut to hours and days; no name and no description is read.
+Identifiers are hashed on their way in; no name, description, accession number or study ID is read.
 """
 
 from collections.abc import Iterator

@@ -53,6 +53,13 @@ def test_rare_and_odd_codes_are_lumped_together(make_catalog: MakeCatalog) -> No
     assert counts(report.by_modality) == {"CT": 30, "MR": 25, "other (2)": 60}
 
 
+@pytest.mark.parametrize("text", ["Doe^Jane <b>", "LONGER THAN A CODE MAY BE", "left knee, 2nd"])
+def test_text_that_is_no_code_is_not_shown_however_frequent(make_catalog: MakeCatalog, text: str) -> None:
+    """Anything may stand in the place of a code, so only what has the form of one is shown."""
+    rows = several(40, series_body_part=text) + several(30, start=100)
+    assert counts(report_on(make_catalog(rows)).by_body_part) == {"CHEST": 30, "other (1)": 40}
+
+
 def test_a_single_rare_code_takes_another_with_it(make_catalog: MakeCatalog) -> None:
     """What is hidden does not follow from the total."""
     rows = several(30) + several(20, start=100, series_modality="MR") + several(3, start=200, series_modality="XA")
@@ -100,6 +107,18 @@ def test_no_bin_tells_of_a_hidden_day(tmp_path_factory: pytest.TempPathFactory, 
         elif inside and (hidden := [day for day in inside if day.image_sets is None]):
             assert around.image_sets - sum(day.image_sets or 0 for day in inside) >= 11
             assert len(hidden) > 1
+
+
+def test_no_day_of_a_hidden_week_is_shown(make_catalog: MakeCatalog) -> None:
+    """A week that is hidden beside a small one stays hidden, though its one day is large enough by itself."""
+    first = datetime(2024, 5, 1, 8, tzinfo=UTC)
+    patients = {0: 50, 100: 5, 107: 20, 115: 50}
+    rows = [row(1000 * day + n, created_at=first + day * DAY) for day, many in patients.items() for n in range(many)]
+    arrivals = report_on(make_catalog(rows)).arrivals
+    assert arrivals
+    assert arrivals.span is Span.WEEK
+    found = {day.start: day.image_sets for day in arrivals.days}
+    assert [found[(first + day * DAY).date()] for day in (100, 107, 115)] == [None, None, 50]
 
 
 def test_hours_tiers_and_idle_times(make_catalog: MakeCatalog) -> None:

@@ -76,11 +76,16 @@ def page_of(catalog: Catalog, **values: Any) -> str:
 
 
 @pytest.fixture(scope="session")
-def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    """The catalog; tests leave it as it is."""
+    return fill(tmp_path_factory.mktemp("page") / "catalog")
+
+
+@pytest.fixture(scope="session")
+def page_file(filled: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page as a file."""
-    folder = tmp_path_factory.mktemp("page")
-    file = folder / "report.html"
-    file.write_text(page_of(fill(folder / "catalog")), encoding="utf-8")
+    file = tmp_path_factory.mktemp("page") / "report.html"
+    file.write_text(page_of(filled), encoding="utf-8")
     return file
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from connectors.catalog import open_catalog, open_store
+from connectors.catalog import Catalog
 from flows.cli.main import run
 from flows.page.render import render
 from tests.connectors.reporting.conftest import publish_rows, row
-from tests.flows.page.conftest import NOW, SECRETS, fill, page_of
+from tests.flows.page.conftest import NOW, SECRETS, page_of
 
 ADDRESS = re.compile(r"\s(?:src|href|xlink:href|srcset|data|action|poster)=\"(?!#)|url\((?!#)|@import", re.IGNORECASE)
 VOID = {"meta", "path", "line", "rect", "pattern", "br"}
@@ -19,9 +19,7 @@ VOID = {"meta", "path", "line", "rect", "pattern", "br"}
 def test_no_patient_is_on_the_page(page_file: Path) -> None:
     """No identifier, name, description, date or odd text of any column is in the file."""
     page = page_file.read_text(encoding="utf-8")
-    assert "Secret" not in page
-    assert "Doe" not in page
-    assert "patient-" not in page
+    assert not [word for word in ("secret", "knee", "document.title", "patient-") if word in page.lower()]
     assert SECRETS.keys() > {"patient_name", "study_description"}
 
 
@@ -63,10 +61,9 @@ def test_a_hostile_address_is_text() -> None:
     assert "&lt;script&gt;" in page
 
 
-def test_the_same_catalog_gives_the_same_page(tmp_path: Path) -> None:
+def test_the_same_catalog_gives_the_same_page(filled: Catalog, page_file: Path) -> None:
     """Nothing but the counts and the clock handed in is on the page."""
-    catalog = fill(tmp_path / "catalog")
-    assert page_of(catalog) == page_of(catalog)
+    assert page_of(filled) == page_file.read_text(encoding="utf-8")
 
 
 def test_the_markup_is_well_formed(page_file: Path) -> None:
@@ -91,19 +88,17 @@ def test_the_markup_is_well_formed(page_file: Path) -> None:
     assert page.count("<table>") == page.count("<thead>") == page.count("<caption>") > 10
 
 
-def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_the_page(filled: Catalog, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`report` writes one file for all data stores, and says where."""
-    fill(tmp_path / "catalog")
     out = tmp_path / "page.html"
-    assert run(["report", "--catalog", str(tmp_path / "catalog"), "--out", str(out)]) == 0
+    assert run(["report", "--catalog", filled.store.url, "--out", str(out)]) == 0
     assert "2 data stores" in capsys.readouterr().err
-    opened = open_catalog(open_store(str(tmp_path / "catalog")))
-    assert all(found in out.read_text(encoding="utf-8") for found in opened.datastore_ids())
+    assert all(found in out.read_text(encoding="utf-8") for found in filled.datastore_ids())
 
 
-def test_a_page_that_cannot_be_written_fails_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_page_that_cannot_be_written_fails_in_a_line(
+    filled: Catalog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A folder that is not there ends with code 1 and the reason."""
-    fill(tmp_path / "catalog")
-    arguments = ["report", "--catalog", str(tmp_path / "catalog"), "--out", str(tmp_path / "nowhere" / "page.html")]
-    assert run(arguments) == 1
+    assert run(["report", "--catalog", filled.store.url, "--out", str(tmp_path / "nowhere" / "page.html")]) == 1
     assert "No such file" in capsys.readouterr().err
