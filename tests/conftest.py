@@ -32,7 +32,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """SeaweedFS with one bucket."""
     folder: Path = tmp_path_factory.mktemp("s3")
     with running_s3_server(folder) as server:
-        boto3.client(
+        boto3.Session().client(
             "s3",
             endpoint_url=server.endpoint,
             aws_access_key_id=ACCESS_KEY,
@@ -95,7 +95,7 @@ def glue_endpoint(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """boto3 pointed at an account without databases in Glue."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_GLUE", moto_server)
     monkeypatch.setenv("AWS_ENDPOINT_URL_LAKEFORMATION", moto_server)
-    client = boto3.client("glue")
+    client = boto3.Session().client("glue")
     for database in client.get_databases()["DatabaseList"]:
         client.delete_database(Name=database["Name"])
     return moto_server

@@ -11,7 +11,8 @@ from tests.support.idc_catalog import sync_idc
 def aws(s3_url: str, glue_endpoint: str) -> None:
     """Both, with boto3 pointed at them."""
     del s3_url, glue_endpoint
-    client = boto3.client("s3", config=Config(s3={"addressing_style": "path"}))
+    # A session of its own: the default one keeps the first credentials that it sees.
+    client = boto3.Session().client("s3", config=Config(s3={"addressing_style": "path"}))
     if "my-bucket" not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
         client.create_bucket(Bucket="my-bucket")
         sync_idc({"day": "s3://my-bucket/imaging"}, rows=300)

@@ -62,9 +62,11 @@ def test_register_twice_says_what_it_did_and_that_nothing_changed(
     assert json.loads(capsys.readouterr().out) == {"database": "imaging", "table": "image_sets", "changes": []}
     assert run(arguments) == 0
     assert capsys.readouterr().out == "imaging.image_sets is up to date; nothing changed\n"
-    table = boto3.client("glue", endpoint_url=glue_endpoint).get_table(DatabaseName="imaging", Name="image_sets")[
-        "Table"
-    ]
+    table = (
+        boto3.Session()
+        .client("glue", endpoint_url=glue_endpoint)
+        .get_table(DatabaseName="imaging", Name="image_sets")["Table"]
+    )
     assert table["StorageDescriptor"]["Location"] == f"{s3_url}/image_sets/"
     assert table["Parameters"]["projection.created_date.range"] == "2024-01-01,NOW"
 

@@ -56,17 +56,17 @@ def test_a_second_call_reads_once_and_changes_nothing(glue: Any, calls: list[str
 
 def test_a_table_joins_a_database_that_is_there(glue: Any, calls: list[str]) -> None:
     """A database of the user's is left as it is."""
-    boto3.client("glue").create_database(DatabaseInput={"Name": "imaging", "Description": "ours"})
+    boto3.Session().client("glue").create_database(DatabaseInput={"Name": "imaging", "Description": "ours"})
     calls.clear()
     assert register(glue, TABLE).changes == ["created table image_sets"]
     assert calls == ["GetTable", "CreateTable"]
-    assert boto3.client("glue").get_database(Name="imaging")["Database"]["Description"] == "ours"
+    assert boto3.Session().client("glue").get_database(Name="imaging")["Database"]["Description"] == "ours"
 
 
 def test_what_the_user_changed_stays_and_what_is_new_is_added(glue: Any) -> None:
     """Properties, comments, columns, owner, serde and LF tags stay; a new data store, day and column come."""
     register(glue, TABLE)
-    plain = boto3.client("glue")
+    plain = boto3.Session().client("glue")
     table = read(glue)
     [dropped, *columns] = table["StorageDescriptor"]["Columns"]
     columns[0]["Comment"] = "our own words"
@@ -95,7 +95,7 @@ def test_what_the_user_changed_stays_and_what_is_new_is_added(glue: Any) -> None
             },
         },
     )
-    lake = boto3.client("lakeformation")
+    lake = boto3.Session().client("lakeformation")
     lake.create_lf_tag(TagKey="phi", TagValues=["yes"])
     resource = {"Table": {"DatabaseName": "imaging", "Name": "image_sets"}}
     lake.add_lf_tags_to_resource(Resource=resource, LFTags=[{"TagKey": "phi", "TagValues": ["yes"]}])
@@ -152,10 +152,10 @@ def test_an_update_in_between_is_read_again(glue: Any) -> None:
     def conflict(**_: Any) -> None:
         if conflicts:
             conflicts.pop()
-            other = read(boto3.client("glue"))
+            other = read(boto3.Session().client("glue"))
             other_input = {name: other[name] for name in ("Name", "StorageDescriptor", "PartitionKeys", "TableType")}
             parameters = {**other["Parameters"], "cost-centre": "4711"}
-            boto3.client("glue").update_table(
+            boto3.Session().client("glue").update_table(
                 DatabaseName="imaging", TableInput={**other_input, "Parameters": parameters}
             )
             raise botocore.exceptions.ClientError({"Error": {"Code": "ConcurrentModificationException"}}, "UpdateTable")
