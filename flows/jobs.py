@@ -12,7 +12,7 @@ from connectors.catalog import Catalog, Checkpoint, Store, Unit, layout, open_or
 from connectors.errors import AhiCatalogError, InvalidRequestError, StoppedError
 from connectors.healthimaging.changes import walk_changes
 from connectors.healthimaging.pages import Field
-from connectors.healthimaging.scan import Scan, scan
+from connectors.healthimaging.scan import Scan, Scanner
 from connectors.healthimaging.source import Source, Tally, open_source
 from connectors.settings import Settings
 from connectors.windows import Coverage, Window, floor_second
@@ -154,17 +154,19 @@ def _running(
         tally=tally,
     )
     observer = Observers(current_observers())
+    wanted = threading.Event()
     run = Run(
         catalog=catalog,
         datastore_id=settings.datastore_id,
         source=source,
         runner=runner,
-        scan_window=_scanner(source, settings, stop),
+        scan_window=_scanner(source, settings, stop, wanted),
         report=report,
         observer=observer,
         is_stopping=stop.is_set,
         workers=settings.concurrency,
         buffer_rows=settings.buffer_rows,
+        wanted=wanted,
     )
     began = time.monotonic()
     try:
@@ -183,16 +185,20 @@ def _running(
         observer.finished(report)
 
 
-def _scanner(source: Source, settings: Settings, stop: threading.Event) -> Callable[[Field, Window], Scan]:
+def _scanner(
+    source: Source, settings: Settings, stop: threading.Event, wanted: threading.Event
+) -> Callable[[Field, Window], Scan]:
+    scanner = Scanner(
+        source.page,
+        settle=settings.settle,
+        budget=settings.page_budget,
+        # More scans side by side make a run faster only while the quota has room for them.
+        is_wanted=lambda: wanted.is_set() and source.has_room,
+        is_stopping=stop.is_set,
+    )
+
     def scan_window(by: Field, window: Window) -> Scan:
-        return scan(
-            source.page,
-            by,
-            window,
-            budget=settings.page_budget,
-            settle=settings.settle,
-            is_stopping=stop.is_set,
-        )
+        return scanner.scan(by, window)
 
     return scan_window
 

@@ -77,6 +77,11 @@ class Source:
         self._max_attempts = max_attempts
         self._backoff = backoff or tenacity.wait_random_exponential(multiplier=_FIRST_BACKOFF, max=_LONGEST_BACKOFF)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the quota has room for more requests than are made now."""
+        return self._limiter.has_room
+
     def page(self, search: Search, token: str | None, tally: Tally) -> Page:
         """One page of a search.
 

@@ -11,7 +11,7 @@ MODULES = sorted(path for package in ("flows", "connectors", "schemas") for path
 PURE = [
     *(ROOT / "schemas").glob("*.py"),
     *(ROOT / "connectors" / name for name in ("windows.py", "rows.py", "settings.py", "errors.py")),
-    *(ROOT / "connectors/healthimaging" / name for name in ("pages.py", "scan.py")),
+    *(ROOT / "connectors/healthimaging" / name for name in ("pages.py", "scan.py", "walk.py")),
     *(
         ROOT / "connectors/catalog" / f"{name}.py"
         for name in ("layout", "merge", "parquet", "checkpoint", "description")

@@ -31,7 +31,7 @@ def report() -> RunReport:
 
 
 def scanned(tally: Tally) -> Scan:
-    return Scan(rows=SCHEMA.empty_table(), proven=None, remainder=None, is_sorted=True, tally=tally)
+    return Scan(rows=SCHEMA.empty_table(), proven=None, remainder=None, is_sorted=True, pace=None, tally=tally)
 
 
 @settings(max_examples=50, deadline=None)
