@@ -164,7 +164,7 @@ def _running(
         report=report,
         observer=observer,
         is_stopping=stop.is_set,
-        workers=settings.concurrency,
+        workers=settings.workers,
         buffer_rows=settings.buffer_rows,
         wanted=wanted,
     )

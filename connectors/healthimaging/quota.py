@@ -10,6 +10,8 @@ from connectors.settings import Quota
 
 _GIVE_WAY: Final = 0.7
 _LEAST_SHARE: Final = 0.04
+_ALONE: Final = 5.0
+"""Seconds without throttling after which a throttled request says nothing about others yet."""
 _RECOVERY: Final = 0.05
 """Share of the stated rate regained in a second without throttling."""
 
@@ -18,8 +20,9 @@ class Limiter:
     """A token bucket: starts with the burst, refills smoothly, and gives way when the service throttles.
 
     Each request takes its token at once and waits for its own turn, so waiting threads are served in the order
-    in which they came. When the service throttles below the stated quota (someone else shares it), the rate
-    falls by a third, at most once a second, and climbs back in the time without throttling.
+    in which they came. A single throttled request empties the bucket, since requests bunch on their way. When the
+    service goes on throttling below the stated quota (someone else shares it), the rate falls by three tenths, at
+    most once a second, and climbs back in the time without throttling.
 
     Args:
         quota: Requests a second, and the burst.
@@ -41,7 +44,7 @@ class Limiter:
         self._rate = quota.rate
         self._tokens = float(quota.burst)
         self._refilled_at = clock()
-        self._gave_way_at = float("-inf")
+        self._throttled_at = self._gave_way_at = float("-inf")
 
     @property
     def rate(self) -> float:
@@ -74,11 +77,14 @@ class Limiter:
         """Take note that the service throttled a request."""
         with self._lock:
             self._refill()
-            if self._refilled_at - self._gave_way_at < 1:
-                return
-            self._gave_way_at = self._refilled_at
-            self._rate = max(self._rate * _GIVE_WAY, self._quota.rate * _LEAST_SHARE)
+            now = self._refilled_at
+            is_alone = now - self._throttled_at > _ALONE
+            self._throttled_at = now
             self._tokens = min(self._tokens, 0.0)
+            if is_alone or now - self._gave_way_at < 1:
+                return
+            self._gave_way_at = now
+            self._rate = max(self._rate * _GIVE_WAY, self._quota.rate * _LEAST_SHARE)
 
     def _refill(self) -> None:
         now = self._clock()

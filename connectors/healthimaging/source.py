@@ -29,6 +29,8 @@ from schemas import MalformedSummaryError
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+_CONFIRMING: Final = 2
+"""Connections for what publishing asks about image sets, beside those of the scans."""
 _LONGEST_BACKOFF: Final = 20.0
 _FIRST_BACKOFF: Final = 0.2
 
@@ -178,7 +180,7 @@ def open_source(settings: Settings, stop: threading.Event) -> Source:
     """The data store of the settings, through boto3, with a limiter of its own."""
     return Source(
         settings.datastore_id,
-        make_client(connections=settings.concurrency),
+        make_client(connections=settings.workers + _CONFIRMING),
         Limiter(settings.quota),
         stop=stop,
         max_attempts=settings.max_attempts,

@@ -69,7 +69,8 @@ run_options = options(
     datastore_option,
     option("--rate", type=float, default=25.0, metavar="N", help="Requests a second that the quota allows."),
     option("--burst", type=int, default=50, metavar="N", help="Requests that may go out at once after a pause."),
-    option("--concurrency", type=int, default=8, metavar="N", help="Windows scanned side by side."),
+    option("--share", type=float, default=1.0, metavar="X", help="Of rate and burst; viewers keep the rest."),
+    option("--concurrency", type=int, metavar="N", help="Windows scanned side by side.  [default: as the rate needs]"),
     option("--settle", type=Duration(), default="10m", help="Held back from now: younger rows may not be searchable."),
     option(
         "--partition",

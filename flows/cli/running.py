@@ -24,10 +24,10 @@ _PREFECT_DEFAULTS: Final = {
 """Prefect's settings where the user has none; read when Prefect is imported."""
 
 
-def make_settings(*, rate: float, burst: int, as_json: bool, prefect: bool, **given: Any) -> Settings:
+def make_settings(*, rate: float, burst: int, share: float, as_json: bool, prefect: bool, **given: Any) -> Settings:
     """The run's settings from a command's options; those of the command line alone are left out."""
     del as_json, prefect
-    return Settings(quota=Quota(rate=rate, burst=burst), **given)
+    return Settings(quota=Quota(rate=rate, burst=burst).part(share), **given)
 
 
 def run_job(

@@ -41,7 +41,7 @@ def run_sync(settings: Settings, *, prefect: bool, as_json: bool) -> int:
         return flow(settings, return_state=True)
 
     job = partial(jobs.sync, settings)
-    return run_job(job, run_flow, prefect=prefect, as_json=as_json, workers=settings.concurrency)
+    return run_job(job, run_flow, prefect=prefect, as_json=as_json, workers=settings.workers)
 
 
 @click.command()
@@ -69,4 +69,4 @@ def backfill(*, start: datetime, end: datetime, **given: Any) -> int:
         return flow(settings, start, end, return_state=True)
 
     job = partial(jobs.backfill, settings, start, end)
-    return run_job(job, run_flow, prefect=given["prefect"], as_json=given["as_json"], workers=settings.concurrency)
+    return run_job(job, run_flow, prefect=given["prefect"], as_json=given["as_json"], workers=settings.workers)
