@@ -33,7 +33,8 @@ lint: $(INSTALLED)  ## Check style, formatting and types.
 	$(BIN)/mypy
 
 bench: $(INSTALLED)  ## Run the benchmarks; ratios of one run can be compared, seconds of two runs cannot.
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python -m benchmarks.emulator_pages
+	$(BIN)/python -m benchmarks.run
 
 lock:  ## Resolve requirements.lock anew, with hashes and without index URLs.
 	$(PYTHON) -m venv .venv-lock

@@ -10,6 +10,8 @@ from connectors.settings import Quota
 
 _GIVE_WAY: Final = 0.7
 _LEAST_SHARE: Final = 0.04
+_SLACK: Final = 0.1
+"""Seconds of the rate that lie unused where there is room: less comes and goes as requests bunch."""
 _ALONE: Final = 5.0
 """Seconds without throttling after which a throttled request says nothing about others yet."""
 _RECOVERY: Final = 0.05
@@ -55,10 +57,10 @@ class Limiter:
 
     @property
     def has_room(self) -> bool:
-        """Whether a request could go out at once, so that more requests side by side would be faster."""
+        """Whether the quota is not used up, so that more requests side by side would be faster."""
         with self._lock:
             self._refill()
-            return self._tokens >= 1
+            return self._tokens >= min(max(1.0, self._rate * _SLACK), self._quota.burst)
 
     def acquire(self, stop: threading.Event) -> None:
         """Return when one request may go out.
