@@ -16,6 +16,7 @@ import click
 from connectors.errors import AhiCatalogError, StoppedError, UsageError
 from flows.cli.demo import demo
 from flows.cli.emulate import emulate
+from flows.cli.plan import plan
 from flows.cli.query import query
 from flows.cli.runs import backfill, sync
 from flows.cli.status import status
@@ -47,7 +48,7 @@ def cli(context: click.Context, *, debug: bool) -> None:
     _log_to_stderr(logging.DEBUG if debug else logging.WARNING)
 
 
-for _command in (demo, sync, backfill, status, query, emulate):
+for _command in (demo, sync, backfill, plan, status, query, emulate):
     cli.add_command(_command)
 
 

@@ -64,14 +64,21 @@ catalog_option = option("--catalog", required=True, metavar="URL", help="s3://bu
 datastore_option = option("--datastore-id", required=True, metavar="ID", help="The data store, 32 of 0-9 and a-z.")
 json_option = option("--json", "as_json", is_flag=True, help="One JSON document on stdout, for machines.")
 
-run_options = options(
-    catalog_option,
-    datastore_option,
+quota_options = options(
     option("--rate", type=float, default=25.0, metavar="N", help="Requests a second that the quota allows."),
     option("--burst", type=int, default=50, metavar="N", help="Requests that may go out at once after a pause."),
     option("--share", type=float, default=1.0, metavar="X", help="Of rate and burst; viewers keep the rest."),
+)
+settle_option = option(
+    "--settle", type=Duration(), default="10m", help="Held back from now: younger rows may not be searchable."
+)
+
+run_options = options(
+    catalog_option,
+    datastore_option,
+    quota_options,
     option("--concurrency", type=int, metavar="N", help="Windows scanned side by side.  [default: as the rate needs]"),
-    option("--settle", type=Duration(), default="10m", help="Held back from now: younger rows may not be searchable."),
+    settle_option,
     option(
         "--partition",
         type=click.Choice(["day", "month"]),
