@@ -43,7 +43,8 @@ docs: $(INSTALLED)  ## Make the pages that follow from the code.
 	$(BIN)/python -c 'from schemas import dictionary; print(dictionary.render(), end="")' > docs/data-dictionary.md
 
 bench: $(INSTALLED)  ## Run the benchmarks; ratios of one run can be compared, seconds of two runs cannot.
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python -m benchmarks.emulator_pages
+	$(BIN)/python -m benchmarks.run
 
 audit: $(INSTALLED) .venv-audit/.installed  ## List known vulnerabilities, licences and an SBOM, into audit/.
 	@.ci/audit $(BIN)/python

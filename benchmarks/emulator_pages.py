@@ -4,7 +4,7 @@ The server runs in its own process. This one walks disjoint stretches of created
 connections with a request signed beforehand, and does as little as it can with the answers, so that the
 server is what is measured. Cores may be shared, so pages per CPU second of the server count most.
 
-    python benchmarks/emulator_pages.py [--rows 1000000] [--connections 4] [--seconds 10]
+    python -m benchmarks.emulator_pages [--rows 1000000] [--connections 4] [--seconds 10]
 """
 
 import argparse

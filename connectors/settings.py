@@ -3,6 +3,7 @@
 Credentials, regions and endpoints are not here: they are boto3's own (``AWS_*``, profiles).
 """
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,9 @@ from connectors.errors import UsageError
 PAGE_ROWS: Final = 50
 """The most image sets that SearchImageSets puts on a page."""
 
+_LATENCY: Final = 0.2
+_FEWEST_WORKERS: Final = 8
+_MOST_WORKERS: Final = 64
 _LONGEST: Final = timedelta(days=36_500)
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DATASTORE_ID: Final = re.compile(r"[0-9a-z]{32}")
@@ -32,8 +36,23 @@ class Quota:
     burst: int = 50
 
     def __post_init__(self) -> None:
-        if self.rate <= 0 or self.burst < 1:
+        if not 0 < self.rate < math.inf or self.burst < 1:
             raise UsageError("the rate must be above 0 and the burst at least 1")
+
+    @property
+    def workers(self) -> int:
+        """Requests side by side that use the rate up while an answer takes a fifth of a second: rate times latency."""
+        return min(max(math.ceil(self.rate * _LATENCY), _FEWEST_WORKERS), _MOST_WORKERS)
+
+    def part(self, share: float) -> "Quota":
+        """A share of the quota, so that others on the account keep the rest.
+
+        Args:
+            share: Above 0, at most 1.
+        """
+        if not 0 < share <= 1:
+            raise UsageError("the share of the quota is above 0 and at most 1")
+        return Quota(rate=self.rate * share, burst=max(1, int(self.burst * share)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +84,7 @@ class Settings:
         catalog: ``s3://bucket/prefix`` or a local folder.
         datastore_id: The data store to read, 32 of [0-9a-z].
         quota: Request rate and burst.
-        concurrency: Windows scanned side by side.
+        concurrency: Windows scanned side by side; None: as many as the quota's rate needs.
         settle: Held back from now: image sets younger than this may not be searchable yet.
         look_back: Read again behind the watermark, for image sets that became searchable late.
         start: Where coverage begins, aware UTC; None: when the data store was created.
@@ -83,7 +102,7 @@ class Settings:
     catalog: str
     datastore_id: str
     quota: Quota = Quota()
-    concurrency: int = 8
+    concurrency: int | None = None
     settle: timedelta = timedelta(minutes=10)
     look_back: timedelta = timedelta(days=1)
     start: datetime | None = None
@@ -111,5 +130,10 @@ class Settings:
             raise UsageError("a PHI policy is keep, pseudonymize or drop")
         if (self.keep_text or self.shift_dates) and self.phi != "pseudonymize":
             raise UsageError("--keep-text and --shift-dates go with --phi pseudonymize")
-        if min(self.concurrency, self.page_budget, self.buffer_rows, self.max_attempts) < 1:
+        if min(self.workers, self.page_budget, self.buffer_rows, self.max_attempts) < 1:
             raise UsageError("concurrency, page budget, buffer and attempts must be at least 1")
+
+    @property
+    def workers(self) -> int:
+        """Windows scanned side by side."""
+        return self.quota.workers if self.concurrency is None else self.concurrency

@@ -89,6 +89,7 @@ class _Reading:
         self._buffer = Buffer(run.datastore_id, run.catalog.description.unit, present)
         self._seconds = sum(window.seconds for window in windows)
         self._proven: list[Window] = []
+        self._seconds_proven = 0
         self._coverable: list[Window] = []
         self._results: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._under_way = 0
@@ -119,15 +120,16 @@ class _Reading:
         self._cover()
         self._run.progressed(
             self._sink.phase(self._by),
-            sum(window.seconds for window in self._proven),
+            self._seconds_proven,
             self._seconds,
         )
         while not (self._failure or self._run.is_stopping() or self._holds_too_much()):
-            window = self._schedule.take()
+            window = self._schedule.take(may_cut=self._run.source.has_room)
             if window is None:
-                return
+                break
             scanning = self._run.runner.submit(self._run.scan_window, self._by, window)
             self._expect(scanning, partial(self._take_scan, window))
+        (self._run.wanted.set if self._schedule.is_short else self._run.wanted.clear)()
 
     def _holds_too_much(self) -> bool:
         """Whether publishing has fallen behind so far that reading must wait."""
@@ -151,11 +153,12 @@ class _Reading:
         except Exception:
             self._schedule.abandon(window)
             raise
-        self._schedule.finish(window, scan.remainder)
+        self._schedule.finish(window, scan.remainder, scan.pace)
         self._run.report.count_scan(scan)
         if scan.proven is None:
             return
         self._proven.append(scan.proven)
+        self._seconds_proven += scan.proven.seconds
         rows = scan.rows if self._keep is None else scan.rows.filter(lies_in(scan.rows["created_at"], self._keep))
         if self._by is Field.CREATED_AT:
             self._coverable += self._buffer.add(rows, scan.proven)

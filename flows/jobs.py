@@ -16,7 +16,7 @@ from connectors.catalog.phi import refuse_other
 from connectors.errors import AhiCatalogError, InvalidRequestError, StoppedError
 from connectors.healthimaging.changes import walk_changes
 from connectors.healthimaging.pages import Field
-from connectors.healthimaging.scan import Scan, scan
+from connectors.healthimaging.scan import Scan, Scanner
 from connectors.healthimaging.source import Source, Tally, open_source
 from connectors.sealing import sealed
 from connectors.settings import Settings
@@ -206,19 +206,21 @@ def running(
         started_at=clock(),
         tally=tally,
     )
+    wanted = threading.Event()
     with catalog.for_writing(report.run_id, clock) as writable:
         run = Run(
             catalog=writable,
             datastore_id=settings.datastore_id,
             source=source,
             runner=runner,
-            scan_window=_scanner(source, settings, protect, stop),
+            scan_window=_scanner(source, settings, protect, stop, wanted),
             protect=protect,
             report=report,
             observer=Observers(current_observers()),
             is_stopping=stop.is_set,
-            workers=settings.concurrency,
+            workers=settings.workers,
             buffer_rows=settings.buffer_rows,
+            wanted=wanted,
         )
         with _reporting(run):
             yield run
@@ -246,20 +248,21 @@ def _reporting(run: Run) -> Iterator[None]:
 
 
 def _scanner(
-    source: Source, settings: Settings, protect: Protect, stop: threading.Event
+    source: Source, settings: Settings, protect: Protect, stop: threading.Event, wanted: threading.Event
 ) -> Callable[[Field, Window], Scan]:
     """Scans windows; what leaves it is under the catalog's PHI policy, and nothing behind it sees other rows."""
+    scanner = Scanner(
+        source.page,
+        settle=settings.settle,
+        budget=settings.page_budget,
+        # More scans side by side make a run faster only while the quota has room for them.
+        is_wanted=lambda: wanted.is_set() and source.has_room,
+        is_stopping=stop.is_set,
+    )
 
     @sealed
     def scan_window(by: Field, window: Window) -> Scan:
-        found = scan(
-            source.page,
-            by,
-            window,
-            budget=settings.page_budget,
-            settle=settings.settle,
-            is_stopping=stop.is_set,
-        )
+        found = scanner.scan(by, window)
         return replace(found, rows=protect(found.rows))
 
     return scan_window

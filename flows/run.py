@@ -1,5 +1,6 @@
 """What every part of one run shares."""
 
+import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,6 +31,7 @@ class Run:
         is_stopping: Whether the run was asked to stop.
         workers: Scans side by side.
         buffer_rows: Rows held before partitions are published early.
+        wanted: Set while workers have nothing to do, so that scans hand back their rest soon.
     """
 
     catalog: Catalog
@@ -43,6 +45,7 @@ class Run:
     is_stopping: Callable[[], bool]
     workers: int
     buffer_rows: int
+    wanted: threading.Event
     confirmations: list[Tally] = field(default_factory=list)
 
     def confirm_gone(self, image_set_ids: Collection[str]) -> list[str]:

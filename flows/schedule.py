@@ -1,27 +1,42 @@
 """Which window to scan next. Pure: no clock, no threads.
 
 Windows wait in order of their start, so that partitions fill one after the other and little is held in memory.
-The rest of a scan whose budget is spent is where the image sets are: while workers are idle it is split, in
-strides that double from the pace at which the scan went on, so that a dense minute spreads over the workers and
-an empty year is left in one piece, which costs one request.
+The rest of a scan is where the image sets are: while workers have nothing to do it is cut in two. Nobody knows
+whether the rows reach on for a second or for a year; so the cut lies between the pace at which the scan went and
+the end of the window on a logarithmic scale. A dense minute spreads over the workers after a few cuts, and an empty
+year is left in one piece, which costs one request. Each cut costs about a page; a rest that is not cut is scanned
+on from the page where the scan before it stopped, which costs nothing.
 """
 
 import heapq
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 
 from connectors.windows import SECOND, Window
 
-_DAY = timedelta(days=1)
+_DAY: Final = timedelta(days=1)
+_LEAST_PAGES: Final = 16
+"""Pages that a window holds at least, at its pace, to be cut: the tail of a run is not worth more requests."""
+_REACH: Final = 0.6
+"""Where a window is cut between the pace of its pages (0) and its end (1), on a logarithmic scale."""
+_FASTEST: Final = SECOND / 50
+"""The least pace that is believed: image sets of one import job share their time, thousands do not."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Waiting:
-    """A window that waits; the pace is the time that a full scan before it took up, None where unknown."""
+    """A window that waits; the pace is the time that a page before it took up, None where unknown."""
 
     window: Window
     pace: timedelta | None = field(compare=False, default=None)
+
+    @property
+    def pages(self) -> float:
+        """What the window holds if the rows go on at the same pace to its end; 0 where nothing is known."""
+        return (self.window.end - self.window.start) / self.pace if self.pace else 0.0
 
 
 class Schedule:
@@ -46,29 +61,43 @@ class Schedule:
         return not self._waiting and not self._under_way
 
     @property
+    def is_short(self) -> bool:
+        """Whether there are workers for which no window waits, so that scans should hand back their rest."""
+        return len(self._under_way) + len(self._waiting) < self._workers
+
+    @property
     def outstanding(self) -> list[Window]:
         """The windows that wait or are under way."""
         return [*self._under_way, *(waiting.window for waiting in self._waiting)]
 
-    def take(self) -> Window | None:
-        """The next window for an idle worker; None where all work is under way or all workers are busy."""
+    def take(self, *, may_cut: bool = True) -> Window | None:
+        """The next window for an idle worker; None where all work is under way or all workers are busy.
+
+        Args:
+            may_cut: Whether more scans side by side would make the run faster.
+        """
         idle = self._workers - len(self._under_way)
         if not self._waiting or idle < 1:
             return None
-        if len(self._waiting) < idle:
-            self._spread(idle)
+        if may_cut and len(self._waiting) < idle:
+            self._cut_fullest()
         window = heapq.heappop(self._waiting).window
         self._under_way.add(window)
         return window
 
-    def finish(self, window: Window, remainder: Window | None) -> None:
-        """A scan has ended; its remainder waits."""
+    def finish(self, window: Window, remainder: Window | None, pace: timedelta | None = None) -> None:
+        """A scan has ended; its remainder waits.
+
+        Args:
+            window: What was scanned.
+            remainder: What is left of it.
+            pace: The time that a page took up; None where there were no rows.
+        """
         self._under_way.remove(window)
         if remainder is None:
             return
-        proven = remainder.start - window.start
-        if proven:
-            heapq.heappush(self._waiting, _Waiting(remainder, proven))
+        if remainder.start > window.start:
+            heapq.heappush(self._waiting, _Waiting(remainder, None if pace is None else max(pace, _FASTEST)))
         else:
             # Nothing could be proven before the end was reached: only shorter windows help.
             for part in remainder.split(max(2, self._workers)):
@@ -78,29 +107,20 @@ class Schedule:
         """A scan has failed."""
         self._under_way.remove(window)
 
-    def _spread(self, workers: int) -> None:
-        """Split remainders until there is work for so many workers, or none can be split."""
-        while len(self._waiting) < workers:
-            splittable = [w for w in self._waiting if w.pace and w.window.seconds > 1]
-            if not splittable:
-                return
-            longest = max(splittable, key=lambda w: w.window.seconds)
-            self._waiting.remove(longest)
-            self._waiting.extend(_in_strides(longest, workers - len(self._waiting)))
+    def _cut_fullest(self) -> None:
+        """Cut the fullest window in two, if it is worth it.
+
+        The parts are not cut again before a scan has shown that there are rows.
+        """
+        fullest = max(self._waiting, key=lambda waiting: waiting.pages)
+        if fullest.pace is None or fullest.pages < _LEAST_PAGES:
+            return
+        start, end = fullest.window.start, fullest.window.end
+        middle = start + SECOND * math.ceil(fullest.pace * fullest.pages**_REACH / SECOND)
+        if middle < end:
+            self._waiting.remove(fullest)
+            self._waiting += [_Waiting(Window(start, middle)), _Waiting(Window(middle, end))]
             heapq.heapify(self._waiting)
-
-
-def _in_strides(waiting: _Waiting, parts: int) -> list[_Waiting]:
-    """The window in at most so many parts, each twice as long as the one before; the last is the rest."""
-    stride = max(waiting.pace or SECOND, SECOND)
-    start, end = waiting.window.start, waiting.window.end
-    pieces: list[Window] = []
-    while len(pieces) < parts - 1 and start + stride < end:
-        pieces.append(Window(start, start + stride))
-        start += stride
-        stride *= 2
-    # A part that has been cut off is not split again before a scan has shown that it is dense.
-    return [_Waiting(piece) for piece in (*pieces, Window(start, end))]
 
 
 def _days(window: Window) -> int:

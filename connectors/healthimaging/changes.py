@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from connectors.errors import InvalidRequestError, SourceError
 from connectors.healthimaging.pages import Field, Page, Search
-from connectors.healthimaging.scan import Fetch
 from connectors.healthimaging.source import Tally
+from connectors.healthimaging.walk import Fetch
 from connectors.windows import to_epoch_microseconds
 from schemas import flatten
 

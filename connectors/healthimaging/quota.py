@@ -10,6 +10,10 @@ from connectors.settings import Quota
 
 _GIVE_WAY: Final = 0.7
 _LEAST_SHARE: Final = 0.04
+_SLACK: Final = 0.1
+"""Seconds of the rate that lie unused where there is room: less comes and goes as requests bunch."""
+_ALONE: Final = 5.0
+"""Seconds without throttling after which a throttled request says nothing about others yet."""
 _RECOVERY: Final = 0.05
 """Share of the stated rate regained in a second without throttling."""
 
@@ -18,8 +22,9 @@ class Limiter:
     """A token bucket: starts with the burst, refills smoothly, and gives way when the service throttles.
 
     Each request takes its token at once and waits for its own turn, so waiting threads are served in the order
-    in which they came. When the service throttles below the stated quota (someone else shares it), the rate
-    falls by a third, at most once a second, and climbs back in the time without throttling.
+    in which they came. A single throttled request empties the bucket, since requests bunch on their way. When the
+    service goes on throttling below the stated quota (someone else shares it), the rate falls by three tenths, at
+    most once a second, and climbs back in the time without throttling.
 
     Args:
         quota: Requests a second, and the burst.
@@ -41,7 +46,7 @@ class Limiter:
         self._rate = quota.rate
         self._tokens = float(quota.burst)
         self._refilled_at = clock()
-        self._gave_way_at = float("-inf")
+        self._throttled_at = self._gave_way_at = float("-inf")
 
     @property
     def rate(self) -> float:
@@ -49,6 +54,13 @@ class Limiter:
         with self._lock:
             self._refill()
             return self._rate
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the quota is not used up, so that more requests side by side would be faster."""
+        with self._lock:
+            self._refill()
+            return self._tokens >= min(max(1.0, self._rate * _SLACK), self._quota.burst)
 
     def acquire(self, stop: threading.Event) -> None:
         """Return when one request may go out.
@@ -67,11 +79,14 @@ class Limiter:
         """Take note that the service throttled a request."""
         with self._lock:
             self._refill()
-            if self._refilled_at - self._gave_way_at < 1:
-                return
-            self._gave_way_at = self._refilled_at
-            self._rate = max(self._rate * _GIVE_WAY, self._quota.rate * _LEAST_SHARE)
+            now = self._refilled_at
+            is_alone = now - self._throttled_at > _ALONE
+            self._throttled_at = now
             self._tokens = min(self._tokens, 0.0)
+            if is_alone or now - self._gave_way_at < 1:
+                return
+            self._gave_way_at = now
+            self._rate = max(self._rate * _GIVE_WAY, self._quota.rate * _LEAST_SHARE)
 
     def _refill(self) -> None:
         now = self._clock()

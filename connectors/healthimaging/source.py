@@ -30,6 +30,8 @@ from schemas import MalformedSummaryError
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+_CONFIRMING: Final = 2
+"""Connections for what publishing asks about image sets, beside those of the scans."""
 _IMAGE_SET_ID: Final = re.compile(r"[0-9a-z]{32}")
 _LONGEST_BACKOFF: Final = 20.0
 _FIRST_BACKOFF: Final = 0.2
@@ -87,6 +89,11 @@ class Source:
         self._stop = stop
         self._max_attempts = max_attempts
         self._backoff = backoff or tenacity.wait_random_exponential(multiplier=_FIRST_BACKOFF, max=_LONGEST_BACKOFF)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the quota has room for more requests than are made now."""
+        return self._limiter.has_room
 
     def page(self, search: Search, token: str | None, tally: Tally) -> Page:
         """One page of a search.
@@ -197,7 +204,7 @@ def open_source(settings: Settings, stop: threading.Event) -> Source:
     """The data store of the settings, through boto3, with a limiter of its own."""
     return Source(
         settings.datastore_id,
-        make_client(connections=settings.concurrency),
+        make_client(connections=settings.workers + _CONFIRMING),
         Limiter(settings.quota),
         stop=stop,
         max_attempts=settings.max_attempts,

@@ -61,7 +61,7 @@ def demo(*, catalog: str, rows: int, rate: float, prefect: bool) -> int:
     click.echo(f"Loading the embedded service with the catalog as of {as_of:%Y-%m-%d} …", err=True)
     with _embedded_service(rows, as_of) as datastore_id:
         settings: Settings = make_settings(
-            catalog=catalog, datastore_id=datastore_id, rate=rate, burst=50, as_json=False, prefect=prefect
+            catalog=catalog, datastore_id=datastore_id, rate=rate, burst=50, share=1.0, as_json=False, prefect=prefect
         )
         code = run_sync(settings, prefect=prefect, as_json=False)
     if code:

@@ -19,6 +19,7 @@ from flows.cli.demo import demo
 from flows.cli.doctor import doctor
 from flows.cli.emulate import emulate
 from flows.cli.iam_policy import iam_policy
+from flows.cli.plan import plan
 from flows.cli.query import query
 from flows.cli.register import register
 from flows.cli.report import report
@@ -57,6 +58,7 @@ _COMMANDS: Final = (
     sync,
     backfill,
     verify,
+    plan,
     status,
     query,
     report,

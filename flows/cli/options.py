@@ -88,13 +88,21 @@ s3_options = options(
     option("--sse-s3", is_flag=True, help="Encrypt objects in S3 with S3's own keys, whatever the bucket's default."),
 )
 
+quota_options = options(
+    option("--rate", type=float, default=25.0, metavar="N", help="Requests a second that the quota allows."),
+    option("--burst", type=int, default=50, metavar="N", help="Requests that may go out at once after a pause."),
+    option("--share", type=float, default=1.0, metavar="X", help="Of rate and burst; viewers keep the rest."),
+)
+settle_option = option(
+    "--settle", type=Duration(), default="10m", help="Held back from now: younger rows may not be searchable."
+)
+
 run_options = options(
     catalog_option,
     datastore_option,
-    option("--rate", type=float, default=25.0, metavar="N", help="Requests a second that the quota allows."),
-    option("--burst", type=int, default=50, metavar="N", help="Requests that may go out at once after a pause."),
-    option("--concurrency", type=int, default=8, metavar="N", help="Windows scanned side by side."),
-    option("--settle", type=Duration(), default="10m", help="Held back from now: younger rows may not be searchable."),
+    quota_options,
+    option("--concurrency", type=int, metavar="N", help="Windows scanned side by side.  [default: as the rate needs]"),
+    settle_option,
     phi_options,
     s3_options,
     option("--prefect/--no-prefect", default=True, help="Run as a Prefect flow, or on plain threads."),

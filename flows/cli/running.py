@@ -29,11 +29,11 @@ _PREFECT_DEFAULTS: Final = {
 _S3: Final = tuple(field.name for field in fields(S3Access))
 
 
-def make_settings(*, rate: float, burst: int, as_json: bool, prefect: bool, **given: Any) -> Settings:
+def make_settings(*, rate: float, burst: int, share: float, as_json: bool, prefect: bool, **given: Any) -> Settings:
     """The run's settings from a command's options; those of the command line alone are left out."""
     del as_json, prefect
     s3 = S3Access(**{name: given.pop(name) for name in _S3 if name in given})
-    return Settings(quota=Quota(rate=rate, burst=burst), s3=s3, **given)
+    return Settings(quota=Quota(rate=rate, burst=burst).part(share), s3=s3, **given)
 
 
 def run_job(

@@ -42,7 +42,7 @@ def run_sync(settings: Settings, *, prefect: bool, as_json: bool) -> int:
         return flow(settings, return_state=True)
 
     job = partial(jobs.sync, settings)
-    return run_job(job, run_flow, prefect=prefect, as_json=as_json, workers=settings.concurrency)
+    return run_job(job, run_flow, prefect=prefect, as_json=as_json, workers=settings.workers)
 
 
 @click.command()
@@ -71,7 +71,7 @@ def backfill(*, start: datetime, end: datetime, **given: Any) -> int:
         return flow(settings, start, end, return_state=True)
 
     job = partial(jobs.backfill, settings, start, end)
-    return run_job(job, run_flow, prefect=given["prefect"], as_json=given["as_json"], workers=settings.concurrency)
+    return run_job(job, run_flow, prefect=given["prefect"], as_json=given["as_json"], workers=settings.workers)
 
 
 @click.command()
@@ -107,4 +107,4 @@ def verify(
         return flow(settings, start, end, part, repair=repair, restart=restart, return_state=True)
 
     job = partial(verification.verify, settings, request)
-    return run_job(job, run_flow, prefect=given["prefect"], as_json=given["as_json"], workers=settings.concurrency)
+    return run_job(job, run_flow, prefect=given["prefect"], as_json=given["as_json"], workers=settings.workers)

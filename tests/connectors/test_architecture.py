@@ -14,14 +14,14 @@ PURE = [
         ROOT / "connectors" / name
         for name in ("windows.py", "rows.py", "settings.py", "errors.py", "endpoints.py", "iam.py")
     ),
-    *(ROOT / "connectors/healthimaging" / name for name in ("pages.py", "scan.py")),
+    *(ROOT / "connectors/healthimaging" / name for name in ("pages.py", "scan.py", "walk.py")),
     *(
         ROOT / "connectors/catalog" / f"{name}.py"
         for name in ("layout", "merge", "comparison", "parquet", "checkpoint", "verification", "description", "phi")
     ),
     ROOT / "connectors/glue/table.py",
     *(ROOT / "connectors/reporting" / f"{name}.py" for name in ("suppression", "history")),
-    *(ROOT / "flows" / name for name in ("schedule.py", "buffer.py", "planning.py")),
+    *(ROOT / "flows" / name for name in ("schedule.py", "buffer.py", "planning.py", "estimate.py")),
     *(ROOT / "flows/page").glob("*.py"),
 ]
 FORBIDDEN = {"schemas": {"flows", "connectors", "prefect"}, "connectors": {"flows", "prefect"}, "flows": {"tests"}}

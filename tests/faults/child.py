@@ -70,7 +70,7 @@ def run(spec: RunSpec) -> int:
     if spec.bounds:
         job = partial(jobs.backfill, spec.settings, *spec.bounds, clock=lambda: spec.now)
     try:
-        code = run_job(job, _no_flow, prefect=False, as_json=True, workers=spec.settings.concurrency)
+        code = run_job(job, _no_flow, prefect=False, as_json=True, workers=spec.settings.workers)
     except AhiCatalogError as error:
         sys.stderr.write(f"Error: {error}\n")
         code = 1

@@ -152,13 +152,13 @@ class FaultWorld:
         """Sync in this process."""
         settings = replace(self.settings, **changes)
         clock = self.service.now if now is None else lambda: now
-        with self.clients(), ThreadRunner(settings.concurrency) as runner:
+        with self.clients(), ThreadRunner(settings.workers) as runner:
             return jobs.sync(settings, runner, stop or threading.Event(), clock=clock)
 
     def backfill(self, start: datetime, end: datetime, **changes: Any) -> RunReport:
         """Backfill in this process."""
         settings = replace(self.settings, **changes)
-        with self.clients(), ThreadRunner(settings.concurrency) as runner:
+        with self.clients(), ThreadRunner(settings.workers) as runner:
             return jobs.backfill(settings, start, end, runner, threading.Event(), clock=self.service.now)
 
     def verify(self, stop: threading.Event | None = None, **asked: Any) -> RunReport:
@@ -170,7 +170,7 @@ class FaultWorld:
         """
         request = {name: asked.pop(name) for name in [*asked] if name in verification.Request.__dataclass_fields__}
         settings = replace(self.settings, **asked)
-        with self.clients(), ThreadRunner(settings.concurrency) as runner:
+        with self.clients(), ThreadRunner(settings.workers) as runner:
             return verification.verify(
                 settings,
                 verification.Request(**request),

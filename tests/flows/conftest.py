@@ -37,7 +37,7 @@ class World:
         self.catalog = catalog
         service.clock.freeze(TODAY)
         self.datastore_id = service.create_datastore(name="world", created_at=BORN)
-        self.settings = Settings(catalog=str(catalog), datastore_id=self.datastore_id, quota=FAST)
+        self.settings = Settings(catalog=str(catalog), datastore_id=self.datastore_id, quota=FAST, concurrency=8)
 
     def sync(self, stop: threading.Event | None = None, **changes: Any) -> RunReport:
         """Sync on plain threads."""

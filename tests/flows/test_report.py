@@ -32,7 +32,15 @@ def report() -> RunReport:
 
 
 def scanned(tally: Tally) -> Scan:
-    return Scan(rows=SCHEMA.empty_table(), proven=None, remainder=None, is_sorted=True, tally=tally, unparsable={})
+    return Scan(
+        rows=SCHEMA.empty_table(),
+        proven=None,
+        remainder=None,
+        is_sorted=True,
+        pace=None,
+        tally=tally,
+        unparsable={},
+    )
 
 
 @settings(max_examples=50, deadline=None)

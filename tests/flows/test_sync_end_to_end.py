@@ -189,7 +189,7 @@ def test_hundreds_of_equal_times_and_a_dense_second_are_read_through(world: Worl
 def test_an_empty_data_store_costs_a_few_requests_and_is_covered(world: World) -> None:
     """Months of nothing cost at most a request a worker, and count as covered."""
     report = world.sync()
-    assert report.tally.requests <= 1 + world.settings.concurrency
+    assert report.tally.requests <= 1 + world.settings.workers
     assert coverage_of(world) == Coverage([Window(BORN, SETTLED)])
     assert report.new == 0
 

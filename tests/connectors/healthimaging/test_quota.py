@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.errors import StoppedError, UsageError
+from connectors.healthimaging.emulator.throttle import TokenBucket
 from connectors.healthimaging.quota import Limiter
 from connectors.settings import Quota
 
@@ -96,7 +97,68 @@ def test_throttling_spends_what_was_left_of_the_burst() -> None:
     limiter, clock = make(rate=10, burst=5)
     limiter.give_way()
     limiter.acquire(threading.Event())
-    assert clock.now == pytest.approx(1_000 + 1 / 7)
+    assert clock.now == pytest.approx(1_000 + 1 / 10)
+
+
+def test_one_throttled_request_does_not_slow_down() -> None:
+    """Requests bunch on their way: only a second one within seconds means that someone else shares the quota."""
+    limiter, clock = make(rate=10, burst=5)
+    limiter.give_way()
+    assert limiter.rate == 10
+    clock.now += 6
+    limiter.give_way()
+    assert limiter.rate == 10
+    clock.now += 0.5
+    limiter.give_way()
+    assert limiter.rate == pytest.approx(7)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_a_shared_quota_is_found_and_left_again(share: float) -> None:
+    """While a rival takes a share, few requests are throttled and most of the rest is used; then all of it again."""
+    limiter, clock = make(rate=25, burst=50)
+    service = TokenBucket(25, 50, clock.now)
+    began = rival_at = clock.now
+    sent = throttled = 0
+    while clock.now < began + 240:
+        limiter.acquire(threading.Event())
+        while rival_at < min(clock.now, began + 120):
+            service.take(rival_at)
+            rival_at += 1 / (25 * share)
+        sent += 1
+        if not service.take(clock.now):
+            throttled += 1
+            limiter.give_way()
+    assert throttled / sent < 0.1
+    left_over = 25 * (1 - share) * 120 + 25 * 120
+    assert sent - throttled > 0.85 * left_over
+    assert limiter.rate == 25
+
+
+def test_room_is_what_could_go_out_at_once() -> None:
+    """There is room until the burst is spent, and again after a pause."""
+    limiter, clock = make(rate=10, burst=2)
+    room = []
+    for _ in range(3):
+        room.append(limiter.has_room)
+        limiter.acquire(threading.Event())
+    clock.now += 0.1
+    assert [*room, limiter.has_room] == [True, True, False, True]
+
+
+def test_a_share_leaves_the_rest_to_others() -> None:
+    """A share of a quota is that part of rate and burst, and never nothing."""
+    assert Quota().part(0.5) == Quota(rate=12.5, burst=25)
+    assert Quota(rate=1, burst=1).part(0.1) == Quota(rate=0.1, burst=1)
+    for share in (0, -1, 1.1, float("nan")):
+        with pytest.raises(UsageError):
+            Quota().part(share)
+
+
+@pytest.mark.parametrize(("rate", "workers"), [(1, 8), (25, 8), (200, 40), (1_000, 64)])
+def test_workers_follow_the_rate(rate: float, workers: int) -> None:
+    """As many as use the rate up at a latency of a fifth of a second, within reason."""
+    assert Quota(rate=rate).workers == workers
 
 
 def test_a_stop_ends_every_wait() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from connectors.errors import InvalidRequestError, SourceError, StoppedError
 from connectors.healthimaging.pages import Field, Page, Search, read_page
-from connectors.healthimaging.scan import Fetch, Scan, scan
+from connectors.healthimaging.scan import Fetch, Scan, Scanner
 from connectors.healthimaging.source import Tally
 from connectors.windows import Window
 from tests.support.fake_search import NOW, FakeSearch, created, micros, window
@@ -26,7 +26,7 @@ image_sets = st.lists(seconds, max_size=30).map(lambda moments: {f"i{n}": create
 
 
 def walk(fetch: Fetch, bounds: Window, *, budget: int = 10_000, by: Field = Field.CREATED_AT) -> Scan:
-    return scan(fetch, by, bounds, budget=budget, settle=timedelta())
+    return Scanner(fetch, settle=timedelta(), budget=budget).scan(by, bounds)
 
 
 def ids(found: Scan) -> set[str]:
@@ -147,6 +147,64 @@ def test_updates_do_not_disturb_the_order_of_creation(
     assert service.requests <= len(rows) // page_rows + 1
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    service=st.builds(
+        FakeSearch,
+        created=image_sets,
+        page_rows=st.integers(1, 5),
+        is_inclusive=st.booleans(),
+        rejects=numbers,
+        repeats=st.sets(st.integers(1, 30), max_size=2),
+        empty=numbers,
+        sorts=st.booleans(),
+    ),
+    budget=st.integers(1, 4),
+    cuts=st.lists(st.integers(0, 2), max_size=12),
+    wanted=st.lists(st.booleans(), max_size=20),
+)
+def test_walks_that_rest_and_go_on_miss_nothing(
+    *, service: FakeSearch, budget: int, cuts: list[int], wanted: list[bool]
+) -> None:
+    """Rests are scanned on whole or cut, in any order, by one scanner: each second is proven once, with its rows."""
+    scanner = Scanner(service, settle=timedelta(), budget=budget, is_wanted=lambda: bool(wanted) and wanted.pop())
+    waiting = [window(0, 21)]
+    while waiting:
+        bounds = waiting.pop(0)
+        found = scanner.scan(Field.CREATED_AT, bounds)
+        assert_tiles(found, bounds)
+        assert ids(found) == service.inside(found.proven)
+        if found.remainder:
+            parts = 1 + (cuts.pop() if cuts else 0) if found.proven else 2
+            waiting += found.remainder.split(parts)
+
+
+def test_a_rest_that_is_scanned_on_costs_no_request() -> None:
+    """However small the budget, a sorted window that is not cut takes as many requests as it has pages."""
+    service = FakeSearch(created={f"i{n}": created(n / 3) for n in range(60)})
+    scanner = Scanner(service, settle=timedelta(), budget=1)
+    rest: Window | None = window(0, 21)
+    scans = 0
+    while rest:
+        rest = scanner.scan(Field.CREATED_AT, rest).remainder
+        scans += 1
+    assert scans > 5
+    assert service.requests == 20
+
+
+def test_others_without_work_shorten_a_scan() -> None:
+    """While its rest is wanted, a scan reads two pages; where the order fails, only if it has read no more yet."""
+    rows = {f"i{n}": created(n) for n in range(60)}
+    found = Scanner(FakeSearch(created=rows), settle=timedelta(), budget=99, is_wanted=lambda: True).scan(
+        Field.CREATED_AT, window(0, 60)
+    )
+    assert found.tally.requests == 2
+    answers = iter([False, False, False])
+    unsorted = FakeSearch(created=rows, sorts=False)
+    late = Scanner(unsorted, settle=timedelta(), budget=99, is_wanted=lambda: next(answers, True))
+    assert late.scan(Field.CREATED_AT, window(0, 60)).remainder is None
+
+
 def test_a_dense_second_is_read_through() -> None:
     """A second that holds more than the budget is proven all the same, and what lies behind it remains."""
     rows = {f"i{n}": created(5 + n / 1000) for n in range(200)}
@@ -250,14 +308,12 @@ def test_a_stop_keeps_what_is_proven(*, sorts: bool) -> None:
     bounds = window(0, 30)
     for found in (
         walk(fetch, bounds),
-        scan(
+        Scanner(
             service,
-            Field.CREATED_AT,
-            bounds,
-            budget=99,
             settle=timedelta(),
+            budget=99,
             is_stopping=lambda: service.requests >= 6,
-        ),
+        ).scan(Field.CREATED_AT, bounds),
     ):
         assert_tiles(found, bounds)
         assert found.proven == (window(0, 8) if sorts else None)

@@ -1,0 +1,154 @@
+"""What a first sync costs, beside the script that a user would write and dlt: CPU, memory, bytes, queries.
+
+Each runs as a process of its own against the same unthrottled service, on plain threads (`--no-prefect`); CPU and
+memory are the whole process's, imports included. Then the growth of CPU a row, plotted.
+
+    python -m benchmarks.cost [--rows 100000] [--most 1000000] [--plot growth.png]
+"""
+
+import itertools
+import math
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+
+from benchmarks.harness import (
+    UNTHROTTLED,
+    Goal,
+    Measured,
+    Served,
+    arguments,
+    conclude,
+    measure,
+    scratch,
+    serving,
+    show,
+    size_of,
+    sync,
+)
+
+CONTENDERS = ("ahi-catalog", "pandas", "dlt")
+DATA = {"ahi-catalog": "image_sets/**/*.parquet", "pandas": "**/*.parquet", "dlt": "imaging/image_sets/*.parquet"}
+PATIENT = {
+    "ahi-catalog": "patient_id",
+    "pandas": '"DICOMTags.DICOMPatientId"',
+    "dlt": "dicom_tags__dicom_patient_id",
+}
+MODALITY = {
+    "ahi-catalog": "series_modality",
+    "pandas": '"DICOMTags.DICOMSeriesModality"',
+    "dlt": "dicom_tags__dicom_series_modality",
+}
+
+
+def read(served: Served, store: str, who: str, folder: Path) -> Measured:
+    """One of them reads the whole data store into a folder."""
+    if who == "ahi-catalog":
+        return sync(served, store, folder, *UNTHROTTLED)
+    return measure([sys.executable, "-m", "benchmarks.contenders", who, store, str(folder)], served)
+
+
+def seconds(folder: Path, who: str, sql: str) -> float:
+    """A query's best time of seven, in DuckDB on one thread."""
+    source = f"read_parquet('{folder}/{DATA[who]}', hive_partitioning = true)"  # the two tables differ in names only
+    with duckdb.connect() as connection:
+        connection.execute("set threads = 1")
+        times = []
+        for _ in range(7):
+            began = time.perf_counter()
+            connection.execute(sql.format(source=source, patient=PATIENT[who], modality=MODALITY[who])).fetchall()
+            times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def compare(served: Served, store: str, count: int, folder: Path) -> tuple[list[list[str]], dict[str, list[float]]]:
+    """All three on one data store: the table's lines, and CPU, peak, bytes and two queries' seconds of each."""
+    lines, figures = [], {}
+    for who in CONTENDERS:
+        target = folder / who
+        cost = read(served, store, who, target)
+        with duckdb.connect() as connection:
+            source = f"read_parquet('{target}/{DATA[who]}', hive_partitioning = true)"
+            found, patient = connection.execute(f"select count(*), max({PATIENT[who]}) from {source}").fetchall()[0]
+        assert found == count, f"{who} has {found} rows of {count}"
+        point = seconds(target, who, f"select * from {{source}} where {{patient}} = '{patient}'")
+        aggregate = seconds(target, who, "select {modality}, count(*) from {source} group by all order by 2 desc")
+        disk = size_of(target)
+        figures[who] = [cost.cpu, cost.peak, disk, point, aggregate]
+        lines.append(
+            [who, f"{count:,}", f"{cost.cpu:.1f}", f"{cost.cpu / count * 1e6:.0f}", f"{cost.peak / 1e6:.0f}"]
+            + [f"{disk / count:.1f}", f"{point * 1000:.1f}", f"{aggregate * 1000:.1f}"]
+        )
+    return lines, figures
+
+
+def plot(points: list[tuple[int, float]], file: Path) -> None:
+    """CPU a row by rows."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  # not needed to measure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([rows for rows, _ in points], [cpu / rows * 1e6 for rows, cpu in points], marker="o")
+    axes.set(xscale="log", xlabel="image sets", ylabel="CPU a row, µs", ylim=(0, None), title="Cost of a first sync")
+    figure.savefig(file)
+
+
+def main() -> None:
+    """Measure and print."""
+    given = arguments(
+        __doc__,
+        rows=(100_000, "image sets that CPU is compared on"),
+        most=(1_000_000, "image sets that memory, bytes and queries are compared on"),
+    )
+    with serving(rate=None) as served, scratch() as folder:
+        steps = sorted({given.rows // 10, given.rows, given.rows * 3} - {given.most})
+        growth = []
+        for rows in steps:
+            store, count = served.load(rows)
+            if rows == given.rows:
+                lines, small = compare(served, store, count, folder / "small")
+                growth.append((count, small["ahi-catalog"][0]))
+            else:
+                growth.append((count, sync(served, store, folder / f"of-{rows}", *UNTHROTTLED).cpu))
+        store, most = served.load(given.most)
+        more, large = compare(served, store, most, folder / "large")
+        growth.append((most, large["ahi-catalog"][0]))
+    columns = ["", "rows", "CPU s", "CPU µs a row", "peak MB", "bytes a row", "point query ms", "aggregate ms"]
+    show("A first sync, and two queries of what it wrote", columns, [*lines, *more])
+    growth.sort()
+    show("Growth", ["rows", "CPU µs a row"], [[f"{rows:,}", f"{cpu / rows * 1e6:.0f}"] for rows, cpu in growth])
+    plot(growth, Path("growth.png") if given.json is None else given.json.with_name("growth.png"))
+    ours, pandas, dlt = (small[who] for who in CONTENDERS)
+    big, big_pandas, big_dlt = (large[who] for who in CONTENDERS)
+    falls = all(math.log(b / ours_) <= 0.1 for ours_, b in _steps(growth))
+    to_beat = [min(a, b) for a, b in zip(big_pandas, big_dlt, strict=True)]
+    conclude(
+        [
+            Goal("CPU by that of the script", "≤ 0.25", f"{ours[0] / pandas[0]:.3f}", ours[0] <= pandas[0] / 4),
+            Goal("CPU by that of dlt", "≤ 0.20", f"{ours[0] / dlt[0]:.3f}", ours[0] <= dlt[0] / 5),
+            Goal(f"peak memory, {most:,} rows", "≤ 350 MB", f"{big[1] / 1e6:.0f} MB", big[1] <= 350e6),
+            Goal("peak memory by that of a tenth", "≤ 1.2", f"{big[1] / ours[1]:.2f}", big[1] <= 1.2 * ours[1]),
+            Goal(
+                "bytes a row",
+                f"< {to_beat[2] / most:.1f} (pandas {big_pandas[2] / most:.1f}, dlt {big_dlt[2] / most:.1f})",
+                f"{big[2] / most:.1f}",
+                big[2] < to_beat[2],
+            ),
+            Goal("point query", f"< {to_beat[3] * 1000:.1f} ms", f"{big[3] * 1000:.1f} ms", big[3] < to_beat[3]),
+            Goal("aggregate", f"< {to_beat[4] * 1000:.1f} ms", f"{big[4] * 1000:.1f} ms", big[4] < to_beat[4]),
+            Goal("CPU a row as rows grow", "falls or stays", "it does" if falls else "it grows", falls),
+        ],
+        given.json,
+    )
+
+
+def _steps(growth: list[tuple[int, float]]) -> list[tuple[float, float]]:
+    """CPU a row of each size and of the next."""
+    each = [cpu / rows for rows, cpu in growth]
+    return list(itertools.pairwise(each))
+
+
+if __name__ == "__main__":
+    main()

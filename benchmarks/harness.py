@@ -1,0 +1,225 @@
+"""What the benchmarks share: the embedded service in a process of its own, measured commands, goals and tables."""
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from connectors.healthimaging.emulator import Emulator, Service, ServiceOptions
+from connectors.healthimaging.emulator.idc import RELEASES, load_idc
+
+ROOT = Path(__file__).parent.parent
+AHI_CATALOG = str(Path(sys.executable).with_name("ahi-catalog"))
+UNTHROTTLED = ("--rate", "100000", "--burst", "100000", "--concurrency", "8")
+_CORES = sorted(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One line of the summary: what was measured against what was to reach."""
+
+    what: str
+    goal: str
+    measured: str
+    met: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A command's cost, its children included.
+
+    Attributes:
+        cpu: Seconds, user and system.
+        wall: Seconds.
+        peak: Bytes of resident memory at most.
+        output: What it printed.
+    """
+
+    cpu: float
+    wall: float
+    peak: int
+    output: str
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The JSON document that it printed."""
+        document: dict[str, Any] = json.loads(self.output)
+        return document
+
+
+class Served:
+    """A running service, as the benchmarks talk to it."""
+
+    def __init__(self, pipe: Connection, url: str) -> None:
+        self._pipe = pipe
+        self.environment = {
+            **os.environ,
+            "AWS_ENDPOINT_URL_MEDICAL_IMAGING": url,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "benchmark",
+            "AWS_SECRET_ACCESS_KEY": "benchmark",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "DO_NOT_TRACK": "1",
+            "RUNTIME__DLTHUB_TELEMETRY": "false",
+        }
+
+    def ask(self, command: str, *arguments: Any) -> Any:
+        """Have the service's process do something: see `_serve`."""
+        self._pipe.send((command, arguments))
+        return self._pipe.recv()
+
+    def load(self, rows: int | None) -> tuple[str, int]:
+        """Load the Imaging Data Commons; the data store, and its image sets."""
+        store, count = self.ask("load", rows)
+        return str(store), int(count)
+
+
+@contextmanager
+def serving(**options: Any) -> Iterator[Served]:
+    """The embedded service in a process of its own, on the last core."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, options))
+    process.start()
+    theirs.close()  # so that a service that dies ends the benchmark
+    try:
+        yield Served(ours, ours.recv())
+    finally:
+        with suppress(BrokenPipeError):
+            ours.send(("stop", ()))
+        process.join(30)
+        process.kill()
+
+
+def _serve(pipe: Connection, options: dict[str, Any]) -> None:
+    os.sched_setaffinity(0, _CORES[-1:])
+    service = Service(ServiceOptions(**options))
+    with Emulator(service) as emulator:
+        pipe.send(emulator.url)
+        while True:
+            command, arguments = pipe.recv()
+            if command == "stop":
+                return
+            pipe.send({"load": _load, "change": _change}[command](service, *arguments))
+
+
+def _load(service: Service, rows: int | None) -> tuple[str, int]:
+    store = service.create_datastore(name=f"idc-{rows}", created_at=RELEASES[0])
+    load_idc(service, store, rows=rows)
+    return store, len(service.datastore(store).current)
+
+
+def _change(service: Service, store: str, days: Sequence[str], new: int, changed: int) -> None:
+    """Import so many image sets two seconds ago, and revise others of the given days of createdAt."""
+    now = datetime.now(UTC)
+    service.insert(
+        store,
+        (
+            {
+                "imageSetId": f"new{number:029d}",
+                "version": 1,
+                "createdAt": now - timedelta(seconds=2),
+                "updatedAt": now - timedelta(seconds=2),
+                "DICOMTags": {"DICOMPatientId": f"NEW-{number}"},
+            }
+            for number in range(new)
+        ),
+    )
+    every = [
+        name
+        for name, record in service.datastore(store).current.items()
+        if datetime.fromtimestamp(record.created / 1e6, UTC).date().isoformat() in days
+    ]
+    for name in every[:: max(1, len(every) // changed)][:changed]:
+        service.update(store, name, {"DICOMTags": {"DICOMStudyId": "revised"}})
+
+
+def measure(command: Sequence[str], served: Served, *, cores: Sequence[int] = ()) -> Measured:
+    """Run a command to its end and take what the system says that it cost."""
+    began = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=output, stderr=errors, env=served.environment, cwd=ROOT)
+        if cores:
+            os.sched_setaffinity(process.pid, cores)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.perf_counter() - began
+        output.seek(0)
+        errors.seek(0)
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{errors.read()[-2000:]}")
+        return Measured(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss * 1024, output.read())
+
+
+def sync(served: Served, store: str, catalog: Path, *options: str, cores: Sequence[int] = ()) -> Measured:
+    """`ahi-catalog sync` on plain threads."""
+    command = [AHI_CATALOG, "sync", "--catalog", str(catalog), "--datastore-id", store, "--no-prefect", "--json"]
+    return measure([*command, *options], served, cores=cores)
+
+
+def first_core() -> list[int]:
+    """The core that the service is not on."""
+    return _CORES[:1]
+
+
+def size_of(folder: Path, suffix: str = ".parquet") -> int:
+    """Bytes of the files of a kind."""
+    return sum(path.stat().st_size for path in folder.rglob(f"*{suffix}"))
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder that is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="ahi-bench-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def arguments(description: str | None, **sizes: tuple[int | None, str]) -> argparse.Namespace:
+    """Parse a benchmark's sizes, and where to write its goals.
+
+    Args:
+        description: The benchmark's docstring.
+        sizes: Default and help of each size.
+    """
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    for name, (default, text) in sizes.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text}; {default or 'all'} by default")
+    parser.add_argument("--json", type=Path, help="write the goals there")
+    return parser.parse_args()
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on the terminal."""
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def conclude(goals: Sequence[Goal], file: Path | None) -> None:
+    """Show the goals, and keep them for `run.py`."""
+    show(
+        "Goals",
+        ["what", "goal", "measured", "met"],
+        [(g.what, g.goal, g.measured, "yes" if g.met else "NO") for g in goals],
+    )
+    if file:
+        file.write_text(json.dumps([asdict(goal) for goal in goals], indent=1) + "\n")

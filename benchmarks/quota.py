@@ -1,0 +1,59 @@
+"""How much of the request quota a sync uses, at the usual quota and at a raised one, and how many requests it wastes.
+
+The service answers after 100 ms and throttles by itself. Other work on the machine only ever slows a run down, so
+the best of some runs counts.
+
+    python -m benchmarks.quota [--rows 60000] [--raised 100000] [--runs 3]
+"""
+
+import math
+
+from benchmarks.harness import Goal, arguments, conclude, first_core, scratch, serving, show, sync
+
+LATENCY = 0.1
+
+
+def run(rows: int, runs: int, rate: float, burst: int) -> tuple[list[list[str]], tuple[float, float, float, float]]:
+    """Sync so many rows; the lines, and the best run's use of the quota, of the ideal time, throttled, waste."""
+    lines, figures = [], []
+    with serving(rate=rate, burst=burst, latency=LATENCY) as served:
+        store, count = served.load(rows)
+        pages = math.ceil(count / 50)
+        for number in range(runs):
+            with scratch() as folder:
+                cores = first_core()
+                report = sync(
+                    served, store, folder / "catalog", "--rate", str(rate), "--burst", str(burst), cores=cores
+                ).report
+            assert report["new"] == count
+            used = max(report["requests"] - burst, 1) / rate / report["seconds"]
+            ideal = max(pages - burst, 1) / rate / report["seconds"]
+            throttled, ratio = report["throttles"] / report["requests"], report["requests"] / pages
+            figures.append((used, ideal, throttled, ratio))
+            lines.append(
+                [f"{rate:g} a second, burst {burst}", f"{count:,}", str(number + 1), f"{report['seconds']:.1f}"]
+                + [f"{report['requests']:,}", f"{ratio:.4f}", f"{throttled:.2%}", f"{used:.3f}", f"{ideal:.3f}"]
+            )
+    return lines, max(figures)
+
+
+def main() -> None:
+    """Measure and print."""
+    given = arguments(__doc__, rows=(60_000, "image sets"), raised=(100_000, "of the raised quota"), runs=(3, "runs"))
+    usual, (used, _, throttled, ratio) = run(given.rows, given.runs, 25, 50)
+    raised, (more, _, _, _) = run(given.raised, given.runs, 200, 400)
+    columns = ["quota", "rows", "run", "seconds", "requests", "by pages", "throttled", "quota used", "of ideal time"]
+    show("Syncs within a quota", columns, [*usual, *raised])
+    conclude(
+        [
+            Goal("quota used, 25 a second, burst 50", "≥ 0.98", f"{used:.3f}", used >= 0.98),
+            Goal("throttled requests", "≤ 0.2 %", f"{throttled:.2%}", throttled <= 0.002),
+            Goal(f"requests by pages, {given.rows:,} rows", "≤ 1.02", f"{ratio:.4f}", ratio <= 1.02),
+            Goal("quota used, 200 a second, burst 400, one core", "≥ 0.93", f"{more:.3f}", more >= 0.93),
+        ],
+        given.json,
+    )
+
+
+if __name__ == "__main__":
+    main()

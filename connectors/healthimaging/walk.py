@@ -1,0 +1,253 @@
+"""A walk: one window read page by page, and what its pages prove.
+
+The rules (docs/design.md, "Walking the service"):
+
+- Rows come oldest first, an order that updates cannot disturb, as long as the service says that it sorted so
+  and every page bears it out. Then a walk may stop early, and every whole second before the last row is proven.
+- Where that fails (an endpoint that ignores `sort` answers newest update first), nothing is proven before the
+  window's end is reached; and the front is read again until a pass brings nothing new, because rows that were
+  updated meanwhile moved there.
+- A page token that is rejected, or that repeats, restarts the walk from the last proven second.
+- A walk that has stopped early may go on later with the page token that it holds, to the window's end or to a
+  nearer one: nothing is asked for twice.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+import pyarrow as pa
+
+from connectors.errors import InvalidRequestError, SourceError
+from connectors.healthimaging.pages import Field, Page, Search
+from connectors.healthimaging.source import Tally
+from connectors.rows import lies_in
+from connectors.windows import SECOND, Window, floor_second, from_epoch_microseconds, to_epoch_microseconds
+from schemas import SCHEMA, MalformedSummaryError, flatten, unparsable
+
+_RESTARTS: Final = 5
+"""Restarts in a row without a newly proven second before the walk gives up."""
+_FLATTEN_PAGES: Final = 200
+"""Pages kept as bytes before they become Arrow, about 8 MB."""
+
+_PACE_PAGES: Final = 8
+"""Pages over which the pace is taken."""
+
+Fetch = Callable[[Search, str | None, Tally], Page]
+"""Asks the service for one page of a search: the first, or the one that a page token names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """What a walk has come to.
+
+    Attributes:
+        rows: Image sets of the proven range, in the columns of SCHEMA; an id may appear twice.
+        proven: The range whose every image set is among the rows, a prefix of the window; None: nothing yet.
+        remainder: What is still to walk; None: the window is complete.
+        is_sorted: Whether the service answered oldest first.
+        pace: The time that each of the last pages took up; None where there were no rows.
+        tally: Requests made.
+        unparsable: Values sent that their column cannot hold, by column; counted as the service sent them.
+    """
+
+    rows: pa.Table = field(repr=False)
+    proven: Window | None
+    remainder: Window | None
+    is_sorted: bool
+    pace: timedelta | None
+    tally: Tally
+    unparsable: Mapping[str, int] = field(default_factory=dict)
+
+
+def _flattened(bodies: list[bytes]) -> pa.Table:
+    try:
+        return flatten(bodies)
+    except MalformedSummaryError as error:
+        reason = str(error)
+    raise SourceError(f"SearchImageSets: {reason}")
+
+
+class Walk:
+    """A walk under way; `step` reads one page, `take` hands out what is proven.
+
+    Args:
+        fetch: Asks the service for one page.
+        by: The time that the window bounds.
+        window: What to walk.
+        settle: How late a change may show up in the search.
+    """
+
+    def __init__(self, fetch: Fetch, by: Field, window: Window, settle: timedelta) -> None:
+        self.window = window
+        self.is_sorted = True
+        self.is_complete = False
+        self._proven_end = window.start
+        self._tally = Tally()
+        self._fetch = fetch
+        self._by = by
+        self._settle = settle
+        self._search = Search(by, window)
+        self.pages_read = 0
+        self._token: str | None = None
+        self._tokens: set[str] = set()
+        self._restarts = 0
+        self._recent: deque[int] = deque(maxlen=_PACE_PAGES)
+        self._last = to_epoch_microseconds(window.start - SECOND)
+        self._began_at: datetime | None = None
+        self._seen: set[tuple[str, int]] = set()
+        self._bodies: list[bytes] = []
+        self._tables: list[pa.Table] = []
+
+    def is_spent(self, budget: int) -> bool:
+        """Whether so many pages are read and there is something to hand back."""
+        return self.pages_read >= budget and (
+            self._proven_end > self.window.start if self.is_sorted else self.window.seconds > 1
+        )
+
+    def step(self) -> None:
+        """Read the next page; take note of what it proves."""
+        page = self._next_page()
+        if page is None:
+            return
+        moments = page.moments(self._by)
+        if self.is_sorted and not (page.is_sorted_by(self._by) and (not moments or moments[0] >= self._last)):
+            self.is_sorted = False
+            self._proven_end = self.window.start
+            if self._search.window != self.window:
+                # What was proven before a restart is in doubt as well.
+                self._go_to_front()
+                return
+        if self.is_sorted and moments:
+            self._note(moments)
+        if self._token is None or (self.is_sorted and self._proven_end == self.window.end):
+            self.is_complete = True
+
+    def reread_front(self, is_stopping: Callable[[], bool]) -> None:
+        """Catch the rows that moved to the front while the window was read newest update first.
+
+        Each pass goes back to what was updated before the pass before it began (less the settle time), and the
+        last one is the first that brings nothing new.
+        """
+        self.is_complete = False
+        has_news = True
+        while has_news:
+            back_to = to_epoch_microseconds(self._begin_again() - self._settle)
+            has_news = at_end = False
+            while not at_end:
+                if is_stopping():
+                    return
+                known = len(self._seen)
+                page = self._next_page()
+                has_news |= page is None or len(self._seen) > known
+                # A page may be empty and yet not the last.
+                at_end = page is not None and (self._token is None or max(page.updated, default=back_to) < back_to)
+        self.is_complete = True
+
+    def take(self) -> Scan:
+        """What the walk has come to; it may `go_on` at the remainder's start where the rows came sorted."""
+        end = self.window.end if self.is_complete else self._proven_end
+        proven = Window(self.window.start, end) if end > self.window.start else None
+        remainder = Window(end, self.window.end) if end < self.window.end else None
+        self._flatten()
+        rows = pa.concat_tables(self._tables) if proven and self._tables else SCHEMA.empty_table()
+        if proven and remainder:
+            # Rows of the second that is not proven yet were read, and are not asked for again.
+            later = lies_in(rows[self._by.column], [Window(end, self._searched.end + SECOND)])
+            self._tables = [rows.filter(later)]
+        rows = rows.filter(lies_in(rows[self._by.column], [proven])) if proven else rows
+        return Scan(
+            rows=rows,
+            proven=proven,
+            remainder=remainder,
+            is_sorted=self.is_sorted,
+            pace=self._pace(),
+            tally=self._tally,
+            unparsable=unparsable(rows),
+        )
+
+    def can_go_on(self, window: Window) -> bool:
+        """Whether the window begins where the proven range ends, and its end was asked for."""
+        return self.is_sorted and window.start == self._proven_end and window.end <= self._searched.end
+
+    def go_on(self, window: Window) -> None:
+        """Walk on, after `take`, from the last proven second to the end of a window that `can_go_on`."""
+        self.window = window
+        self._tally = Tally()
+        self.pages_read = 0
+        # Both are of use only until seconds are proven; without this a long walk would pile them up.
+        self._tokens, self._seen = set(), set()
+
+    @property
+    def _searched(self) -> Window:
+        return self._search.window or self.window
+
+    def _next_page(self) -> Page | None:
+        """The next page, kept; None where its token was refused or repeats, and the walk begins again."""
+        try:
+            page = self._fetch(self._search, self._token, self._tally)
+        except InvalidRequestError:
+            if self._token is None:
+                raise
+            self._restart()
+            return None
+        if page.next_token is not None and page.next_token in self._tokens:
+            self._restart()
+            return None
+        self._token = page.next_token
+        if page.next_token is not None:
+            self._tokens.add(page.next_token)
+        self._keep(page)
+        return page
+
+    def _note(self, moments: tuple[int, ...]) -> None:
+        self._last = moments[-1]
+        self._recent.append(moments[0])
+        end = floor_second(from_epoch_microseconds(self._last))
+        end = min(max(end, self.window.start), self.window.end)
+        if end > self._proven_end:
+            self._restarts = 0
+        self._proven_end = end
+
+    def _pace(self) -> timedelta | None:
+        if not self._recent:
+            return None
+        return timedelta(microseconds=(self._last - self._recent[0]) // len(self._recent))
+
+    def _begin_again(self) -> datetime:
+        """Go back to the front; when the pass before began, by the service's clock."""
+        began_at = self._began_at or self.window.start
+        self._began_at = None
+        self._go_to_front()
+        return began_at
+
+    def _go_to_front(self) -> None:
+        """Ask next for the first page from the last proven second on."""
+        self._search = Search(self._by, Window(self._proven_end, self.window.end))
+        self._token, self._tokens = None, set()
+
+    def _keep(self, page: Page) -> None:
+        self.pages_read += 1
+        self._began_at = self._began_at or page.served_at
+        self._seen.update(zip(page.ids, page.updated, strict=True))
+        self._bodies.append(page.body)
+        if len(self._bodies) >= _FLATTEN_PAGES:
+            self._flatten()
+
+    def _flatten(self) -> None:
+        if self._bodies:
+            self._tables.append(_flattened(self._bodies))
+            self._bodies = []
+
+    def _restart(self) -> None:
+        """Begin again from the last proven second; the rows read twice are merged away later."""
+        self._restarts += 1
+        if self._restarts > _RESTARTS:
+            raise SourceError(
+                "SearchImageSets: the service rejects or repeats its page tokens within one second of "
+                f"{self._proven_end:%Y-%m-%dT%H:%M:%SZ}; run again later"
+            )
+        self._go_to_front()
+        self._last = to_epoch_microseconds(self._proven_end - SECOND)

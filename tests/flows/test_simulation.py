@@ -1,0 +1,129 @@
+"""The schedule on the times that data stores have: every row once, few requests, no idle workers, all simulated."""
+
+import math
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from connectors.healthimaging.emulator.idc_timeline import import_times
+from connectors.settings import PAGE_ROWS, Quota
+from connectors.windows import Coverage, Window, to_epoch_microseconds
+from tests.support.simulation import Simulated, simulate
+
+Times = NDArray[np.int64]
+
+SIX_YEARS = Window(datetime(2020, 10, 15, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC))
+NOON = datetime(2023, 5, 5, 12, tzinfo=UTC)
+UNLIMITED = Quota(rate=100_000, burst=1_000_000)
+RAISED = Quota(rate=200, burst=400)
+
+
+def spread(count: int, start: datetime, length: timedelta) -> Times:
+    """So many times, scattered evenly over a stretch of time."""
+    first = to_epoch_microseconds(start)
+    chance = np.random.default_rng(20_201_015)
+    return np.sort(chance.integers(first, first + length // timedelta(microseconds=1), count))
+
+
+def imaging_data_commons(count: int) -> Times:
+    """The import times of the demo's data: jobs of 300 at once, bursts of ten jobs, months of nothing."""
+    # Series by release as in index 25.0.5, in thousands.
+    weights = np.array(
+        [32, 80, 12, 160, 45, 25, 12, 40, 45, 12, 6, 7, 18, 4, 30, 20, 30, 240, 80, 60, 50, 40, 30, 20, 9]
+    )
+    releases = np.repeat(np.arange(1, 26), np.ceil(weights / weights.sum() * count).astype(int))[:count]
+    return np.sort(import_times(releases))
+
+
+def check(times: Times, run: Simulated) -> float:
+    """Every row is read once and every second proven; requests for each page that the rows fill."""
+    assert run.rows == len(times)
+    assert Coverage(run.proven) == Coverage([SIX_YEARS])
+    assert sum(window.seconds for window in run.proven) == SIX_YEARS.seconds
+    return run.requests / math.ceil(len(times) / PAGE_ROWS)
+
+
+def used(run: Simulated, quota: Quota) -> float:
+    """The time that the requests take at the quota after the burst, as a share of the time taken."""
+    return max(run.requests - quota.burst, 0) / quota.rate / run.seconds
+
+
+@pytest.mark.parametrize(
+    ("times", "most_requests", "least_use"),
+    [
+        (imaging_data_commons(60_000), 1.02, 0.98),
+        (imaging_data_commons(250_000), 1.02, 0.99),
+        (spread(60_000, SIX_YEARS.start, timedelta(days=2_000)), 1.01, 0.99),
+        (spread(100_000, NOON, timedelta(hours=1)), 1.03, 0.99),
+    ],
+    ids=["IDC 60,000", "IDC 250,000", "uniform", "one dense hour"],
+)
+def test_the_usual_quota_is_used_with_few_requests_to_spare(
+    times: Times, most_requests: float, least_use: float
+) -> None:
+    """At 25 a second and a latency of 100 ms: hardly a request wasted, hardly a second lost."""
+    run = simulate(times, SIX_YEARS)
+    assert check(times, run) <= most_requests
+    assert used(run, Quota()) >= least_use
+
+
+@pytest.mark.parametrize("latency", [0.02, 0.1, 0.2])
+def test_latency_does_not_matter_while_there_are_workers_enough(latency: float) -> None:
+    """Eight workers fill 25 a second at any latency up to a fifth of a second."""
+    times = spread(40_000, SIX_YEARS.start, timedelta(days=2_000))
+    run = simulate(times, SIX_YEARS, latency=latency)
+    assert check(times, run) <= 1.015
+    assert used(run, Quota()) >= 0.97
+
+
+def test_a_raised_quota_is_used_by_more_workers() -> None:
+    """200 a second at 100 ms, by forty workers."""
+    times = spread(100_000, SIX_YEARS.start, timedelta(days=2_000))
+    run = simulate(times, SIX_YEARS, workers=40, quota=RAISED)
+    assert check(times, run) <= 1.02
+    assert used(run, RAISED) >= 0.93
+
+
+@pytest.mark.parametrize(
+    ("times", "most_requests", "most_idle"),
+    [
+        (imaging_data_commons(400_000), 1.03, 0.05),
+        (spread(100_000, SIX_YEARS.start, timedelta(days=2_000)), 1.01, 0.06),
+        (spread(100_000, NOON, timedelta(hours=1)), 1.08, 0.15),
+    ],
+    ids=["IDC", "uniform", "one dense hour"],
+)
+def test_without_a_quota_workers_are_busy(times: Times, most_requests: float, most_idle: float) -> None:
+    """Where only latency limits, the eight workers are hardly ever without a window, for few requests more."""
+    run = simulate(times, SIX_YEARS, quota=UNLIMITED)
+    assert check(times, run) <= most_requests
+    assert run.idle <= most_idle
+
+
+def test_years_of_nothing_cost_a_request_a_worker() -> None:
+    """An empty data store, and one with a single busy second."""
+    assert simulate(np.array([], dtype=np.int64), SIX_YEARS).requests == 8
+    second = np.full(1_000, to_epoch_microseconds(NOON))
+    run = simulate(second, SIX_YEARS)
+    assert run.rows == 1_000
+    assert run.requests <= 20 + 8 + 8
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 190_000_000) | st.integers(80_000_000, 80_000_300), max_size=2_000),
+    st.integers(1, 12),
+    st.sampled_from([Quota(), RAISED, UNLIMITED]),
+)
+def test_whatever_the_times_every_row_is_read_once(seconds: list[int], workers: int, quota: Quota) -> None:
+    """Scans end, tile the window and miss nothing, however they are cut and resumed."""
+    start = to_epoch_microseconds(SIX_YEARS.start)
+    times = np.array(sorted(start + second * 1_000_000 for second in seconds), dtype=np.int64)
+    run = simulate(times, SIX_YEARS, workers=workers, quota=quota)
+    assert run.rows == len(times)
+    assert Coverage(run.proven) == Coverage([SIX_YEARS])
+    assert sum(window.seconds for window in run.proven) == SIX_YEARS.seconds
