@@ -57,7 +57,7 @@ class Script:
             case answer:
                 return {"ResponseMetadata": METADATA, **answer}
 
-    get_image_set = get_datastore = search_image_sets
+    get_image_set = get_datastore = list_datastores = search_image_sets
 
 
 def make(
