@@ -15,6 +15,7 @@ PAGE_ROWS: Final = 50
 
 _LONGEST: Final = timedelta(days=36_500)
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SCHEDULER: Final = re.compile(r"(tcp|tls)://[A-Za-z0-9.:\[\]-]+:\d{1,5}")
 _DATASTORE_ID: Final = re.compile(r"[0-9a-z]{32}")
 
 
@@ -34,6 +35,10 @@ class Quota:
         if self.rate <= 0 or self.burst < 1:
             raise UsageError("the rate must be above 0 and the burst at least 1")
 
+    def share(self, part: float) -> "Quota":
+        """A part of it, for one process of several; at least one request may go out at once."""
+        return Quota(rate=self.rate * part, burst=max(1, int(self.burst * part)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -52,6 +57,8 @@ class Settings:
         page_budget: Pages after which a scan hands the rest of its window back.
         buffer_rows: Rows held in memory before partitions are published early.
         max_attempts: Tries of one request before the run gives up.
+        dask: The scheduler of the Dask cluster whose workers scan, as ``tcp://host:8786``; ``local``: a cluster of
+            processes on this machine; None: threads of this process.
     """
 
     catalog: str
@@ -66,6 +73,7 @@ class Settings:
     page_budget: int = 40
     buffer_rows: int = 200_000
     max_attempts: int = 10
+    dask: str | None = None
 
     def __post_init__(self) -> None:
         if not _DATASTORE_ID.fullmatch(self.datastore_id):
@@ -78,3 +86,5 @@ class Settings:
             raise UsageError("coverage cannot begin before 1970-01-01: no image set is that old")
         if min(self.concurrency, self.page_budget, self.buffer_rows, self.max_attempts) < 1:
             raise UsageError("concurrency, page budget, buffer and attempts must be at least 1")
+        if self.dask is not None and self.dask != "local" and not _SCHEDULER.fullmatch(self.dask):
+            raise UsageError("a Dask cluster is tcp://host:port or tls://host:port, or local for one on this machine")

@@ -13,7 +13,7 @@ from connectors.errors import AhiCatalogError, InvalidRequestError, StoppedError
 from connectors.healthimaging.changes import walk_changes
 from connectors.healthimaging.pages import Field
 from connectors.healthimaging.scan import Scan, scan
-from connectors.healthimaging.source import Source, Tally, open_source
+from connectors.healthimaging.source import Connection, Source, Tally, open_source
 from connectors.settings import Settings
 from connectors.windows import Coverage, Window, floor_second
 from flows import engine
@@ -21,7 +21,7 @@ from flows.observers import Observers, current_observers
 from flows.planning import plan_backfill, plan_sync, upper_bound
 from flows.report import Outcome, RunReport
 from flows.run import Run
-from flows.runners import Runner
+from flows.runners import Runner, ScanWindow
 from flows.sink import Publisher
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,14 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def sync(settings: Settings, runner: Runner, stop: threading.Event, *, clock: Clock = now) -> RunReport:
+def sync(
+    settings: Settings,
+    runner: Runner,
+    stop: threading.Event,
+    *,
+    clock: Clock = now,
+    connection: Connection | None = None,
+) -> RunReport:
     """Read what is new since the last sync, then follow changes.
 
     Args:
@@ -42,11 +49,12 @@ def sync(settings: Settings, runner: Runner, stop: threading.Event, *, clock: Cl
         runner: Where scans run.
         stop: Set it to end the run early, with what is proven published.
         clock: The local clock, aware.
+        connection: Shared with runs on other data stores; None: one of its own.
 
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
-    store, source, tally = open_store(settings.catalog), open_source(settings, stop), Tally()
+    store, source, tally = open_store(settings.catalog), open_source(settings, stop, connection), Tally()
     start, upper = bounds(source, settings, tally, clock())
     catalog = _open_or_create(store, settings)
     with running(
@@ -68,6 +76,7 @@ def backfill(
     stop: threading.Event,
     *,
     clock: Clock = now,
+    connection: Connection | None = None,
 ) -> RunReport:
     """Read a range of createdAt again, or for the first time, whatever the coverage.
 
@@ -78,11 +87,12 @@ def backfill(
         runner: Where scans run.
         stop: Set it to end the run early, with what is proven published.
         clock: The local clock, aware.
+        connection: Shared with runs on other data stores; None: one of its own.
 
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
-    store, source, tally = open_store(settings.catalog), open_source(settings, stop), Tally()
+    store, source, tally = open_store(settings.catalog), open_source(settings, stop, connection), Tally()
     upper = upper_bound(clock(), source.clock(tally), settings.settle)
     windows = plan_backfill(start, end, upper)
     catalog = _open_or_create(store, settings)
@@ -167,7 +177,7 @@ def running(
             datastore_id=settings.datastore_id,
             source=source,
             runner=runner,
-            scan_window=_scanner(source, settings, stop),
+            scan_window=ScanWindow(settings, scanner(source, settings, stop)),
             report=report,
             observer=Observers(current_observers()),
             is_stopping=stop.is_set,
@@ -199,7 +209,15 @@ def _reporting(run: Run) -> Iterator[None]:
         run.observer.finished(report)
 
 
-def _scanner(source: Source, settings: Settings, stop: threading.Event) -> Callable[[Field, Window], Scan]:
+def scanner(source: Source, settings: Settings, stop: threading.Event) -> Callable[[Field, Window], Scan]:
+    """What a scan of a run does, in whatever process it runs.
+
+    Args:
+        source: What to read from.
+        settings: Of the run.
+        stop: Set when the run is asked to stop.
+    """
+
     def scan_window(by: Field, window: Window) -> Scan:
         return scan(
             source.page,

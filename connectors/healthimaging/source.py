@@ -19,8 +19,10 @@ from connectors.settings import PAGE_ROWS, Settings
 from connectors.windows import floor_second
 from schemas import MalformedSummaryError
 
-__all__ = ["Connection", "ImageSet", "Source", "Tally", "connect", "list_datastores", "open_source"]
+__all__ = ["FLOW_SHARE", "Connection", "ImageSet", "Source", "Tally", "connect", "list_datastores", "open_source"]
 
+FLOW_SHARE: Final = 0.1
+"""Of the quota, what a flow's process keeps for itself where workers of a cluster scan."""
 _ACTIVE: Final = "ACTIVE"
 _IMAGE_SET_ID: Final = re.compile(r"[0-9a-z]{32}")
 
@@ -142,12 +144,15 @@ class Connection:
 
 
 def connect(settings: Settings) -> Connection:
-    """A connection for the region, credentials and endpoint that boto3 finds.
+    """The connection of a flow's process, for the region, credentials and endpoint that boto3 finds.
+
+    The whole quota is its own, or a tenth of it where the workers of a cluster scan.
 
     Raises:
         UsageError: boto3 finds no region, or a profile that does not exist.
     """
-    return Connection(make_client(connections=settings.concurrency), Limiter(settings.quota))
+    quota = settings.quota if settings.dask is None else settings.quota.share(FLOW_SHARE)
+    return Connection(make_client(connections=settings.concurrency), Limiter(quota))
 
 
 def open_source(settings: Settings, stop: threading.Event, connection: Connection | None = None) -> Source:

@@ -120,4 +120,12 @@ def _settings_file(group: click.Group) -> dict[str, Any]:
     known = {parameter.name for command in group.commands.values() for parameter in command.params}
     if unknown := sorted(set(named) - known):
         raise UsageError(f"{_SETTINGS_FILE} sets what no command knows: {', '.join(unknown)}")
-    return dict.fromkeys(group.commands, named)
+    return {name: _defaults(command, named) for name, command in group.commands.items()}
+
+
+def _defaults(command: click.Command, named: dict[str, Any]) -> dict[str, Any]:
+    """The settings as a command takes them: one value of an option that may be repeated stands for a list of one."""
+    repeatable = {option.name for option in command.params if isinstance(option, click.Option) and option.multiple}
+    return {
+        name: [value] if name in repeatable and not isinstance(value, list) else value for name, value in named.items()
+    }

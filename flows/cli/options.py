@@ -61,16 +61,25 @@ def options(*several: Callable[[_Command], _Command]) -> Callable[[_Command], _C
 
 
 catalog_option = option("--catalog", required=True, metavar="URL", help="s3://bucket/prefix or a local folder.")
-datastore_option = option("--datastore-id", required=True, metavar="ID", help="The data store, 32 of 0-9 and a-z.")
+datastore_options = options(
+    option(
+        "--datastore-id",
+        multiple=True,
+        metavar="ID",
+        help="The data store, 32 of 0-9 and a-z; again for each of several.",
+    ),
+    option("--all", is_flag=True, help="All active data stores of the account and region, side by side."),
+)
 json_option = option("--json", "as_json", is_flag=True, help="One JSON document on stdout, for machines.")
 
 run_options = options(
     catalog_option,
-    datastore_option,
+    datastore_options,
     option("--rate", type=float, default=25.0, metavar="N", help="Requests a second that the quota allows."),
     option("--burst", type=int, default=50, metavar="N", help="Requests that may go out at once after a pause."),
     option("--concurrency", type=int, default=8, metavar="N", help="Windows scanned side by side."),
     option("--settle", type=Duration(), default="10m", help="Held back from now: younger rows may not be searchable."),
+    option("--dask", metavar="ADDRESS", help="Scan on a Dask cluster: its scheduler's tcp://host:8786, or local."),
     option("--prefect/--no-prefect", default=True, help="Run as a Prefect flow, or on plain threads."),
     json_option,
 )

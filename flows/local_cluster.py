@@ -1,0 +1,38 @@
+"""A Dask cluster of processes on this machine, for the time of a run."""
+
+import math
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dask
+import distributed
+
+
+@contextmanager
+def start_local_cluster(concurrency: int) -> Iterator[str]:
+    """The address of a cluster that only this machine reaches: a worker process a core.
+
+    Args:
+        concurrency: Scans side by side, over all workers.
+    """
+    workers = min(os.cpu_count() or 1, concurrency)
+    # Rows are patients' data: they are not spilled to disk, and no dashboard is served.
+    with dask.config.set({"distributed.worker.memory.target": False, "distributed.worker.memory.spill": False}):
+        # Ctrl-C reaches the whole process group. Workers, those that replace a dead one too, inherit what is blocked
+        # here, and end when the run has published what is proven.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            cluster = distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=math.ceil(concurrency / workers),
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=None,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with cluster:
+            address: str = cluster.scheduler_address
+            yield address
