@@ -33,13 +33,13 @@ from flows import jobs
 from flows.local_cluster import start_local_cluster
 from flows.runners import Pending, ScanWindow
 
-_Future: TypeAlias = "distributed.Future[Scan]"
+_Future: TypeAlias = "distributed.Future[Scan | AhiCatalogError]"
 
 _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 0.2
 """How often the flow's process looks whether it was asked to stop, to tell the workers."""
-_PATIENCE_SECONDS: Final = 60
+_PATIENCE_SECONDS: Final = 30
 """How long to wait for a scheduler, and for its first worker."""
 _LOST: Final = (OSError, TimeoutError, distributed.CancelledError)
 """What Dask raises where the scheduler is out of reach."""
@@ -86,9 +86,7 @@ class ClusterRunner:
 
     def _finish(self, future: _Future) -> Scan:
         try:
-            scan: Scan = future.result()
-        except AhiCatalogError:
-            raise
+            scan = future.result()
         except _LOST:
             raise self._lost() from None
         except distributed.KilledWorker:
@@ -103,6 +101,8 @@ class ClusterRunner:
             ) from None
         finally:
             self._outstanding.discard(future)
+        if isinstance(scan, AhiCatalogError):
+            raise scan
         return scan
 
     def _lost(self) -> AhiCatalogError:
@@ -212,8 +212,11 @@ class _Process:
             return cls.connection
 
 
-def _scan_on_worker(run: str, settings: Settings, share: Quota, by: Field, window: Window) -> Scan:
-    """What a task does, in the worker's process."""
+def _scan_on_worker(run: str, settings: Settings, share: Quota, by: Field, window: Window) -> Scan | AhiCatalogError:
+    """What a task does, in the worker's process.
+
+    An error is returned, not raised: Dask would log it with its traceback, and one that is not ours may quote data.
+    """
     plugin = distributed.get_worker().plugins.get(run)
     if isinstance(plugin, _RunOnWorker) and plugin.stop is not None:
         stop = plugin.stop
@@ -223,7 +226,7 @@ def _scan_on_worker(run: str, settings: Settings, share: Quota, by: Field, windo
     try:
         source = open_source(settings, stop, _Process.connect(settings.concurrency, share))
         return jobs.scanner(source, settings, stop)(by, window)
-    except AhiCatalogError:
-        raise
-    except Exception as error:  # noqa: BLE001  # Dask logs what a task raises, and its text may quote data
-        raise SourceError(f"a scan failed on a worker: unexpected {type(error).__name__}") from None
+    except AhiCatalogError as error:
+        return error
+    except Exception as error:  # noqa: BLE001  # told by its kind alone
+        return SourceError(f"a scan failed on a worker: unexpected {type(error).__name__}")

@@ -5,9 +5,13 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import dask
 import distributed
+
+_LOOPBACK: Final = "127.0.0.1:0"
+"""Any free port that other machines cannot reach; left to itself, Dask shows its pages to the network."""
 
 
 @contextmanager
@@ -18,7 +22,7 @@ def start_local_cluster(concurrency: int) -> Iterator[str]:
         concurrency: Scans side by side, over all workers.
     """
     workers = min(os.cpu_count() or 1, concurrency)
-    # Rows are patients' data: they are not spilled to disk, and no dashboard is served.
+    # Rows are patients' data, and are not spilled to disk.
     with dask.config.set({"distributed.worker.memory.target": False, "distributed.worker.memory.spill": False}):
         # Ctrl-C reaches the whole process group. Workers, those that replace a dead one too, inherit what is blocked
         # here, and end when the run has published what is proven.
@@ -29,7 +33,8 @@ def start_local_cluster(concurrency: int) -> Iterator[str]:
                 threads_per_worker=math.ceil(concurrency / workers),
                 processes=True,
                 host="127.0.0.1",
-                dashboard_address=None,
+                dashboard_address=_LOOPBACK,
+                worker_dashboard_address=_LOOPBACK,
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -143,21 +143,19 @@ class RunReport:
 
 
 def summary_table(runs: Iterable[tuple[str, Outcome, RunReport | None]]) -> tuple[list[str], list[list[str]]]:
-    """Several runs as a table: the columns, and a row for each.
+    """Several runs as a table of 80 columns: the columns, and a row for each.
 
     Args:
         runs: A data store, how its run ended, and its report; None where it had not begun.
     """
     known = list(runs)
     verifies = any(report and report.verification for _, _, report in known)
-    counted = ["found", "left"] if verifies else ["new", "updated", "removed"]
     rows = []
     for datastore_id, outcome, report in known:
         row = [datastore_id, str(outcome)]
         if report is not None:
             found = report.verification.totals.total() if report.verification else 0
-            counts = [found, report.left] if verifies else [report.new, report.updated, report.removed]
-            numbers = [report.rows_read, *counts, report.tally.requests, report.tally.throttles]
-            row += [*(f"{number:,}" for number in numbers), f"{report.seconds:,.1f}"]
+            counts = [found, report.left] if verifies else [report.new + report.updated + report.removed]
+            row += [*(f"{number:,}" for number in (report.rows_read, *counts)), f"{report.seconds:,.1f}"]
         rows.append(row)
-    return ["data store", "outcome", "read", *counted, "requests", "throttled", "seconds"], rows
+    return ["data store", "outcome", "read", *(["found", "left"] if verifies else ["rows changed"]), "seconds"], rows
