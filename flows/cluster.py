@@ -11,6 +11,7 @@ A scan only reads: where a worker dies, Dask runs its scans again elsewhere, and
 """
 
 import logging
+import signal
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -51,15 +52,17 @@ class ClusterRunner:
     Args:
         client: Of the cluster.
         stop: Set when the run is asked to stop.
+        is_local: Whether the workers belong to this run, and end with it.
     """
 
-    def __init__(self, client: distributed.Client, stop: threading.Event) -> None:
+    def __init__(self, client: distributed.Client, stop: threading.Event, *, is_local: bool) -> None:
         self._client = client
         self._stop = stop
         self._run = f"ahi-catalog-{uuid.uuid4().hex}"
         self._outstanding: set[_Future] = set()
         self._closed = threading.Event()
-        client.register_plugin(_RunOnWorker(), name=self._run)
+        self._is_known_to_workers = True
+        client.register_plugin(_RunOnWorker(is_deaf_to_interrupts=is_local), name=self._run)
         self._watch = threading.Thread(target=self._pass_stop_on, name="stop-cluster", daemon=True)
         self._watch.start()
 
@@ -124,10 +127,13 @@ class ClusterRunner:
                 self._client.cancel(list(self._outstanding), force=True)
 
     def _end_run(self) -> None:
+        if not self._is_known_to_workers:
+            return
+        self._is_known_to_workers = False
         try:
             self._client.unregister_worker_plugin(self._run)
-        except (ValueError, *_LOST) as error:
-            # It is gone already, or there is no scheduler to keep it.
+        except _LOST as error:
+            # There is no scheduler that could keep it.
             _log.debug("the run's end is not passed on: %s", type(error).__name__)
 
 
@@ -157,7 +163,7 @@ def open_cluster(settings: Settings, stop: threading.Event) -> Iterator[ClusterR
         except TimeoutError:
             raise UsageError(f"the Dask cluster at {where} has no worker; start some: dask worker {where}") from None
         try:
-            runner = ClusterRunner(client, stop)
+            runner = ClusterRunner(client, stop, is_local=settings.dask == "local")
         except ImportError:
             raise UsageError(
                 "the workers of the Dask cluster lack ahi-catalog; install the same version there"
@@ -181,14 +187,21 @@ class _OnCluster:
 
 
 class _RunOnWorker(WorkerPlugin):
-    """A run as a worker knows it: workers that join later get it as well; it goes when the run ends or is stopped."""
+    """A run as a worker knows it: workers that join later get it as well; it goes when the run ends or is stopped.
 
-    def __init__(self) -> None:
+    Args:
+        is_deaf_to_interrupts: Whether Ctrl-C, which reaches the whole process group, is none of the worker's business.
+    """
+
+    def __init__(self, *, is_deaf_to_interrupts: bool) -> None:
         self.stop: threading.Event | None = None
+        self._is_deaf_to_interrupts = is_deaf_to_interrupts
 
     def setup(self, worker: Any) -> None:
         del worker
         self.stop = threading.Event()
+        if self._is_deaf_to_interrupts:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def teardown(self, worker: Any) -> None:
         del worker

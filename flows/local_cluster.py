@@ -1,8 +1,8 @@
 """A Dask cluster of processes on this machine, for the time of a run."""
 
+import logging
 import math
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -24,20 +24,15 @@ def start_local_cluster(concurrency: int) -> Iterator[str]:
     workers = min(os.cpu_count() or 1, concurrency)
     # Rows are patients' data, and are not spilled to disk.
     with dask.config.set({"distributed.worker.memory.target": False, "distributed.worker.memory.spill": False}):
-        # Ctrl-C reaches the whole process group. Workers, those that replace a dead one too, inherit what is blocked
-        # here, and end when the run has published what is proven.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            cluster = distributed.LocalCluster(
-                n_workers=workers,
-                threads_per_worker=math.ceil(concurrency / workers),
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address=_LOOPBACK,
-                worker_dashboard_address=_LOOPBACK,
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        cluster = distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=math.ceil(concurrency / workers),
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=_LOOPBACK,
+            worker_dashboard_address=_LOOPBACK,
+            silence_logs=logging.ERROR,
+        )
         with cluster:
             address: str = cluster.scheduler_address
             yield address
