@@ -12,6 +12,7 @@
     │   └── ConflictError          someone else wrote the object first; read again and retry
     ├── StateError                 catalog.json, a checkpoint or a data object is not what this version reads
     │   └── DamagedError           it is no such thing at all; `verify --repair` mends it
+    ├── ClusterError               the Dask cluster that scans is lost, or cannot do so
     ├── StoppedError               the run was asked to stop
     └── UnexpectedError            a mistake of ours or of a library; told without its text, which may quote data
 """
@@ -55,6 +56,10 @@ class StateError(AhiCatalogError):
 
 class DamagedError(StateError):
     """A checkpoint or a data object is no such thing at all, or another catalog's; it can be made anew."""
+
+
+class ClusterError(AhiCatalogError):
+    """The Dask cluster that scans is lost, or cannot do so."""
 
 
 class UnexpectedError(AhiCatalogError):

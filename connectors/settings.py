@@ -19,6 +19,7 @@ _FEWEST_WORKERS: Final = 8
 _MOST_WORKERS: Final = 64
 _LONGEST: Final = timedelta(days=36_500)
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SCHEDULER: Final = re.compile(r"(tcp|tls)://[A-Za-z0-9.:\[\]-]+:\d{1,5}")
 _DATASTORE_ID: Final = re.compile(r"[0-9a-z]{32}")
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 
@@ -97,6 +98,8 @@ class Settings:
         page_budget: Pages after which a scan hands the rest of its window back.
         buffer_rows: Rows held in memory before partitions are published early.
         max_attempts: Tries of one request before the run gives up.
+        dask: The scheduler of the Dask cluster whose workers scan, as ``tcp://host:8786``; ``local``: a cluster of
+            processes on this machine; None: threads of this process.
     """
 
     catalog: str
@@ -116,6 +119,7 @@ class Settings:
     page_budget: int = 40
     buffer_rows: int = 200_000
     max_attempts: int = 10
+    dask: str | None = None
 
     def __post_init__(self) -> None:
         if not _DATASTORE_ID.fullmatch(self.datastore_id):
@@ -132,6 +136,8 @@ class Settings:
             raise UsageError("--keep-text and --shift-dates go with --phi pseudonymize")
         if min(self.workers, self.page_budget, self.buffer_rows, self.max_attempts) < 1:
             raise UsageError("concurrency, page budget, buffer and attempts must be at least 1")
+        if self.dask is not None and self.dask != "local" and not _SCHEDULER.fullmatch(self.dask):
+            raise UsageError("a Dask cluster is tcp://host:port or tls://host:port, or local for one on this machine")
 
     @property
     def workers(self) -> int:

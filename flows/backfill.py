@@ -1,4 +1,4 @@
-"""The backfill flow: a range of createdAt, read whatever the coverage."""
+"""The backfill flows: a range of createdAt, read whatever the coverage."""
 
 from datetime import datetime
 from functools import partial
@@ -7,7 +7,7 @@ from prefect import State, flow
 
 from connectors.settings import Settings
 from flows import jobs
-from flows.orchestration import run_in_flow
+from flows.orchestration import run_in_flow, run_many_in_flow
 
 
 @flow(name="backfill", persist_result=False)
@@ -19,4 +19,19 @@ def backfill(settings: Settings, start: datetime, end: datetime) -> State[None]:
         start: Aware; the range's start.
         end: Aware; the range's end, not included.
     """
-    return run_in_flow(partial(jobs.backfill, settings, start, end))
+    return run_in_flow(partial(jobs.backfill, settings, start, end), settings)
+
+
+@flow(name="backfill-many", persist_result=False)
+def backfill_many(
+    settings: Settings, start: datetime, end: datetime, datastore_ids: list[str] | None = None
+) -> State[None]:
+    """Read a range of createdAt of several data stores again, side by side under one quota.
+
+    Args:
+        settings: Of each; its own data store id, 32 zeros, counts for nothing.
+        start: Aware; the range's start.
+        end: Aware; the range's end, not included.
+        datastore_ids: The data stores. None: all active ones of the account and region.
+    """
+    return run_many_in_flow(partial(jobs.backfill, start=start, end=end), settings, datastore_ids)

@@ -17,7 +17,7 @@ from connectors.errors import AhiCatalogError, InvalidRequestError, StoppedError
 from connectors.healthimaging.changes import walk_changes
 from connectors.healthimaging.pages import Field
 from connectors.healthimaging.scan import Scan, Scanner
-from connectors.healthimaging.source import Source, Tally, open_source
+from connectors.healthimaging.source import Connection, Source, Tally, open_source
 from connectors.sealing import sealed
 from connectors.settings import Settings
 from connectors.windows import Coverage, Window, floor_second
@@ -27,7 +27,7 @@ from flows.planning import plan_backfill, plan_sync, upper_bound
 from flows.privacy import asked_policy, key_of, protection_of
 from flows.report import Outcome, RunReport
 from flows.run import Run
-from flows.runners import Runner
+from flows.runners import Runner, ScanWindow
 from flows.sink import Publisher
 from schemas import Protect, unparsable
 
@@ -42,7 +42,14 @@ def now() -> datetime:
 
 
 @sealed
-def sync(settings: Settings, runner: Runner, stop: threading.Event, *, clock: Clock = now) -> RunReport:
+def sync(
+    settings: Settings,
+    runner: Runner,
+    stop: threading.Event,
+    *,
+    clock: Clock = now,
+    connection: Connection | None = None,
+) -> RunReport:
     """Read what is new since the last sync, then follow changes.
 
     Args:
@@ -50,11 +57,13 @@ def sync(settings: Settings, runner: Runner, stop: threading.Event, *, clock: Cl
         runner: Where scans run.
         stop: Set it to end the run early, with what is proven published.
         clock: The local clock, aware.
+        connection: Shared with runs on other data stores; None: one of its own.
 
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
-    store, source, tally = open_store(settings.catalog, settings.s3), open_source(settings, stop), Tally()
+    store, tally = open_store(settings.catalog, settings.s3), Tally()
+    source = open_source(settings, stop, connection)
     start, upper = bounds(source, settings, tally, clock())
     catalog, protect = open_for(settings, store, is_creating=True)
     with running(
@@ -85,6 +94,7 @@ def backfill(
     stop: threading.Event,
     *,
     clock: Clock = now,
+    connection: Connection | None = None,
 ) -> RunReport:
     """Read a range of createdAt again, or for the first time, whatever the coverage.
 
@@ -95,11 +105,13 @@ def backfill(
         runner: Where scans run.
         stop: Set it to end the run early, with what is proven published.
         clock: The local clock, aware.
+        connection: Shared with runs on other data stores; None: one of its own.
 
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
-    store, source, tally = open_store(settings.catalog, settings.s3), open_source(settings, stop), Tally()
+    store, tally = open_store(settings.catalog, settings.s3), Tally()
+    source = open_source(settings, stop, connection)
     upper = upper_bound(clock(), source.clock(tally), settings.settle)
     windows = plan_backfill(start, end, upper)
     catalog, protect = open_for(settings, store, is_creating=True)
@@ -213,7 +225,9 @@ def running(
             datastore_id=settings.datastore_id,
             source=source,
             runner=runner,
-            scan_window=_scanner(source, settings, protect, stop, wanted),
+            scan_window=ScanWindow(
+                settings, catalog.description.phi, scanner(source, settings, protect, stop, wanted.is_set)
+            ),
             protect=protect,
             report=report,
             observer=Observers(current_observers()),
@@ -247,22 +261,36 @@ def _reporting(run: Run) -> Iterator[None]:
         run.observer.finished(report)
 
 
-def _scanner(
-    source: Source, settings: Settings, protect: Protect, stop: threading.Event, wanted: threading.Event
+def scanner(
+    source: Source,
+    settings: Settings,
+    protect: Protect,
+    stop: threading.Event,
+    is_wanted: Callable[[], bool] = lambda: False,
 ) -> Callable[[Field, Window], Scan]:
-    """Scans windows; what leaves it is under the catalog's PHI policy, and nothing behind it sees other rows."""
-    scanner = Scanner(
+    """What a scan of a run does, in whatever process it runs.
+
+    What leaves it is under the catalog's PHI policy, and nothing behind it sees other rows.
+
+    Args:
+        source: What to read from.
+        settings: Of the run.
+        protect: Puts rows under the policy.
+        stop: Set when the run is asked to stop.
+        is_wanted: Whether other workers have nothing to do.
+    """
+    scans = Scanner(
         source.page,
         settle=settings.settle,
         budget=settings.page_budget,
         # More scans side by side make a run faster only while the quota has room for them.
-        is_wanted=lambda: wanted.is_set() and source.has_room,
+        is_wanted=lambda: is_wanted() and source.has_room,
         is_stopping=stop.is_set,
     )
 
     @sealed
     def scan_window(by: Field, window: Window) -> Scan:
-        found = scanner.scan(by, window)
+        found = scans.scan(by, window)
         return replace(found, rows=protect(found.rows))
 
     return scan_window

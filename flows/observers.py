@@ -14,12 +14,14 @@ class Progress:
     """How far a run is.
 
     Attributes:
+        datastore_id: The data store that it reads.
         phase: What it does now, in a word or two.
         seconds_done, seconds_total: Of the time ranges to read.
         rows: Image sets read so far.
         requests: Made so far.
     """
 
+    datastore_id: str
     phase: str
     seconds_done: int
     seconds_total: int

@@ -39,11 +39,24 @@ def protection_of(catalog: Catalog, load_key: LoadKey) -> Protect:
     Raises:
         UsageError: The key is not the one that the catalog was made with.
     """
-    fixed = catalog.description.phi
-    key = load_key() if fixed.policy is Policy.PSEUDONYMIZE else None
+    return _protection(catalog.description.phi, load_key, catalog.store.url)
+
+
+@cache
+def protection_by(policy: PhiPolicy, settings: Settings) -> Protect:
+    """The same in another process of the run, which reads the key once, from its own place.
+
+    Raises:
+        UsageError: The key is not the one that the catalog was made with.
+    """
+    return _protection(policy, key_of(settings), settings.catalog)
+
+
+def _protection(policy: PhiPolicy, load_key: LoadKey, url: str) -> Protect:
+    key = load_key() if policy.policy is Policy.PSEUDONYMIZE else None
     if key is not None:
-        refuse_other(replace(fixed, key_check=key.check), fixed, catalog.store.url)
-    return protection(fixed, key)
+        refuse_other(replace(policy, key_check=key.check), policy, url)
+    return protection(policy, key)
 
 
 def _from_prefect(name: str) -> bytes:

@@ -1,7 +1,7 @@
 """The run report: what a run read, wrote and proved. Counts and times, never rows."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -140,3 +140,22 @@ class RunReport:
             ("throttled, retried", f"{self.tally.throttles:,}, {self.tally.retries:,}"),
             ("seconds", f"{self.seconds:,.1f}"),
         ]
+
+
+def summary_table(runs: Iterable[tuple[str, Outcome, RunReport | None]]) -> tuple[list[str], list[list[str]]]:
+    """Several runs as a table of 80 columns: the columns, and a row for each.
+
+    Args:
+        runs: A data store, how its run ended, and its report; None where it had not begun.
+    """
+    known = list(runs)
+    verifies = any(report and report.verification for _, _, report in known)
+    rows = []
+    for datastore_id, outcome, report in known:
+        row = [datastore_id, str(outcome)]
+        if report is not None:
+            found = report.verification.totals.total() if report.verification else 0
+            counts = [found, report.left] if verifies else [report.new + report.updated + report.removed]
+            row += [*(f"{number:,}" for number in (report.rows_read, *counts)), f"{report.seconds:,.1f}"]
+        rows.append(row)
+    return ["data store", "outcome", "read", *(["found", "left"] if verifies else ["rows changed"]), "seconds"], rows

@@ -91,6 +91,7 @@ class Run:
         """Tell the observer how far the run is."""
         self.observer.progressed(
             Progress(
+                datastore_id=self.datastore_id,
                 phase=phase,
                 seconds_done=seconds_done,
                 seconds_total=seconds_total,

@@ -1,16 +1,37 @@
-"""Where scans run: on threads of this process, or as Prefect's tasks."""
+"""Where scans run: on threads of this process, on the workers of a Dask cluster, or as Prefect's tasks."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from connectors.errors import UsageError
 from connectors.healthimaging.pages import Field
 from connectors.healthimaging.scan import Scan
+from connectors.settings import Settings
 from connectors.windows import Window
+from schemas import PhiPolicy
 
-ScanWindow = Callable[[Field, Window], Scan]
-"""Scans a window by a time; holds whatever it needs for that."""
+
+@dataclass(frozen=True, slots=True)
+class ScanWindow:
+    """Scans a window of one data store by a time.
+
+    Attributes:
+        settings: Of the run: all that another process needs to make its own.
+        phi: The catalog's policy, which the rows of a scan are under.
+        scan: Scans in this process; holds whatever it needs for that.
+    """
+
+    settings: Settings
+    phi: PhiPolicy
+    scan: Callable[[Field, Window], Scan]
+
+    def __call__(self, by: Field, window: Window) -> Scan:
+        return self.scan(by, window)
 
 
 class Pending(Protocol):
@@ -24,7 +45,7 @@ class Runner(Protocol):
     """Runs scans side by side."""
 
     def submit(self, scan_window: ScanWindow, by: Field, window: Window) -> Pending:
-        """Start a scan."""
+        """Start a scan; called from several threads where several data stores are read."""
         ...
 
 
@@ -48,3 +69,27 @@ class ThreadRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown()
+
+
+@contextmanager
+def open_runner(settings: Settings, stop: threading.Event) -> Iterator[Runner]:
+    """Where the settings have scans run.
+
+    Args:
+        settings: Its `dask`, and how many scans run side by side.
+        stop: Set when the run is asked to stop; the workers of a cluster are told.
+
+    Raises:
+        UsageError: Dask is not installed, or no cluster is there.
+    """
+    if settings.dask is None:
+        with ThreadRunner(settings.workers) as threads:
+            yield threads
+        return
+    try:
+        # An extra, and half a second.
+        from flows.cluster import open_cluster  # noqa: PLC0415
+    except ImportError:
+        raise UsageError("Dask comes with an extra: pip install 'ahi-catalog[dask]'") from None
+    with open_cluster(settings, stop) as cluster:
+        yield cluster

@@ -19,25 +19,37 @@ from connectors.windows import Window
 from flows import findings
 from flows.observers import Progress
 from flows.report import RunReport
-from flows.runners import Pending, ScanWindow
+from flows.runners import Pending, Runner, ScanWindow
 
 _PROGRESS_SECONDS: Final = 2.0
 _DONE_PERCENT: Final = 100.0
 
 
 class PrefectRunner:
-    """Submits scans to the task runner of the flow that this is called in.
+    """Makes each scan a task of the flow that this is called in; the scan itself runs where another runner runs it.
 
-    How many are under way at once is up to the schedule; the task runner needs no limit of its own.
+    So Prefect sees to what people watch, and workers of a cluster need no way to its API. How many are under way at
+    once is up to the schedule; the task runner needs no limit of its own.
+
+    Args:
+        runner: Where scans run.
+        of: The data store that tasks are named after, where a flow reads several.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, runner: Runner, *, of: str | None = None) -> None:
+        self._runner = runner
+        self._name = "{by} {window}" if of is None else f"{of} {{by}} {{window}}"
         self._task: Task[[Field, Window], Scan] | None = None
 
     def submit(self, scan_window: ScanWindow, by: Field, window: Window) -> Pending:
         if self._task is None:
-            as_task = task(name="scan", task_run_name="{by} {window}", cache_policy=NO_CACHE, persist_result=False)
-            self._task = as_task(scan_window)
+
+            def scan(by: Field, window: Window) -> Scan:
+                done: Scan = self._runner.submit(scan_window, by, window).result()
+                return done
+
+            as_task = task(name="scan", task_run_name=self._name, cache_policy=NO_CACHE, persist_result=False)
+            self._task = as_task(scan)
         return self._task.submit(by, window)
 
 
@@ -46,10 +58,13 @@ class PrefectObserver:
 
     Args:
         clock: Monotonic seconds; the progress is sent every two of them at most.
+        of: The data store that artifacts are named after, where a flow reads several.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, of: str | None = None) -> None:
         self._clock = clock
+        self._suffix = "" if of is None else f"-{of}"
+        self._where = "" if of is None else f" of data store {of}"
         self._artifact: UUID | None = None
         self._sent_at = float("-inf")
 
@@ -57,20 +72,20 @@ class PrefectObserver:
         if self._clock() - self._sent_at < _PROGRESS_SECONDS:
             return
         share = progress.seconds_done / progress.seconds_total if progress.seconds_total else 1.0
-        self._send(_DONE_PERCENT * share, f"{progress.phase}: {progress.rows:,} image sets so far")
+        self._send(_DONE_PERCENT * share, f"{progress.phase}: {progress.rows:,} image sets so far{self._where}")
 
     def finished(self, report: RunReport) -> None:
         if self._artifact is not None:
-            self._send(_DONE_PERCENT, f"{report.outcome}: {report.rows_read:,} image sets read")
+            self._send(_DONE_PERCENT, f"{report.outcome}: {report.rows_read:,} image sets read{self._where}")
         create_table_artifact(
-            key=f"ahi-catalog-{report.flow}",
+            key=f"ahi-catalog-{report.flow}{self._suffix}",
             table=[{"what": what, "value": value} for what, value in report.table()],
             description=f"Run {report.run_id} of {report.flow} on data store {report.datastore_id}",
         )
         if report.verification is not None and report.verification.findings:
             columns, rows = findings.table(report.verification)
             create_table_artifact(
-                key="ahi-catalog-findings",
+                key=f"ahi-catalog-findings{self._suffix}",
                 table=[dict(zip(columns, row, strict=True)) for row in rows],
                 description=f"What run {report.run_id} found wrong in the catalog of data store {report.datastore_id}",
             )

@@ -14,7 +14,7 @@ from connectors.catalog.inspection import Inspection, inspect, mend
 from connectors.catalog.verification import Finding, Verification
 from connectors.errors import DamagedError, StoppedError, UsageError
 from connectors.healthimaging.pages import Field
-from connectors.healthimaging.source import Tally, open_source
+from connectors.healthimaging.source import Connection, Tally, open_source
 from connectors.sealing import sealed
 from connectors.settings import Settings
 from connectors.windows import Coverage, Window, floor_second
@@ -60,7 +60,13 @@ class Request:
 
 @sealed
 def verify(
-    settings: Settings, request: Request, runner: Runner, stop: threading.Event, *, clock: jobs.Clock = jobs.now
+    settings: Settings,
+    request: Request,
+    runner: Runner,
+    stop: threading.Event,
+    *,
+    clock: jobs.Clock = jobs.now,
+    connection: Connection | None = None,
 ) -> RunReport:
     """Read what is covered again, compare it with the catalog, and mend the difference if asked to.
 
@@ -70,6 +76,7 @@ def verify(
         runner: Where scans run.
         stop: Set it to end the run early; the next one goes on from there.
         clock: The local clock, aware.
+        connection: Shared with runs on other data stores; None: one of its own.
 
     Returns:
         The report, with the verification: findings by partition, and how many of them are left.
@@ -80,7 +87,7 @@ def verify(
     """
     scope = request.scope(clock())
     catalog, protect = jobs.open_for(settings, open_store(settings.catalog, settings.s3), is_creating=False)
-    source, tally = open_source(settings, stop), Tally()
+    source, tally = open_source(settings, stop, connection), Tally()
     checkpoint, wrong = _find_checkpoint(catalog, settings.datastore_id)
     if checkpoint is None:
         start, upper = jobs.bounds(source, settings, tally, clock())

@@ -62,6 +62,14 @@ class Limiter:
             self._refill()
             return self._tokens >= min(max(1.0, self._rate * _SLACK), self._quota.burst)
 
+    def change(self, quota: Quota) -> None:
+        """Go on with another quota; as far as it has given way, the rate stays in proportion."""
+        with self._lock:
+            self._refill()
+            self._rate *= quota.rate / self._quota.rate
+            self._tokens = min(self._tokens, float(quota.burst))
+            self._quota = quota
+
     def acquire(self, stop: threading.Event) -> None:
         """Return when one request may go out.
 

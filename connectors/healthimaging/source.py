@@ -1,55 +1,32 @@
-"""The data store as a scan sees it: pages, the time it was made, whether an image set still exists.
+"""The data store as a scan sees it: pages, the time it was made, whether an image set still exists."""
 
-Every request passes the limiter, and every retry again. Throttling, 5xx, dropped connections and half bodies
-are retried with capped exponential back-off and full jitter
-(https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
-"""
-
-import logging
 import re
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final
 
 import botocore.exceptions
-import tenacity
-from botocore.parsers import ResponseParserError
 
-from connectors.errors import SourceError, ThrottledError, TransientError
+from connectors.healthimaging.attempts import Attempts, Backoff, Tally
 from connectors.healthimaging.client import Client, make_client, raw_body
-from connectors.healthimaging.failures import is_not_found, translate
+from connectors.healthimaging.failures import is_not_found
 from connectors.healthimaging.pages import Page, Search, read_page
 from connectors.healthimaging.quota import Limiter
 from connectors.settings import PAGE_ROWS, Settings
 from connectors.windows import floor_second
 from schemas import MalformedSummaryError
 
-_log = logging.getLogger(__name__)
-_T = TypeVar("_T")
+__all__ = ["FLOW_SHARE", "Connection", "ImageSet", "Source", "Tally", "connect", "list_datastores", "open_source"]
 
 _CONFIRMING: Final = 2
 """Connections for what publishing asks about image sets, beside those of the scans."""
+FLOW_SHARE: Final = 0.1
+"""Of the quota, what a flow's process keeps for itself where workers of a cluster scan."""
+_ACTIVE: Final = "ACTIVE"
 _IMAGE_SET_ID: Final = re.compile(r"[0-9a-z]{32}")
-_LONGEST_BACKOFF: Final = 20.0
-_FIRST_BACKOFF: Final = 0.2
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a piece of work asked of the service. Not shared between threads; add them up instead."""
-
-    requests: int = 0
-    throttles: int = 0
-    retries: int = 0
-
-    def add(self, other: "Tally") -> None:
-        """Count the other's requests here too."""
-        self.requests += other.requests
-        self.throttles += other.throttles
-        self.retries += other.retries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +58,12 @@ class Source:
         *,
         stop: threading.Event,
         max_attempts: int = 10,
-        backoff: Callable[[tenacity.RetryCallState], float] | None = None,
+        backoff: Backoff | None = None,
     ) -> None:
         self._id = datastore_id
         self._client = client
         self._limiter = limiter
-        self._stop = stop
-        self._max_attempts = max_attempts
-        self._backoff = backoff or tenacity.wait_random_exponential(multiplier=_FIRST_BACKOFF, max=_LONGEST_BACKOFF)
+        self._attempts = Attempts(limiter, stop=stop, max_attempts=max_attempts, backoff=backoff)
 
     @property
     def has_room(self) -> bool:
@@ -116,7 +91,7 @@ class Source:
             answer = self._client.search_image_sets(datastoreId=self._id, **request)
             return read_page(raw_body(answer), _served_at(answer))
 
-        return self._try("SearchImageSets", ask, tally)
+        return self._attempts.make("SearchImageSets", ask, tally)
 
     def created_at(self, tally: Tally) -> tuple[datetime, datetime]:
         """When the data store was created, cut to the second, and the service's clock; both aware UTC."""
@@ -125,7 +100,7 @@ class Source:
             answer = self._client.get_datastore(datastoreId=self._id)
             return floor_second(_field(answer.get("datastoreProperties", {}), "createdAt")), _served_at(answer)
 
-        return self._try("GetDatastore", ask, tally)
+        return self._attempts.make("GetDatastore", ask, tally)
 
     def clock(self, tally: Tally) -> datetime:
         """The service's clock, aware UTC, cut to the second, for callers who may not call GetDatastore."""
@@ -133,7 +108,7 @@ class Source:
         def ask() -> datetime:
             return _served_at(self._client.search_image_sets(datastoreId=self._id, maxResults=1))
 
-        return self._try("SearchImageSets", ask, tally)
+        return self._attempts.make("SearchImageSets", ask, tally)
 
     def look_up(self, image_set_id: str, tally: Tally) -> ImageSet | None:
         """What the service itself, not its search, says of an image set now.
@@ -160,55 +135,68 @@ class Source:
                 updated_at=updated.astimezone(UTC) if updated else None,
             )
 
-        return self._try("GetImageSet", ask, tally)
-
-    def _try(self, operation: str, ask: Callable[[], _T], tally: Tally) -> _T:
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._max_attempts),
-            wait=self._backoff,
-            sleep=self._sleep,
-            retry=tenacity.retry_if_exception_type(TransientError),
-            reraise=True,
-        )
-        result: _T = retrying(self._ask_once, operation, ask, tally)
-        return result
-
-    def _ask_once(self, operation: str, ask: Callable[[], _T], tally: Tally) -> _T:
-        self._limiter.acquire(self._stop)
-        tally.requests += 1
-        try:
-            return ask()
-        except (
-            botocore.exceptions.BotoCoreError,
-            botocore.exceptions.ClientError,
-            ResponseParserError,
-            UnicodeDecodeError,
-            MalformedSummaryError,
-        ) as error:
-            # Not chained: botocore's errors may quote the request, and a parser's the answer.
-            failure: SourceError = translate(error, operation)
-        if isinstance(failure, ThrottledError):
-            tally.throttles += 1
-            self._limiter.give_way()
-        elif isinstance(failure, TransientError):
-            tally.retries += 1
-            _log.warning("%s", failure)
-        raise failure
-
-    def _sleep(self, seconds: float) -> None:
-        # A stop ends the wait; the next try then meets it at the limiter.
-        self._stop.wait(seconds)
+        return self._attempts.make("GetImageSet", ask, tally)
 
 
-def open_source(settings: Settings, stop: threading.Event) -> Source:
-    """The data store of the settings, through boto3, with a limiter of its own."""
-    return Source(
-        settings.datastore_id,
-        make_client(connections=settings.workers + _CONFIRMING),
-        Limiter(settings.quota),
-        stop=stop,
-        max_attempts=settings.max_attempts,
-    )
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What everything in a process that reads the service shares, however many data stores: boto3's client, the quota.
+
+    Attributes:
+        client: Thread-safe.
+        limiter: Of every request, whatever data store it is for.
+    """
+
+    client: Client
+    limiter: Limiter
+
+
+def connect(settings: Settings) -> Connection:
+    """The connection of a flow's process, for the region, credentials and endpoint that boto3 finds.
+
+    The whole quota is its own, or a tenth of it where the workers of a cluster scan.
+
+    Raises:
+        UsageError: boto3 finds no region, or a profile that does not exist.
+    """
+    quota = settings.quota if settings.dask is None else settings.quota.part(FLOW_SHARE)
+    return Connection(make_client(connections=settings.workers + _CONFIRMING), Limiter(quota))
+
+
+def open_source(settings: Settings, stop: threading.Event, connection: Connection | None = None) -> Source:
+    """The data store of the settings.
+
+    Args:
+        settings: Of the run.
+        stop: Set when the run is asked to stop.
+        connection: That other data stores share; None: one of its own.
+    """
+    shared = connection or connect(settings)
+    return Source(settings.datastore_id, shared.client, shared.limiter, stop=stop, max_attempts=settings.max_attempts)
+
+
+def list_datastores(settings: Settings, stop: threading.Event, connection: Connection) -> list[str]:
+    """The ids of the account's active data stores in the region, sorted.
+
+    Args:
+        settings: How often a request is tried.
+        stop: Set when the run is asked to stop.
+        connection: To the service.
+
+    Raises:
+        SourceError: The service refuses, or failed so often that the run gives up.
+        StoppedError: The run was asked to stop.
+    """
+    attempts = Attempts(connection.limiter, stop=stop, max_attempts=settings.max_attempts)
+    found: set[str] = set()
+    token: str | None = None
+    while True:
+        asked = {"datastoreStatus": _ACTIVE} | ({} if token is None else {"nextToken": token})
+        answer = attempts.make("ListDatastores", partial(connection.client.list_datastores, **asked), Tally())
+        found |= {its["datastoreId"] for its in answer["datastoreSummaries"] if its["datastoreStatus"] == _ACTIVE}
+        token = answer.get("nextToken")
+        if token is None:
+            return sorted(found)
 
 
 def _field(answer: dict[str, Any], name: str) -> Any:

@@ -62,6 +62,15 @@ def options(*several: Callable[[_Command], _Command]) -> Callable[[_Command], _C
 
 catalog_option = option("--catalog", required=True, metavar="URL", help="s3://bucket/prefix or a local folder.")
 datastore_option = option("--datastore-id", required=True, metavar="ID", help="The data store, 32 of 0-9 and a-z.")
+datastore_options = options(
+    option(
+        "--datastore-id",
+        multiple=True,
+        metavar="ID",
+        help="The data store, 32 of 0-9 and a-z; again for each of several.",
+    ),
+    option("--all", is_flag=True, help="All active data stores of the account and region, side by side."),
+)
 json_option = option("--json", "as_json", is_flag=True, help="One JSON document on stdout, for machines.")
 
 owner_option = option("--bucket-owner", metavar="ACCOUNT", help="Refuse a bucket that another account owns.")
@@ -99,10 +108,11 @@ settle_option = option(
 
 run_options = options(
     catalog_option,
-    datastore_option,
+    datastore_options,
     quota_options,
     option("--concurrency", type=int, metavar="N", help="Windows scanned side by side.  [default: as the rate needs]"),
     settle_option,
+    option("--dask", metavar="ADDRESS", help="Scan on a Dask cluster: its scheduler's tcp://host:8786, or local."),
     phi_options,
     s3_options,
     option("--prefect/--no-prefect", default=True, help="Run as a Prefect flow, or on plain threads."),

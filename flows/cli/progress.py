@@ -2,25 +2,31 @@
 
 import sys
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
 from flows.observers import Progress
 from flows.report import RunReport
 
+_SHOWN_OF_ID: Final = 8
+
 
 class TerminalObserver:
-    """Shows how far a run is, on stderr where that is a terminal; a context manager.
+    """Shows how far runs are, on stderr where that is a terminal, a bar for each data store; a context manager.
+
+    Args:
+        is_one_of_many: Whether several data stores are read, so that each bar says which it is for.
 
     Attributes:
-        report: Of the run, when it has ended.
+        report: Of the run that ended last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_one_of_many: bool = False) -> None:
         self.report: RunReport | None = None
+        self._is_one_of_many = is_one_of_many
         self._bar = Bar(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -33,12 +39,17 @@ class TerminalObserver:
             disable=not sys.stderr.isatty(),
             transient=True,
         )
-        self._task = self._bar.add_task("starting", rows=0, requests=0, total=None)
+        self._starting = self._add("starting")
+        self._tasks: dict[str, TaskID] = {}
 
     def progressed(self, progress: Progress) -> None:
+        name = progress.datastore_id
+        if name not in self._tasks:
+            self._tasks[name] = self._add(progress.phase)
+            self._hide(self._starting)
         self._bar.update(
-            self._task,
-            description=progress.phase,
+            self._tasks[name],
+            description=f"{name[:_SHOWN_OF_ID]}… {progress.phase}" if self._is_one_of_many else progress.phase,
             completed=progress.seconds_done,
             total=progress.seconds_total or None,
             rows=progress.rows,
@@ -47,6 +58,15 @@ class TerminalObserver:
 
     def finished(self, report: RunReport) -> None:
         self.report = report
+        if self._is_one_of_many:
+            self._hide(self._tasks.get(report.datastore_id))
+
+    def _add(self, description: str) -> TaskID:
+        return self._bar.add_task(description, rows=0, requests=0, total=None)
+
+    def _hide(self, bar: TaskID | None) -> None:
+        if bar is not None:
+            self._bar.update(bar, visible=False)
 
     def __enter__(self) -> Self:
         self._bar.start()

@@ -1,20 +1,24 @@
-"""Running a job from the command line: as a Prefect flow, or on plain threads."""
+"""Running a job from the command line: as a Prefect flow, or on plain threads; on one data store, or on several."""
 
 import os
 import signal
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
+import click
+
 from connectors.errors import AhiCatalogError
+from connectors.healthimaging.source import connect
 from connectors.settings import Quota, S3Access, Settings
 from flows import findings
+from flows.cli.datastores import chosen_datastores
 from flows.cli.output import print_json, print_pairs, print_table
 from flows.cli.progress import TerminalObserver
+from flows.many import EACH, Job, Result, collecting, outcome_of, run_many
 from flows.observers import watched_by
-from flows.report import Outcome, RunReport
-from flows.runners import Runner, ThreadRunner
+from flows.report import Outcome, RunReport, summary_table
+from flows.runners import open_runner
 from flows.signals import INTERRUPTED, stop_on_signals
 
 _PREFECT_DEFAULTS: Final = {
@@ -24,6 +28,8 @@ _PREFECT_DEFAULTS: Final = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
 }
 """Prefect's settings where the user has none; read when Prefect is imported."""
+
+_EXIT_CODES: Final = {Outcome.DONE: 0, Outcome.FAILED: 1, Outcome.STOPPED: INTERRUPTED}
 
 
 _S3: Final = tuple(field.name for field in fields(S3Access))
@@ -36,22 +42,55 @@ def make_settings(*, rate: float, burst: int, share: float, as_json: bool, prefe
     return Settings(quota=Quota(rate=rate, burst=burst).part(share), s3=s3, **given)
 
 
-def run_job(
-    job: Callable[[Runner, threading.Event], RunReport],
-    flow: Callable[[], Any],
+def run_chosen(
+    job: Job,
+    flow: Callable[[Settings], Any],
+    flow_many: Callable[[Settings, list[str] | None], Any],
     *,
-    prefect: bool,
-    as_json: bool,
-    workers: int,
+    datastore_id: Sequence[str],
+    **given: Any,
 ) -> int:
-    """Run, show the report, and say the exit code.
+    """Run on the data stores that a command's options choose, show what came of it, and say the exit code.
+
+    Args:
+        job: The run of one data store on plain threads.
+        flow: The same as a Prefect flow; returns its final state. Imports Prefect only when it is called.
+        flow_many: The flow for several data stores; None: for all.
+        datastore_id: Of the options.
+        given: The other options of the run.
+
+    Raises:
+        AhiCatalogError: The run failed; of several: none could begin.
+    """
+    chosen = chosen_datastores(datastore_id, every=given.pop("all"))
+    prefect, as_json = given["prefect"], given["as_json"]
+    if chosen is not None and len(chosen) == 1:
+        settings = make_settings(datastore_id=chosen[0], **given)
+        return run_job(job, lambda: flow(settings), settings, prefect=prefect, as_json=as_json)
+    settings = make_settings(datastore_id=EACH, **given)
+    with TerminalObserver(is_one_of_many=True) as terminal, watched_by(terminal), collecting() as results:
+        if prefect:
+            state = _run_flow(lambda: flow_many(settings, chosen))
+            if (state.is_failed() or state.is_crashed()) and not results:
+                state.result(raise_on_failure=True)
+        else:
+            with stop_on_signals() as stop, open_runner(settings, stop) as runner:
+                run_many(job, settings, chosen, stop, runner_for=lambda _: runner)
+    if not results:
+        raise AhiCatalogError("Prefect did not run the flow; see its logs, or run with --no-prefect")
+    _show_many(results, as_json=as_json)
+    return _EXIT_CODES[outcome_of(results)]
+
+
+def run_job(job: Job, flow: Callable[[], Any], settings: Settings, *, prefect: bool, as_json: bool) -> int:
+    """Run on one data store, show the report, and say the exit code.
 
     Args:
         job: The run on plain threads.
         flow: The same run as a Prefect flow; returns its final state. Imports Prefect only when it is called.
+        settings: Of the run.
         prefect: Which of the two.
         as_json: The report as JSON.
-        workers: Scans side by side.
 
     Raises:
         AhiCatalogError: The run failed.
@@ -63,8 +102,8 @@ def run_job(
             if (state.is_failed() or state.is_crashed()) and not (terminal.report and terminal.report.left):
                 state.result(raise_on_failure=True)
         else:
-            with stop_on_signals() as stop, ThreadRunner(workers) as runner:
-                job(runner, stop)
+            with stop_on_signals() as stop, open_runner(settings, stop) as runner:
+                job(settings, runner=runner, stop=stop, connection=connect(settings))
     report = terminal.report
     if report is None:
         raise AhiCatalogError("Prefect did not run the flow; see its logs, or run with --no-prefect")
@@ -72,11 +111,35 @@ def run_job(
         print_json(report.document())
     else:
         print_pairs(f"{report.flow} of data store {report.datastore_id}", report.table())
-        if report.verification is not None and report.verification.findings:
-            print_table("what was found", *findings.table(report.verification))
+        _print_findings("what was found", report)
     if report.outcome is Outcome.STOPPED:
         return INTERRUPTED
     return 1 if report.left else 0
+
+
+def _show_many(results: Sequence[Result], *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "format": 1,
+                "outcome": str(outcome_of(results)),
+                "datastores": [result.document() for result in results],
+            }
+        )
+    else:
+        columns, rows = summary_table([(its.datastore_id, its.outcome, its.report) for its in results])
+        print_table("", columns, rows)
+        for result in results:
+            if result.report is not None:
+                _print_findings(f"what was found, data store {result.datastore_id}", result.report)
+    for result in results:
+        if result.failure is not None:
+            click.echo(f"Error: data store {result.datastore_id}: {result.failure}", err=True)
+
+
+def _print_findings(title: str, report: RunReport) -> None:
+    if report.verification is not None and report.verification.findings:
+        print_table(title, *findings.table(report.verification))
 
 
 def _run_flow(flow: Callable[[], Any]) -> Any:

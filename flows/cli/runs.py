@@ -24,25 +24,33 @@ def sync(*, look_back: timedelta, start: datetime | None, **given: Any) -> int:
     \b
     Every hour, from cron:
       0 * * * *  ahi-catalog sync --catalog s3://bucket/imaging --datastore-id ID --no-prefect --json
+    Every data store of the account, under the one quota:
+      ahi-catalog sync --catalog s3://bucket/imaging --all
     """
-    from flows.cli.running import make_settings  # `--help` does without boto3 and pyarrow
+    from flows import jobs  # `--help` does without boto3 and pyarrow
+    from flows.cli.running import run_chosen
 
-    settings = make_settings(look_back=look_back, start=start, **given)
-    return run_sync(settings, prefect=given["prefect"], as_json=given["as_json"])
+    return run_chosen(jobs.sync, _sync_flow, _sync_many_flow, look_back=look_back, start=start, **given)
 
 
 def run_sync(settings: Settings, *, prefect: bool, as_json: bool) -> int:
-    """Sync, show the report, and say the exit code."""
+    """Sync one data store, show the report, and say the exit code."""
     from flows import jobs  # `--help` does without boto3 and pyarrow
     from flows.cli.running import run_job
 
-    def run_flow() -> Any:
-        from flows.sync import sync as flow  # Prefect takes seconds to import
+    return run_job(jobs.sync, partial(_sync_flow, settings), settings, prefect=prefect, as_json=as_json)
 
-        return flow(settings, return_state=True)
 
-    job = partial(jobs.sync, settings)
-    return run_job(job, run_flow, prefect=prefect, as_json=as_json, workers=settings.workers)
+def _sync_flow(settings: Settings) -> Any:
+    from flows.sync import sync as flow  # Prefect takes seconds to import
+
+    return flow(settings, return_state=True)
+
+
+def _sync_many_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
+    from flows.sync import sync_many as flow  # Prefect takes seconds to import
+
+    return flow(settings, datastore_ids, return_state=True)
 
 
 @click.command()
@@ -61,17 +69,19 @@ def backfill(*, start: datetime, end: datetime, **given: Any) -> int:
       ahi-catalog backfill --catalog s3://bucket/imaging --datastore-id ID --from 2026-05-01 --to 2026-06-01
     """
     from flows import jobs  # `--help` does without boto3 and pyarrow
-    from flows.cli.running import make_settings, run_job
+    from flows.cli.running import run_chosen
 
-    settings = make_settings(**given)
-
-    def run_flow() -> Any:
+    def run_flow(settings: Settings) -> Any:
         from flows.backfill import backfill as flow  # Prefect takes seconds to import
 
         return flow(settings, start, end, return_state=True)
 
-    job = partial(jobs.backfill, settings, start, end)
-    return run_job(job, run_flow, prefect=given["prefect"], as_json=given["as_json"], workers=settings.workers)
+    def run_flow_many(settings: Settings, datastore_ids: list[str] | None) -> Any:
+        from flows.backfill import backfill_many as flow  # Prefect takes seconds to import
+
+        return flow(settings, start, end, datastore_ids, return_state=True)
+
+    return run_chosen(partial(jobs.backfill, start=start, end=end), run_flow, run_flow_many, **given)
 
 
 @click.command()
@@ -96,15 +106,18 @@ def verify(
       0 3 * * *  ahi-catalog verify --catalog s3://bucket/imaging --datastore-id ID --part today/30 --no-prefect
     """
     from flows import verification  # `--help` does without boto3 and pyarrow
-    from flows.cli.running import make_settings, run_job
+    from flows.cli.running import run_chosen
 
-    settings = make_settings(**given)
     request = verification.Request(start=start, end=end, part=part, is_repairing=repair, is_restart=restart)
 
-    def run_flow() -> Any:
+    def run_flow(settings: Settings) -> Any:
         from flows.verify import verify as flow  # Prefect takes seconds to import
 
         return flow(settings, start, end, part, repair=repair, restart=restart, return_state=True)
 
-    job = partial(verification.verify, settings, request)
-    return run_job(job, run_flow, prefect=given["prefect"], as_json=given["as_json"], workers=settings.workers)
+    def run_flow_many(settings: Settings, datastore_ids: list[str] | None) -> Any:
+        from flows.verify import verify_many as flow  # Prefect takes seconds to import
+
+        return flow(settings, start, end, part, datastore_ids, repair=repair, restart=restart, return_state=True)
+
+    return run_chosen(partial(verification.verify, request=request), run_flow, run_flow_many, **given)

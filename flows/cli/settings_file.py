@@ -56,9 +56,25 @@ def read_settings(group: click.Group) -> dict[str, dict[str, Any]]:
             f"{SETTINGS_FILE} sets what no command knows: {', '.join(unknown)}; `ahi-catalog init` names what there is"
         )
     return {
-        name: {str(keys[key].name): value for key, value in settings.items() if key in keys}
+        name: {
+            str(keys[key].name): _default(keys[key], value)
+            for key, value in settings.items()
+            if key in keys and not _is_ambiguous(keys[key], value)
+        }
         for name, keys in known.items()
     }
+
+
+def _default(option: click.Option, value: Any) -> Any:
+    """A setting as a command takes it: one value of an option that may be repeated stands for a list of one."""
+    if option.multiple:
+        return value if isinstance(value, list) else [value]
+    return value[0] if isinstance(value, list) else value
+
+
+def _is_ambiguous(option: click.Option, value: Any) -> bool:
+    """Whether a setting names several where a command takes one, so that its flag has to say which."""
+    return not option.multiple and isinstance(value, list) and len(value) != 1
 
 
 def template(group: click.Group) -> str:

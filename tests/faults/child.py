@@ -15,6 +15,7 @@ from connectors.errors import AhiCatalogError
 from connectors.settings import Settings
 from flows import jobs
 from flows.cli.running import run_job
+from flows.many import Job
 from tests.faults import breakage, lines, warm
 
 
@@ -66,11 +67,12 @@ def run(spec: RunSpec) -> int:
     counted = lines.count_lines() if spec.counts else None
     if spec.point:
         lines.signal_at(spec.point, spec.sends)
-    job = partial(jobs.sync, spec.settings, clock=lambda: spec.now)
+    job: Job = partial(jobs.sync, clock=lambda: spec.now)
     if spec.bounds:
-        job = partial(jobs.backfill, spec.settings, *spec.bounds, clock=lambda: spec.now)
+        start, end = spec.bounds
+        job = partial(jobs.backfill, start=start, end=end, clock=lambda: spec.now)
     try:
-        code = run_job(job, _no_flow, prefect=False, as_json=True, workers=spec.settings.workers)
+        code = run_job(job, _no_flow, spec.settings, prefect=False, as_json=True)
     except AhiCatalogError as error:
         sys.stderr.write(f"Error: {error}\n")
         code = 1

@@ -16,10 +16,12 @@ from pydantic import SecretStr
 from connectors.healthimaging.emulator.dicom_files import load_dicom_files
 from connectors.healthimaging.emulator.idc import load_idc
 from flows.backfill import backfill
-from flows.sync import sync
+from flows.many import EACH
+from flows.sync import sync, sync_many
 from flows.verify import verify
 from schemas import PhiKey
-from tests.flows.conftest import BORN, World
+from tests.flows.conftest import BORN, World, summary
+from tests.support.reference import expected_rows, read_folder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,6 +75,30 @@ def test_the_phi_key_can_be_a_secret_block(world: World) -> None:
     state = sync(replace(settings, phi_key_from="prefect-secret:absent"), return_state=True)
     assert state.is_failed()
     assert "cannot be read from a Secret block" in str(state.message)
+
+
+def test_many_data_stores_are_one_flow_run_with_artifacts_for_each(world: World) -> None:
+    """Side by side, on a local Dask cluster too: each data store has its report, and one that fails is named."""
+    world.service.clock.unfreeze()
+    world.service.clock.offset = timedelta()
+    world.fill(500)
+    other = world.service.create_datastore(name="other", created_at=BORN)
+    world.service.insert(other, (summary(f"o{number}", BORN + timedelta(hours=number)) for number in range(300)))
+    settings = replace(world.settings, datastore_id=EACH)
+    assert sync_many(settings, None, return_state=True).is_completed()
+    rows = expected_rows([*world.service.rows(world.datastore_id), *world.service.rows(other)])
+    assert read_folder(world.catalog) == rows
+    unknown = "f" * 32
+    on_cluster = replace(settings, dask="local", concurrency=2, catalog=str(world.catalog.parent / "again"))
+    failed = sync_many(on_cluster, [other, unknown, world.datastore_id], return_state=True)
+    assert failed.is_failed()
+    assert str(failed.message).startswith(f"1 of 3 data stores failed\n{unknown}: GetDatastore: ")
+    assert read_folder(world.catalog.parent / "again") == rows
+    with get_client(sync_client=True) as client:
+        keys = {artifact.key for artifact in client.read_artifacts(artifact_filter=ArtifactFilter())}
+        names = {run.name for run in client.read_task_runs()}
+    assert {f"ahi-catalog-sync-{other}", f"ahi-catalog-sync-{world.datastore_id}"} <= keys
+    assert any(name.startswith(f"{other} createdAt ") for name in names)
 
 
 def _assert_prefect_knows_counts_only() -> None:

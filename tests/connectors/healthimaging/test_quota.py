@@ -177,3 +177,33 @@ def test_a_quota_lets_something_through(rate: float, burst: int) -> None:
     """A rate or burst of nothing is refused."""
     with pytest.raises(UsageError):
         Quota(rate=rate, burst=burst)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.floats(0.5, 100), st.integers(1, 60)), min_size=1, max_size=5))
+def test_a_changed_quota_holds_from_then_on(quotas: list[tuple[float, int]]) -> None:
+    """After each change at most the new burst goes out at once, and from then on requests go out at the new rate."""
+    limiter, clock = make(25, 50)
+    for rate, burst in quotas:
+        limiter.change(Quota(rate=rate, burst=burst))
+        began = clock.now
+        for _ in range(burst + 20):
+            limiter.acquire(threading.Event())
+        assert clock.now - began >= 20 / rate - 1e-6
+        assert limiter.rate == pytest.approx(rate)
+
+
+def test_a_changed_quota_keeps_how_far_the_rate_has_given_way() -> None:
+    """A smaller share of a quota that others use too starts where the larger one was, in proportion."""
+    limiter, _ = make(rate=100)
+    limiter.give_way()
+    limiter.change(Quota(rate=10, burst=1))
+    assert limiter.rate == pytest.approx(7)
+
+
+@given(st.floats(0.1, 1_000), st.integers(1, 1_000), st.integers(1, 100))
+def test_shares_of_a_quota_add_up_to_it(rate: float, burst: int, processes: int) -> None:
+    """So many equal shares are no more than the whole, but for the one request that each may send at once."""
+    share = Quota(rate=rate, burst=burst).part(1 / processes)
+    assert share.rate * processes == pytest.approx(rate)
+    assert share.burst * processes <= max(burst, processes)

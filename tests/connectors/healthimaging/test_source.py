@@ -12,8 +12,8 @@ import tenacity
 from connectors.errors import SourceError, StoppedError, ThrottledError, TransientError
 from connectors.healthimaging.pages import Field, Search
 from connectors.healthimaging.quota import Limiter
-from connectors.healthimaging.source import ImageSet, Source, Tally
-from connectors.settings import Quota
+from connectors.healthimaging.source import Connection, ImageSet, Source, Tally, list_datastores
+from connectors.settings import Quota, Settings
 from connectors.windows import Window
 
 ID = "0" * 32
@@ -57,7 +57,7 @@ class Script:
             case answer:
                 return {"ResponseMetadata": METADATA, **answer}
 
-    get_image_set = get_datastore = search_image_sets
+    get_image_set = get_datastore = list_datastores = search_image_sets
 
 
 def make(
@@ -183,3 +183,20 @@ def test_the_clock_needs_no_permission_of_its_own() -> None:
     client = Script({})
     assert make(client)[0].clock(Tally()) == AT + timedelta(seconds=7)
     assert client.asked == [{"datastoreId": ID, "maxResults": 1}]
+
+
+def test_data_stores_are_listed_page_by_page_and_only_the_active_ones() -> None:
+    """Every page is asked for with the token of the one before, and a refusal is told."""
+
+    def page(*stores: tuple[str, str], token: str | None = None) -> dict[str, Any]:
+        summaries = [{"datastoreId": name, "datastoreStatus": status} for name, status in stores]
+        return {"datastoreSummaries": summaries} | ({"nextToken": token} if token else {})
+
+    script = Script(page(("b", "ACTIVE"), ("x", "DELETING"), token="more"), page(("a", "ACTIVE")))
+    limiter = Limiter(Quota(rate=1_000, burst=10))
+    settings = Settings(catalog="c", datastore_id=ID)
+    assert list_datastores(settings, threading.Event(), Connection(script, limiter)) == ["a", "b"]
+    assert script.asked == [{"datastoreStatus": "ACTIVE"}, {"datastoreStatus": "ACTIVE", "nextToken": "more"}]
+    refused = Script(failure("AccessDeniedException", 403))
+    with pytest.raises(SourceError, match="allow medical-imaging:ListDatastores"):
+        list_datastores(settings, threading.Event(), Connection(refused, limiter))
