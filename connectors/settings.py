@@ -35,9 +35,9 @@ class Quota:
         if self.rate <= 0 or self.burst < 1:
             raise UsageError("the rate must be above 0 and the burst at least 1")
 
-    def share(self, part: float) -> "Quota":
+    def part(self, share: float) -> "Quota":
         """A part of it, for one process of several; at least one request may go out at once."""
-        return Quota(rate=self.rate * part, burst=max(1, int(self.burst * part)))
+        return Quota(rate=self.rate * share, burst=max(1, int(self.burst * share)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,7 @@ class ClusterRunner:
         settings = scan_window.settings
         try:
             workers = max(1, len(self._client.nthreads()))
-            share = settings.quota.share((1 - FLOW_SHARE) / workers)
+            share = settings.quota.part((1 - FLOW_SHARE) / workers)
             future = self._client.submit(
                 _scan_on_worker, self._run, settings, share, by, window, key=f"scan-{uuid.uuid4().hex}", pure=False
             )

@@ -151,7 +151,7 @@ def connect(settings: Settings) -> Connection:
     Raises:
         UsageError: boto3 finds no region, or a profile that does not exist.
     """
-    quota = settings.quota if settings.dask is None else settings.quota.share(FLOW_SHARE)
+    quota = settings.quota if settings.dask is None else settings.quota.part(FLOW_SHARE)
     return Connection(make_client(connections=settings.concurrency), Limiter(quota))
 
 

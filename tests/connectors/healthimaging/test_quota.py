@@ -142,6 +142,6 @@ def test_a_changed_quota_keeps_how_far_the_rate_has_given_way() -> None:
 @given(st.floats(0.1, 1_000), st.integers(1, 1_000), st.integers(1, 100))
 def test_shares_of_a_quota_add_up_to_it(rate: float, burst: int, processes: int) -> None:
     """So many equal shares are no more than the whole, but for the one request that each may send at once."""
-    share = Quota(rate=rate, burst=burst).share(1 / processes)
+    share = Quota(rate=rate, burst=burst).part(1 / processes)
     assert share.rate * processes == pytest.approx(rate)
     assert share.burst * processes <= max(burst, processes)
