@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final, TypeAlias
 
 import distributed
+from distributed.client import ClosedClientError
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from connectors.errors import AhiCatalogError, ClusterError, SourceError, StoppedError, UsageError
@@ -44,7 +45,7 @@ _LOOK_SECONDS: Final = 0.2
 """How often the flow's process looks whether it was asked to stop, to tell the workers."""
 _PATIENCE_SECONDS: Final = 30
 """How long to wait for a scheduler, and for its first worker."""
-_LOST: Final = (OSError, TimeoutError, distributed.CancelledError)
+_LOST: Final = (OSError, distributed.CancelledError, ClosedClientError)
 """What Dask raises where the scheduler is out of reach."""
 
 
