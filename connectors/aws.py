@@ -35,14 +35,13 @@ def make_client(service: str, *, connections: int, read_timeout: int, for_custom
         user_agent_extra="ahi-catalog",
     )
     try:
-        client = _make(service, config)
-        return _make(service, config.merge(for_custom_endpoint)) if has_custom_endpoint(client) else client
+        session: Any = boto3.Session()
+        client = session.client(service, config=config)
+        if not has_custom_endpoint(client):
+            return client
+        # The same session: it has read the service's model already, which takes a fifth of a second.
+        return session.client(service, config=config.merge(for_custom_endpoint))
     except botocore.exceptions.NoRegionError:
         raise UsageError("no AWS region: set AWS_DEFAULT_REGION, or a region in your profile") from None
     except (botocore.exceptions.ProfileNotFound, ValueError) as error:
         raise UsageError(f"boto3 cannot start: {error}") from None
-
-
-def _make(service: str, config: Config) -> Any:
-    make: Any = boto3.Session().client
-    return make(service, config=config)
