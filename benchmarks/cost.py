@@ -1,9 +1,10 @@
 """What a first sync costs, beside the script that a user would write and dlt: CPU, memory, bytes, queries.
 
 Each runs as a process of its own against the same unthrottled service, on plain threads (`--no-prefect`); CPU and
-memory are the whole process's, imports included. Then the growth of CPU a row, plotted.
+memory are the whole process's, imports included. Then the growth of CPU a row, plotted to
+build/growth.png.
 
-    python -m benchmarks.cost [--rows 100000] [--most 1000000] [--plot growth.png]
+    python -m benchmarks.cost [--rows 100000] [--most 1000000]
 """
 
 import itertools
@@ -15,6 +16,7 @@ from pathlib import Path
 import duckdb
 
 from benchmarks.harness import (
+    ROOT,
     UNTHROTTLED,
     Goal,
     Measured,
@@ -29,6 +31,7 @@ from benchmarks.harness import (
     sync,
 )
 
+PLOT = ROOT / "build" / "growth.png"
 CONTENDERS = ("ahi-catalog", "pandas", "dlt")
 DATA = {"ahi-catalog": "image_sets/**/*.parquet", "pandas": "**/*.parquet", "dlt": "imaging/image_sets/*.parquet"}
 PATIENT = {
@@ -92,7 +95,9 @@ def plot(points: list[tuple[int, float]], file: Path) -> None:
     axes = figure.subplots()
     axes.plot([rows for rows, _ in points], [cpu / rows * 1e6 for rows, cpu in points], marker="o")
     axes.set(xscale="log", xlabel="image sets", ylabel="CPU a row, µs", ylim=(0, None), title="Cost of a first sync")
+    file.parent.mkdir(exist_ok=True)
     figure.savefig(file)
+    print(f"Plotted to {file}")
 
 
 def main() -> None:
@@ -119,7 +124,7 @@ def main() -> None:
     show("A first sync, and two queries of what it wrote", columns, [*lines, *more])
     growth.sort()
     show("Growth", ["rows", "CPU µs a row"], [[f"{rows:,}", f"{cpu / rows * 1e6:.0f}"] for rows, cpu in growth])
-    plot(growth, Path("growth.png") if given.json is None else given.json.with_name("growth.png"))
+    plot(growth, PLOT)
     ours, pandas, dlt = (small[who] for who in CONTENDERS)
     big, big_pandas, big_dlt = (large[who] for who in CONTENDERS)
     falls = all(math.log(b / ours_) <= 0.1 for ours_, b in _steps(growth))

@@ -55,12 +55,14 @@ def make_client(
         user_agent_extra="ahi-catalog",
     )
     try:
-        client = _make(service, config)
+        session: Any = boto3.Session()
+        client = session.client(service, config=config)
         if has_custom_endpoint(client):
             if client.meta.endpoint_url.startswith("http://"):
                 # What does not leave this machine does not go by way of a proxy.
                 config = config.merge(Config(proxies={}))
-            client = _make(service, config.merge(for_custom_endpoint or Config()))
+            # The same session: it has read the service's model already, which takes a fifth of a second.
+            client = session.client(service, config=config.merge(for_custom_endpoint or Config()))
     except botocore.exceptions.NoRegionError:
         raise UsageError("no AWS region: set AWS_DEFAULT_REGION, or a region in your profile") from None
     except botocore.exceptions.ProfileNotFound as error:
@@ -97,8 +99,3 @@ def silence_bodies() -> None:
     for name in [*_TALKATIVE, *logging.root.manager.loggerDict]:
         if name.partition(".")[0] in _TALKATIVE:
             logging.getLogger(name).addFilter(_NO_BODIES)  # A second time does nothing.
-
-
-def _make(service: str, config: Config) -> Any:
-    make: Any = boto3.Session().client
-    return make(service, config=config)
