@@ -1,12 +1,36 @@
 """boto3's clients as both ends use them: its own credentials, regions and endpoints, and no retries."""
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
 
 import boto3
 import botocore.exceptions
 from botocore.config import Config
 
 from connectors.errors import UsageError
+
+_SESSION: Final[ContextVar[boto3.Session | None]] = ContextVar("session", default=None)
+
+
+@contextmanager
+def using(session: boto3.Session | None) -> Iterator[None]:
+    """Clients made inside, in this thread, have the credentials and the region of this session.
+
+    Args:
+        session: The session. None: whatever boto3 finds itself.
+    """
+    token = _SESSION.set(session)
+    try:
+        yield
+    finally:
+        _SESSION.reset(token)
+
+
+def current_session() -> boto3.Session:
+    """The session whose credentials and region are used here."""
+    return _SESSION.get() or boto3.Session()
 
 
 def has_custom_endpoint(client: Any) -> bool:
@@ -44,5 +68,5 @@ def make_client(service: str, *, connections: int, read_timeout: int, for_custom
 
 
 def _make(service: str, config: Config) -> Any:
-    make: Any = boto3.Session().client
+    make: Any = current_session().client
     return make(service, config=config)

@@ -1,22 +1,37 @@
 """The backfill flow: a range of createdAt, read whatever the coverage."""
 
-from datetime import datetime
 from functools import partial
 
 from prefect import State, flow
 
-from connectors.settings import Settings
 from flows import jobs
 from flows.orchestration import run_in_flow
+from flows.parameters import USUAL, BlockName, Count, DatastoreId, Moment, Options, Rate, make_settings
 
 
-@flow(name="backfill", persist_result=False)
-def backfill(settings: Settings, start: datetime, end: datetime) -> State[None]:
-    """Read a range of createdAt again, or for the first time.
+@flow(name="backfill", flow_run_name="backfill {start:%Y-%m-%d} to {end:%Y-%m-%d}", persist_result=False)
+def backfill(
+    catalog: str,
+    datastore_id: DatastoreId,
+    start: Moment,
+    end: Moment,
+    *,
+    rate: Rate = 25.0,
+    burst: Count = 50,
+    credentials: BlockName | None = None,
+    options: Options = USUAL,
+) -> State[None]:
+    """Read a range of createdAt again, or for the first time; rows of deleted image sets are removed.
 
     Args:
-        settings: What to read and where to write.
-        start: Aware; the range's start.
-        end: Aware; the range's end, not included.
+        catalog: Where the catalog is: s3://bucket/prefix, or a folder of the machine that runs the flow.
+        datastore_id: The data store to read, 32 of 0-9 and a-z.
+        start: The range's start, UTC where no zone is given.
+        end: The range's end, not included.
+        rate: Requests a second: this run's share of the account's quota for HealthImaging.
+        burst: Requests that may go out at once after a pause.
+        credentials: Name of an AwsCredentials block. Empty: the credentials that boto3 finds on the machine.
+        options: What a run seldom needs to be told.
     """
-    return run_in_flow(partial(jobs.backfill, settings, start, end))
+    settings = make_settings(catalog=catalog, datastore_id=datastore_id, rate=rate, burst=burst, options=options)
+    return run_in_flow(partial(jobs.backfill, settings, start, end), credentials)

@@ -4,16 +4,52 @@ from functools import partial
 
 from prefect import State, flow
 
-from connectors.settings import Settings
 from flows import jobs
 from flows.orchestration import run_in_flow
+from flows.parameters import (
+    USUAL,
+    BlockName,
+    Count,
+    DatastoreId,
+    Duration,
+    Moment,
+    Options,
+    Rate,
+    make_settings,
+)
 
 
 @flow(name="sync", persist_result=False)
-def sync(settings: Settings) -> State[None]:
-    """Bring a catalog up to date with a data store.
+def sync(
+    catalog: str,
+    datastore_id: DatastoreId,
+    *,
+    look_back: Duration = "1d",
+    start: Moment | None = None,
+    rate: Rate = 25.0,
+    burst: Count = 50,
+    credentials: BlockName | None = None,
+    options: Options = USUAL,
+) -> State[None]:
+    """Bring a catalog up to date with a data store: new image sets, then changed ones. Resumes where it was ended.
 
     Args:
-        settings: What to read and where to write.
+        catalog: Where the catalog is: s3://bucket/prefix, or a folder of the machine that runs the flow.
+        datastore_id: The data store to read, 32 of 0-9 and a-z.
+        look_back: Read again behind the watermark, for image sets that became searchable late: 90s, 10m, 12h, 1d.
+        start: Where coverage begins, UTC where no zone is given. Empty: when the data store was created.
+        rate: Requests a second: this run's share of the account's quota for HealthImaging.
+        burst: Requests that may go out at once after a pause.
+        credentials: Name of an AwsCredentials block. Empty: the credentials that boto3 finds on the machine.
+        options: What a run seldom needs to be told.
     """
-    return run_in_flow(partial(jobs.sync, settings))
+    settings = make_settings(
+        catalog=catalog,
+        datastore_id=datastore_id,
+        look_back=look_back,
+        start=start,
+        rate=rate,
+        burst=burst,
+        options=options,
+    )
+    return run_in_flow(partial(jobs.sync, settings), credentials)

@@ -71,11 +71,9 @@ def _filesystem(catalog: Catalog) -> tuple[pyarrow.fs.FileSystem, str]:
 def _s3_options() -> dict[str, Any]:
     """What boto3 would use, for Arrow's own S3 client: credentials, region, endpoint."""
     # A third of a second that local catalogs do without.
-    import boto3  # noqa: PLC0415
+    from connectors.aws import current_session, has_custom_endpoint  # noqa: PLC0415
 
-    from connectors.aws import has_custom_endpoint  # noqa: PLC0415
-
-    session = boto3.Session()
+    session = current_session()
     client = session.client("s3")
     options: dict[str, Any] = {"region": client.meta.region_name}
     if has_custom_endpoint(client):

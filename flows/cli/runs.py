@@ -8,6 +8,7 @@ import click
 
 from connectors.settings import Settings
 from flows.cli.options import Duration, Moment, creation_options, option, run_options
+from flows.durations import format_duration
 
 
 @click.command()
@@ -37,9 +38,11 @@ def run_sync(settings: Settings, *, prefect: bool, as_json: bool) -> int:
     from flows.cli.running import run_job
 
     def run_flow() -> Any:
+        from flows.parameters import parameters_of
         from flows.sync import sync as flow  # Prefect takes seconds to import
 
-        return flow(settings, return_state=True)
+        look_back = format_duration(settings.look_back)
+        return flow(**parameters_of(settings), look_back=look_back, start=settings.start, return_state=True)
 
     job = partial(jobs.sync, settings)
     return run_job(job, run_flow, prefect=prefect, as_json=as_json, workers=settings.concurrency)
@@ -67,8 +70,9 @@ def backfill(*, start: datetime, end: datetime, **given: Any) -> int:
 
     def run_flow() -> Any:
         from flows.backfill import backfill as flow  # Prefect takes seconds to import
+        from flows.parameters import parameters_of
 
-        return flow(settings, start, end, return_state=True)
+        return flow(**parameters_of(settings), start=start, end=end, return_state=True)
 
     job = partial(jobs.backfill, settings, start, end)
     return run_job(job, run_flow, prefect=given["prefect"], as_json=given["as_json"], workers=settings.concurrency)
@@ -102,9 +106,11 @@ def verify(
     request = verification.Request(start=start, end=end, part=part, is_repairing=repair, is_restart=restart)
 
     def run_flow() -> Any:
+        from flows.parameters import parameters_of
         from flows.verify import verify as flow  # Prefect takes seconds to import
 
-        return flow(settings, start, end, part, repair=repair, restart=restart, return_state=True)
+        asked: dict[str, Any] = {"start": start, "end": end, "part": part, "repair": repair, "restart": restart}
+        return flow(**parameters_of(settings), **asked, return_state=True)
 
     job = partial(verification.verify, settings, request)
     return run_job(job, run_flow, prefect=given["prefect"], as_json=given["as_json"], workers=settings.concurrency)

@@ -1,7 +1,6 @@
 """The flows through Prefect: a temporary server, real tasks, real artifacts."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +12,7 @@ from prefect.testing.utilities import prefect_test_harness
 from connectors.healthimaging.emulator.dicom_files import load_dicom_files
 from connectors.healthimaging.emulator.idc import load_idc
 from flows.backfill import backfill
+from flows.parameters import parameters_of
 from flows.sync import sync
 from flows.verify import verify
 from tests.flows.conftest import BORN, World
@@ -39,18 +39,18 @@ def test_flows_through_prefect_equal_the_service(world: World) -> None:
     load_idc(world.service, world.datastore_id, rows=2_000)
     load_dicom_files(world.service, world.datastore_id)
     world.fill(500)
-    settings = replace(world.settings, start=datetime(2000, 1, 1, tzinfo=UTC))
-    state = sync(settings, return_state=True)
+    asked = parameters_of(world.settings)
+    state = sync(**asked, start=datetime(2000, 1, 1, tzinfo=UTC), return_state=True)
     assert state.is_completed()
     world.assert_catalog_equals_service()
     world.service.delete(world.datastore_id, "a0000001".rjust(32, "0"))
-    assert backfill(settings, BORN, BORN + timedelta(days=1), return_state=True).is_completed()
+    assert backfill(**asked, start=BORN, end=BORN + timedelta(days=1), return_state=True).is_completed()
     world.assert_catalog_equals_service()
-    assert verify(settings, return_state=True).is_completed()
+    assert verify(**asked, return_state=True).is_completed()
     world.object(BORN.date()).unlink()
-    differs = verify(settings, return_state=True)
+    differs = verify(**asked, return_state=True)
     assert (differs.is_failed(), differs.name) == (True, "Differs")
-    assert verify(settings, repair=True, return_state=True).is_completed()
+    assert verify(**asked, repair=True, return_state=True).is_completed()
     world.assert_catalog_equals_service()
     _assert_prefect_knows_counts_only()
 
