@@ -9,7 +9,15 @@ from flows.orchestration import run_in_flow
 from flows.parameters import USUAL, BlockName, Count, DatastoreId, Moment, Options, Rate, make_settings
 
 
-@flow(name="backfill", flow_run_name="backfill {start:%Y-%m-%d} to {end:%Y-%m-%d}", persist_result=False)
+@flow(
+    name="backfill",
+    description="Read a range of createdAt again, whatever is covered. Rows of deleted image sets are removed.",
+    flow_run_name="backfill {start:%Y-%m-%d} to {end:%Y-%m-%d}",
+    # Nobody repeats a backfill that an outage ended; the next hour repeats a sync, the next day a verify.
+    retries=2,
+    retry_delay_seconds=600,
+    persist_result=False,
+)
 def backfill(
     catalog: str,
     datastore_id: DatastoreId,
@@ -30,7 +38,7 @@ def backfill(
         end: The range's end, not included.
         rate: Requests a second: this run's share of the account's quota for HealthImaging.
         burst: Requests that may go out at once after a pause.
-        credentials: Name of an AwsCredentials block. Empty: the credentials that boto3 finds on the machine.
+        credentials: Name of an AwsCredentials block. None: the credentials that boto3 finds on the machine.
         options: What a run seldom needs to be told.
     """
     settings = make_settings(catalog=catalog, datastore_id=datastore_id, rate=rate, burst=burst, options=options)

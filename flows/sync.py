@@ -19,7 +19,11 @@ from flows.parameters import (
 )
 
 
-@flow(name="sync", persist_result=False)
+@flow(
+    name="sync",
+    description="Bring a catalog up to date with a data store. A run that is ended early is resumed by the next one.",
+    persist_result=False,
+)
 def sync(
     catalog: str,
     datastore_id: DatastoreId,
@@ -37,10 +41,10 @@ def sync(
         catalog: Where the catalog is: s3://bucket/prefix, or a folder of the machine that runs the flow.
         datastore_id: The data store to read, 32 of 0-9 and a-z.
         look_back: Read again behind the watermark, for image sets that became searchable late: 90s, 10m, 12h, 1d.
-        start: Where coverage begins, UTC where no zone is given. Empty: when the data store was created.
+        start: Where coverage begins, UTC where no zone is given. None: when the data store was created.
         rate: Requests a second: this run's share of the account's quota for HealthImaging.
         burst: Requests that may go out at once after a pause.
-        credentials: Name of an AwsCredentials block. Empty: the credentials that boto3 finds on the machine.
+        credentials: Name of an AwsCredentials block. None: the credentials that boto3 finds on the machine.
         options: What a run seldom needs to be told.
     """
     settings = make_settings(

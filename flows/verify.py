@@ -9,7 +9,11 @@ from flows.orchestration import run_in_flow
 from flows.parameters import USUAL, BlockName, Count, DatastoreId, Moment, Options, Part, Rate, make_settings
 
 
-@flow(name="verify", persist_result=False)
+@flow(
+    name="verify",
+    description="Compare a catalog with its data store, value by value. The run fails where they differ.",
+    persist_result=False,
+)
 def verify(
     catalog: str,
     datastore_id: DatastoreId,
@@ -29,14 +33,14 @@ def verify(
     Args:
         catalog: Where the catalog is: s3://bucket/prefix, or a folder of the machine that runs the flow.
         datastore_id: The data store to read, 32 of 0-9 and a-z.
-        part: 3/30 for the third of thirty parts of the catalog, today/30 for another one each day. Empty: all of it.
-        start: Start of a range of createdAt, UTC where no zone is given. Empty: from the beginning.
-        end: End of the range. Empty: to the end of what is covered.
+        part: 3/30 for the third of thirty parts of the catalog, today/30 for another one each day. None: all of it.
+        start: Start of a range of createdAt, UTC where no zone is given. None: from the beginning.
+        end: End of the range. None: to the end of what is covered.
         repair: Mend what is found.
         restart: Begin anew where an earlier verification was interrupted.
         rate: Requests a second: this run's share of the account's quota for HealthImaging.
         burst: Requests that may go out at once after a pause.
-        credentials: Name of an AwsCredentials block. Empty: the credentials that boto3 finds on the machine.
+        credentials: Name of an AwsCredentials block. None: the credentials that boto3 finds on the machine.
         options: What a run seldom needs to be told.
     """
     settings = make_settings(catalog=catalog, datastore_id=datastore_id, rate=rate, burst=burst, options=options)

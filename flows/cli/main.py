@@ -18,6 +18,7 @@ from flows.cli.demo import demo
 from flows.cli.emulate import emulate
 from flows.cli.query import query
 from flows.cli.runs import backfill, sync, verify
+from flows.cli.serve import serve
 from flows.cli.status import status
 from flows.signals import INTERRUPTED
 
@@ -47,7 +48,7 @@ def cli(context: click.Context, *, debug: bool) -> None:
     _log_to_stderr(logging.DEBUG if debug else logging.WARNING)
 
 
-for _command in (demo, sync, backfill, verify, status, query, emulate):
+for _command in (demo, sync, backfill, verify, serve, status, query, emulate):
     cli.add_command(_command)
 
 

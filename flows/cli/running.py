@@ -19,8 +19,6 @@ from flows.signals import INTERRUPTED, stop_on_signals
 _PREFECT_DEFAULTS: Final = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    # A failure is told in one line, by us; Prefect keeps its logs for its own pages.
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
 }
 """Prefect's settings where the user has none; read when Prefect is imported."""
 
@@ -74,10 +72,16 @@ def run_job(
     return 1 if report.left else 0
 
 
+def set_prefect_defaults(**more: str) -> None:
+    """Set Prefect's variables where the user has not, before Prefect is imported."""
+    for name, value in (_PREFECT_DEFAULTS | more).items():
+        os.environ.setdefault(name, value)
+
+
 def _run_flow(flow: Callable[[], Any]) -> Any:
     """The final state of a flow run from the command line."""
-    for name, value in _PREFECT_DEFAULTS.items():
-        os.environ.setdefault(name, value)
+    # A failure is told in one line, by us; Prefect keeps its logs for its own pages.
+    set_prefect_defaults(PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="CRITICAL")
     # Ctrl-C reaches the whole process group, Prefect's temporary server too, which a run needs to end in order.
     # The server inherits what is blocked here; the flow's own `stop_on_signals` lets Ctrl-C through again.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

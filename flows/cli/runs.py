@@ -72,7 +72,9 @@ def backfill(*, start: datetime, end: datetime, **given: Any) -> int:
         from flows.backfill import backfill as flow  # Prefect takes seconds to import
         from flows.parameters import parameters_of
 
-        return flow(**parameters_of(settings), start=start, end=end, return_state=True)
+        # Whoever waits at a terminal would rather know.
+        at_once = flow.with_options(retries=0)
+        return at_once(**parameters_of(settings), start=start, end=end, return_state=True)
 
     job = partial(jobs.backfill, settings, start, end)
     return run_job(job, run_flow, prefect=given["prefect"], as_json=given["as_json"], workers=settings.concurrency)
