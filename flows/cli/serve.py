@@ -53,10 +53,10 @@ def serve(
     Part.parse(part, datetime.now(UTC))
     # The runs inherit this: what is throttled, retried or stopped shows on their pages.
     set_prefect_defaults(PREFECT_LOGGING_EXTRA_LOGGERS="flows,connectors")
-    from prefect import serve as run_served  # Prefect takes seconds to import
-    from prefect.settings import get_current_settings
+    from prefect.settings import get_current_settings  # Prefect takes seconds to import
 
     from flows.deployments import Plan, make_deployments
+    from flows.serving import serve_deployments
 
     if not get_current_settings().api.url:
         raise UsageError(
@@ -77,4 +77,6 @@ def serve(
         deployments = make_deployments(plan)
     except ValueError:
         raise UsageError("a schedule is a cron expression ('0 * * * *'), a time zone one of IANA's (UTC)") from None
-    run_served(*deployments)
+    names = ", ".join(f"{deployment.flow_name}/{deployment.name}" for deployment in deployments)
+    click.echo(f"Serving {names}; Ctrl-C ends it. Run one now: prefect deployment run sync/{plan.name}", err=True)
+    serve_deployments(deployments)
