@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python 3.11 to 3.13 and make:
 #   make demo   sets up, syncs a real public catalog and queries it
 #   make test   sets up and passes the tests
-.PHONY: help install demo test lint bench lock clean
+.PHONY: help install demo test test-prefect lint bench lock clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 help:  ## Show this.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
 
 install: $(INSTALLED)  ## Make .venv from requirements.lock, every package checked by its hash.
 
@@ -26,6 +26,9 @@ demo: $(INSTALLED)  ## Sync a real public catalog from the embedded service, the
 
 test: $(INSTALLED)  ## Run all tests.
 	$(BIN)/python -m pytest
+
+test-prefect: $(INSTALLED)  ## Run the deployments on a real Prefect server and worker (minutes).
+	$(BIN)/python -m pytest -m prefect
 
 lint: $(INSTALLED)  ## Check style, formatting and types.
 	$(BIN)/ruff check .

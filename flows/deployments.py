@@ -1,6 +1,7 @@
 """The three deployments for `ahi-catalog serve`, the same as those of prefect.yaml, which a test compares."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from prefect import Flow
@@ -28,6 +29,7 @@ class Plan:
         datastore_id: The data store.
         credentials: The name of an AwsCredentials block; None: what boto3 finds.
         quota: What the three may use together.
+        start: Where coverage begins, aware; None: when the data store was created.
         sync_cron: When to sync; empty: never by itself.
         verify_cron: When to verify; empty: never by itself.
         part: What each verify takes.
@@ -39,6 +41,7 @@ class Plan:
     datastore_id: str
     credentials: str | None
     quota: Quota
+    start: datetime | None
     sync_cron: str
     verify_cron: str
     part: str
@@ -53,7 +56,7 @@ def make_deployments(plan: Plan) -> list[RunnerDeployment]:
     """
     # Two syncs have nothing to do that one does not; ranges of a backfill wait for each other.
     return [
-        _deploy(sync, plan, 0.4, cron=plan.sync_cron),
+        _deploy(sync, plan, 0.4, cron=plan.sync_cron, parameters={"start": plan.start} if plan.start else None),
         _deploy(verify, plan, 0.2, cron=plan.verify_cron, parameters={"part": plan.part}),
         _deploy(backfill, plan, 0.4, meeting=ConcurrencyLimitStrategy.ENQUEUE),
     ]

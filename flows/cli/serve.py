@@ -1,9 +1,11 @@
 """`ahi-catalog serve`: the schedules, in one process."""
 
+from datetime import UTC, datetime
+
 import click
 
 from connectors.errors import UsageError
-from flows.cli.options import catalog_option, datastore_option, option
+from flows.cli.options import Moment, catalog_option, datastore_option, option
 
 
 @click.command()
@@ -13,6 +15,7 @@ from flows.cli.options import catalog_option, datastore_option, option
 @option("--credentials", metavar="BLOCK", help="An AwsCredentials block of Prefect.  [default: boto3's own]")
 @option("--rate", type=float, default=25.0, metavar="N", help="Requests a second for all runs together.")
 @option("--burst", type=int, default=50, metavar="N", help="Requests that may go out at once after a pause.")
+@option("--start", type=Moment(), help="Where coverage begins.  [default: when the data store was created]")
 @option("--sync-cron", default="0 * * * *", metavar="CRON", help="When to sync; '' for on demand only.")
 @option("--verify-cron", default="30 3 * * *", metavar="CRON", help="When to verify; '' for on demand only.")
 @option("--part", metavar="K/N", default="today/30", help="What each verify takes of the catalog.")
@@ -25,6 +28,7 @@ def serve(
     credentials: str | None,
     rate: float,
     burst: int,
+    start: datetime | None,
     sync_cron: str,
     verify_cron: str,
     part: str,
@@ -42,14 +46,12 @@ def serve(
     And from another shell:
       prefect deployment run backfill/radiology -p start=2026-05-01 -p end=2026-06-01
     """
-    from datetime import UTC, datetime
-
     from connectors.settings import Quota, Settings
     from flows.cli.running import set_prefect_defaults
     from flows.planning import Part
 
     # What is wrong is said here and now, rather than by the first run at night.
-    Settings(catalog=catalog, datastore_id=datastore_id, quota=Quota(rate=rate, burst=burst))
+    Settings(catalog=catalog, datastore_id=datastore_id, start=start, quota=Quota(rate=rate, burst=burst))
     Part.parse(part, datetime.now(UTC))
     # The runs inherit this: what is throttled, retried or stopped shows on their pages.
     set_prefect_defaults(PREFECT_LOGGING_EXTRA_LOGGERS="flows,connectors")
@@ -68,6 +70,7 @@ def serve(
         datastore_id=datastore_id,
         credentials=credentials,
         quota=Quota(rate=rate, burst=burst),
+        start=start,
         sync_cron=sync_cron,
         verify_cron=verify_cron,
         part=part,
