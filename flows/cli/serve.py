@@ -60,10 +60,6 @@ def serve(
     from flows.deployments import Plan, make_deployments
     from flows.serving import serve_deployments
 
-    if not get_current_settings().api.url:
-        raise UsageError(
-            "no Prefect server: run `prefect server start`, then export PREFECT_API_URL=http://127.0.0.1:4200/api"
-        )
     plan = Plan(
         name=name or datastore_id,
         catalog=catalog,
@@ -80,6 +76,10 @@ def serve(
         deployments = make_deployments(plan)
     except ValueError:
         raise UsageError("a schedule is a cron expression ('0 * * * *'), a time zone one of IANA's (UTC)") from None
+    if not get_current_settings().api.url:
+        raise UsageError(
+            "no Prefect server: run `prefect server start`, then export PREFECT_API_URL=http://127.0.0.1:4200/api"
+        )
     names = ", ".join(f"{deployment.flow_name}/{deployment.name}" for deployment in deployments)
     click.echo(f"Serving {names}; Ctrl-C ends it. Run one now: prefect deployment run sync/{plan.name}", err=True)
     serve_deployments(deployments)

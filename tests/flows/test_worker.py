@@ -13,18 +13,25 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelling
 
 from tests.flows.conftest import World
 from tests.support.prefect_server import prefect, running, running_prefect_server, wait_for
 
+DEPLOYMENTS = ("sync/world", "verify/world", "backfill/world")
 pytestmark = [pytest.mark.prefect, pytest.mark.timeout(900)]
 
 
 def test_a_cancelled_run_ends_in_order_and_the_next_one_resumes(world: World, tmp_path: Path) -> None:
-    """Deployed from prefect.yaml and run by a worker: a run cancelled in the middle keeps what it proved; the next
+    """Deployed from prefect.yaml, scheduled by the server and run by a worker: a run cancelled in the middle keeps what it proved; the next
     one reads only the rest, and then the catalog equals the service; a verify through its deployment agrees.
     """
     world.service.clock.unfreeze()
@@ -40,9 +47,10 @@ def test_a_cancelled_run_ends_in_order_and_the_next_one_resumes(world: World, tm
         }
         prefect(environment, "work-pool", "create", "workers", "--type", "process")
         deployed = prefect(environment, "deploy", "--all")
-        assert all(f"'{flow}/world' successfully created" in deployed for flow in ("sync", "verify", "backfill"))
+        assert all(f"'{name}' successfully created" in deployed for name in DEPLOYMENTS)
         worker = [str(Path(sys.executable).with_name("prefect")), "worker", "start", "--pool", "workers"]
         with running(worker, tmp_path, environment), SyncPrefectClient(environment["PREFECT_API_URL"]) as client:
+            wait_for(lambda: {"sync/world", "verify/world"} <= _due(client), "runs by the schedules")
             stopped = _start(client, "sync/world", rate=1, burst=1)
             wait_for(lambda: _has_progress(client, stopped), "progress")
             client.set_flow_run_state(stopped, Cancelling())
@@ -56,6 +64,13 @@ def test_a_cancelled_run_ends_in_order_and_the_next_one_resumes(world: World, tm
             world.assert_catalog_equals_service()
             verified = _start(client, "verify/world", part="1/1", rate=1_000, burst=1_000)
             assert _end_of(client, verified).state_name == "Completed"
+
+
+def _due(client: SyncPrefectClient) -> set[str]:
+    """The deployments that the server has made runs of, for when they fall due."""
+    scheduled = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])))
+    of = {run.deployment_id for run in client.read_flow_runs(flow_run_filter=scheduled) if run.auto_scheduled}
+    return {name for name in DEPLOYMENTS if client.read_deployment_by_name(name).id in of}
 
 
 def _start(client: SyncPrefectClient, name: str, **parameters: object) -> UUID:
