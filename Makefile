@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python 3.11 to 3.13 and make:
 #   make demo   sets up, syncs a real public catalog and queries it
 #   make test   sets up and passes the tests
-.PHONY: help install demo test test-faults test-spark docs lint bench audit lock clean
+.PHONY: help install demo test test-faults test-prefect test-spark docs lint bench audit lock clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -33,6 +33,9 @@ test-faults: $(INSTALLED)  ## Run the fault suite in full, with a table of what 
 test-spark: $(INSTALLED)  ## Prove the DDL on Spark: installs pyspark (460 MB); skips where there is no Java 17.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-spark.lock
 	$(BIN)/python -m pytest -m spark tests/spark
+
+test-prefect: $(INSTALLED)  ## Run the deployments on a real Prefect server and worker (minutes).
+	$(BIN)/python -m pytest -m prefect
 
 lint: $(INSTALLED)  ## Check style, formatting and types.
 	$(BIN)/ruff check .

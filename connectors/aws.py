@@ -5,6 +5,9 @@ Never plain http, but to this machine.
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 import boto3
@@ -17,6 +20,27 @@ from connectors.errors import UsageError
 _CODE: Final = re.compile(r"[A-Za-z0-9.]{1,64}")
 _TALKATIVE: Final = ("botocore", "boto3", "s3transfer", "urllib3")
 """Loggers that at DEBUG write requests and answers down, bodies and signatures included."""
+
+_SESSION: Final[ContextVar[boto3.Session | None]] = ContextVar("session", default=None)
+
+
+@contextmanager
+def using(session: boto3.Session | None) -> Iterator[None]:
+    """Clients made inside, in this thread, have the credentials and the region of this session.
+
+    Args:
+        session: The session. None: whatever boto3 finds itself.
+    """
+    token = _SESSION.set(session)
+    try:
+        yield
+    finally:
+        _SESSION.reset(token)
+
+
+def current_session() -> boto3.Session:
+    """The session whose credentials and region are used here."""
+    return _SESSION.get() or boto3.Session()
 
 
 def has_custom_endpoint(client: Any) -> bool:
@@ -55,7 +79,7 @@ def make_client(
         user_agent_extra="ahi-catalog",
     )
     try:
-        session: Any = boto3.Session()
+        session: Any = current_session()
         client = session.client(service, config=config)
         if has_custom_endpoint(client):
             if client.meta.endpoint_url.startswith("http://"):

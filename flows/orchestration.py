@@ -1,31 +1,48 @@
 """A job as the body of a Prefect flow."""
 
-import threading
-from collections.abc import Callable
-
 from prefect import State
 from prefect.states import Cancelled, Completed, Failed
 
+from connectors import aws
+from connectors.healthimaging.source import connect
 from connectors.settings import Settings
+from flows.credentials import find_session
 from flows.many import Job, outcome_of, run_many
 from flows.observers import watched_by
-from flows.report import Outcome, RunReport
-from flows.runners import Runner, open_runner
+from flows.report import Outcome
+from flows.runners import open_runner
 from flows.signals import stop_on_signals
 from flows.tasks import PrefectObserver, PrefectRunner
 
 
-def run_in_flow(job: Callable[[Runner, threading.Event], RunReport], settings: Settings) -> State[None]:
+def run_in_flow(
+    job: Job, settings: Settings, datastore_ids: list[str] | None, credentials: str | None = None
+) -> State[None]:
     """Run a job inside the current flow; the flow's final state.
 
     SIGTERM and Ctrl-C end the job in an orderly way, and the flow run as cancelled.
 
     Args:
-        job: Given where to run scans and the event that asks it to stop.
-        settings: Its settings.
+        job: What to run.
+        settings: Of the run; of several, of each.
+        datastore_ids: The data stores; of one the run is this flow's, of several each has its own. None: all active
+            ones of the account and region.
+        credentials: The name of the AwsCredentials block to use for both ends; None: what boto3 finds itself.
+
+    Raises:
+        UsageError: There is no such block, or no session can be made of it.
+        AhiCatalogError: The job failed.
     """
+    session = find_session(credentials) if credentials else None
+    with aws.using(session):
+        if datastore_ids is None or len(datastore_ids) != 1:
+            return _run_many(job, settings, datastore_ids)
+        return _run_one(job, settings)
+
+
+def _run_one(job: Job, settings: Settings) -> State[None]:
     with stop_on_signals() as stop, open_runner(settings, stop) as runner, watched_by(PrefectObserver()):
-        report = job(PrefectRunner(runner), stop)
+        report = job(settings, runner=PrefectRunner(runner), stop=stop, connection=connect(settings))
     if report.outcome is Outcome.STOPPED:
         return Cancelled(message="stopped; the next run resumes where this one ended")
     if report.left:
@@ -35,15 +52,10 @@ def run_in_flow(job: Callable[[Runner, threading.Event], RunReport], settings: S
     return Completed(message=f"{report.rows_read:,} image sets read, {report.new + report.updated:,} rows changed")
 
 
-def run_many_in_flow(job: Job, settings: Settings, datastore_ids: list[str] | None) -> State[None]:
-    """Run a job on several data stores inside the current flow; the flow's final state, failed where one failed.
+def _run_many(job: Job, settings: Settings, datastore_ids: list[str] | None) -> State[None]:
+    """Each data store has its own run, its tasks named after it, its own progress and report as artifacts.
 
-    Each data store has its own run, its tasks named after it, its own progress and report as artifacts.
-
-    Args:
-        job: What to run.
-        settings: Of each.
-        datastore_ids: The data stores; None: all active ones.
+    The flow fails where one failed.
     """
     with stop_on_signals() as stop, open_runner(settings, stop) as runner:
         results = run_many(

@@ -18,7 +18,7 @@ from connectors.healthimaging.scan import Scan
 from connectors.windows import Window
 from flows import findings
 from flows.observers import Progress
-from flows.report import RunReport
+from flows.report import Outcome, RunReport
 from flows.runners import Pending, Runner, ScanWindow
 
 _PROGRESS_SECONDS: Final = 2.0
@@ -67,16 +67,20 @@ class PrefectObserver:
         self._where = "" if of is None else f" of data store {of}"
         self._artifact: UUID | None = None
         self._sent_at = float("-inf")
+        self._percent = 0.0
 
     def progressed(self, progress: Progress) -> None:
         if self._clock() - self._sent_at < _PROGRESS_SECONDS:
             return
         share = progress.seconds_done / progress.seconds_total if progress.seconds_total else 1.0
-        self._send(_DONE_PERCENT * share, f"{progress.phase}: {progress.rows:,} image sets so far{self._where}")
+        # A run's page shows the description alone.
+        done = f"{share:.0%}, {progress.rows:,} image sets so far"
+        self._send(_DONE_PERCENT * share, f"{progress.phase}{self._where}: {done}")
 
     def finished(self, report: RunReport) -> None:
         if self._artifact is not None:
-            self._send(_DONE_PERCENT, f"{report.outcome}: {report.rows_read:,} image sets read{self._where}")
+            percent = _DONE_PERCENT if report.outcome is Outcome.DONE else self._percent
+            self._send(percent, f"{report.outcome}: {report.rows_read:,} image sets read{self._where}")
         create_table_artifact(
             key=f"ahi-catalog-{report.flow}{self._suffix}",
             table=[{"what": what, "value": value} for what, value in report.table()],
@@ -91,7 +95,7 @@ class PrefectObserver:
             )
 
     def _send(self, percent: float, description: str) -> None:
-        self._sent_at = self._clock()
+        self._sent_at, self._percent = self._clock(), percent
         if self._artifact is None:
             artifact: Any = create_progress_artifact(progress=percent, description=description)
             self._artifact = artifact

@@ -1,60 +1,48 @@
-"""The verify flows: what is covered, read again and compared with the catalog."""
+"""The verify flow: what is covered, read again and compared with the catalog."""
 
-from datetime import datetime
 from functools import partial
 
 from prefect import State, flow
 
-from connectors.settings import Settings
 from flows import verification
-from flows.orchestration import run_in_flow, run_many_in_flow
+from flows.orchestration import run_in_flow
+from flows.parameters import USUAL, BlockName, Count, DatastoreIds, Moment, Options, Part, Rate, make_settings
 
 
-@flow(name="verify", persist_result=False)
+@flow(
+    name="verify",
+    description="Compare a catalog with its data store, value by value. The run fails where they differ.",
+    persist_result=False,
+)
 def verify(
-    settings: Settings,
-    start: datetime | None = None,
-    end: datetime | None = None,
-    part: str | None = None,
+    catalog: str,
     *,
+    datastore_ids: DatastoreIds | None = None,
+    part: Part | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
     repair: bool = False,
     restart: bool = False,
+    rate: Rate = 25.0,
+    burst: Count = 50,
+    credentials: BlockName | None = None,
+    options: Options = USUAL,
 ) -> State[None]:
-    """Compare a catalog with its data store; fails where they differ.
+    """Compare a catalog with its data store, value by value; the run fails where they differ.
 
     Args:
-        settings: What to read and where it was written.
-        start: Aware; the start of a range of createdAt. None: from the beginning.
-        end: Aware; its end. None: to the end of what is covered.
-        part: ``3/30`` for the third of thirty parts of the catalog, ``today/30`` for another one each day.
+        catalog: Where the catalog is: s3://bucket/prefix, or a folder of the machine that runs the flow.
+        datastore_ids: The data stores to read, each 32 of 0-9 and a-z. None: all active ones of the account and region.
+        part: 3/30 for the third of thirty parts of the catalog, today/30 for another one each day. None: all of it.
+        start: Start of a range of createdAt, UTC where no zone is given. None: from the beginning.
+        end: End of the range. None: to the end of what is covered.
         repair: Mend what is found.
         restart: Begin anew where an earlier verification was interrupted.
+        rate: Requests a second: this run's share of the account's quota for HealthImaging.
+        burst: Requests that may go out at once after a pause.
+        credentials: Name of an AwsCredentials block. None: the credentials that boto3 finds on the machine.
+        options: What a run seldom needs to be told.
     """
+    settings = make_settings(catalog=catalog, datastore_ids=datastore_ids, rate=rate, burst=burst, options=options)
     request = verification.Request(start=start, end=end, part=part, is_repairing=repair, is_restart=restart)
-    return run_in_flow(partial(verification.verify, settings, request), settings)
-
-
-@flow(name="verify-many", persist_result=False)
-def verify_many(
-    settings: Settings,
-    start: datetime | None = None,
-    end: datetime | None = None,
-    part: str | None = None,
-    datastore_ids: list[str] | None = None,
-    *,
-    repair: bool = False,
-    restart: bool = False,
-) -> State[None]:
-    """Compare a catalog with several data stores, side by side under one quota; fails where one differs.
-
-    Args:
-        settings: Of each; its own data store id, 32 zeros, counts for nothing.
-        start: Aware; the start of a range of createdAt. None: from the beginning.
-        end: Aware; its end. None: to the end of what is covered.
-        part: ``3/30`` for the third of thirty parts of the catalog, ``today/30`` for another one each day.
-        datastore_ids: The data stores. None: all active ones of the account and region.
-        repair: Mend what is found.
-        restart: Begin anew where an earlier verification was interrupted.
-    """
-    request = verification.Request(start=start, end=end, part=part, is_repairing=repair, is_restart=restart)
-    return run_many_in_flow(partial(verification.verify, request=request), settings, datastore_ids)
+    return run_in_flow(partial(verification.verify, request=request), settings, datastore_ids, credentials)

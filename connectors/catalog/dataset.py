@@ -75,11 +75,10 @@ def _s3_options() -> dict[str, Any]:
     names the objects to read, has.
     """
     # A third of a second that local catalogs do without.
-    import boto3  # noqa: PLC0415
 
     from connectors import aws  # noqa: PLC0415
 
-    session = boto3.Session()
+    session = aws.current_session()
     client = aws.make_client("s3")
     options: dict[str, Any] = {"region": client.meta.region_name}
     if aws.has_custom_endpoint(client):

@@ -24,6 +24,7 @@ from flows.cli.query import query
 from flows.cli.register import register
 from flows.cli.report import report
 from flows.cli.runs import backfill, sync, verify
+from flows.cli.serve import serve
 from flows.cli.settings_file import init, read_settings
 from flows.cli.status import status
 from flows.signals import INTERRUPTED
@@ -59,6 +60,7 @@ _COMMANDS: Final = (
     backfill,
     verify,
     plan,
+    serve,
     status,
     query,
     report,

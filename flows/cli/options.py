@@ -1,15 +1,14 @@
 """Options that commands share, and the types of their values."""
 
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
+from flows.durations import parse_duration
 
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class Duration(click.ParamType[timedelta]):
@@ -21,10 +20,10 @@ class Duration(click.ParamType[timedelta]):
         """The duration that a text names."""
         if isinstance(value, timedelta):
             return value
-        found = re.fullmatch(r"(\d{1,6})([smhd])|0", str(value).strip())
-        if not found:
-            self.fail("a duration is a number and a unit: 90s, 10m, 12h, 1d, or 0", param, ctx)
-        return timedelta(**{_UNITS[found[2]]: int(found[1])}) if found[2] else timedelta()
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Moment(click.ParamType[datetime]):

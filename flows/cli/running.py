@@ -24,8 +24,6 @@ from flows.signals import INTERRUPTED, stop_on_signals
 _PREFECT_DEFAULTS: Final = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    # A failure is told in one line, by us; Prefect keeps its logs for its own pages.
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
 }
 """Prefect's settings where the user has none; read when Prefect is imported."""
 
@@ -44,8 +42,7 @@ def make_settings(*, rate: float, burst: int, share: float, as_json: bool, prefe
 
 def run_chosen(
     job: Job,
-    flow: Callable[[Settings], Any],
-    flow_many: Callable[[Settings, list[str] | None], Any],
+    flow: Callable[[Settings, list[str] | None], Any],
     *,
     datastore_id: Sequence[str],
     **given: Any,
@@ -54,8 +51,8 @@ def run_chosen(
 
     Args:
         job: The run of one data store on plain threads.
-        flow: The same as a Prefect flow; returns its final state. Imports Prefect only when it is called.
-        flow_many: The flow for several data stores; None: for all.
+        flow: The same as a Prefect flow for these data stores (None: for all); returns its final state. Imports
+            Prefect only when it is called.
         datastore_id: Of the options.
         given: The other options of the run.
 
@@ -66,11 +63,11 @@ def run_chosen(
     prefect, as_json = given["prefect"], given["as_json"]
     if chosen is not None and len(chosen) == 1:
         settings = make_settings(datastore_id=chosen[0], **given)
-        return run_job(job, lambda: flow(settings), settings, prefect=prefect, as_json=as_json)
+        return run_job(job, lambda: flow(settings, chosen), settings, prefect=prefect, as_json=as_json)
     settings = make_settings(datastore_id=EACH, **given)
     with TerminalObserver(is_one_of_many=True) as terminal, watched_by(terminal), collecting() as results:
         if prefect:
-            state = _run_flow(lambda: flow_many(settings, chosen))
+            state = _run_flow(lambda: flow(settings, chosen))
             if (state.is_failed() or state.is_crashed()) and not results:
                 state.result(raise_on_failure=True)
         else:
@@ -142,10 +139,16 @@ def _print_findings(title: str, report: RunReport) -> None:
         print_table(title, *findings.table(report.verification))
 
 
+def set_prefect_defaults(**more: str) -> None:
+    """Set Prefect's variables where the user has not, before Prefect is imported."""
+    for name, value in (_PREFECT_DEFAULTS | more).items():
+        os.environ.setdefault(name, value)
+
+
 def _run_flow(flow: Callable[[], Any]) -> Any:
     """The final state of a flow run from the command line."""
-    for name, value in _PREFECT_DEFAULTS.items():
-        os.environ.setdefault(name, value)
+    # A failure is told in one line, by us; Prefect keeps its logs for its own pages.
+    set_prefect_defaults(PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="CRITICAL")
     # Ctrl-C reaches the whole process group, Prefect's temporary server too, which a run needs to end in order.
     # The server inherits what is blocked here; the flow's own `stop_on_signals` lets Ctrl-C through again.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -8,6 +8,7 @@ import click
 
 from connectors.settings import Settings
 from flows.cli.options import Duration, Moment, creation_options, option, run_options
+from flows.durations import format_duration
 
 
 @click.command()
@@ -30,7 +31,7 @@ def sync(*, look_back: timedelta, start: datetime | None, **given: Any) -> int:
     from flows import jobs  # `--help` does without boto3 and pyarrow
     from flows.cli.running import run_chosen
 
-    return run_chosen(jobs.sync, _sync_flow, _sync_many_flow, look_back=look_back, start=start, **given)
+    return run_chosen(jobs.sync, _sync_flow, look_back=look_back, start=start, **given)
 
 
 def run_sync(settings: Settings, *, prefect: bool, as_json: bool) -> int:
@@ -38,19 +39,16 @@ def run_sync(settings: Settings, *, prefect: bool, as_json: bool) -> int:
     from flows import jobs  # `--help` does without boto3 and pyarrow
     from flows.cli.running import run_job
 
-    return run_job(jobs.sync, partial(_sync_flow, settings), settings, prefect=prefect, as_json=as_json)
+    flow = partial(_sync_flow, settings, [settings.datastore_id])
+    return run_job(jobs.sync, flow, settings, prefect=prefect, as_json=as_json)
 
 
-def _sync_flow(settings: Settings) -> Any:
+def _sync_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
+    from flows.parameters import parameters_of
     from flows.sync import sync as flow  # Prefect takes seconds to import
 
-    return flow(settings, return_state=True)
-
-
-def _sync_many_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
-    from flows.sync import sync_many as flow  # Prefect takes seconds to import
-
-    return flow(settings, datastore_ids, return_state=True)
+    asked: dict[str, Any] = {"look_back": format_duration(settings.look_back), "start": settings.start}
+    return flow(**parameters_of(settings) | {"datastore_ids": datastore_ids}, **asked, return_state=True)
 
 
 @click.command()
@@ -71,17 +69,16 @@ def backfill(*, start: datetime, end: datetime, **given: Any) -> int:
     from flows import jobs  # `--help` does without boto3 and pyarrow
     from flows.cli.running import run_chosen
 
-    def run_flow(settings: Settings) -> Any:
+    def run_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
         from flows.backfill import backfill as flow  # Prefect takes seconds to import
+        from flows.parameters import parameters_of
 
-        return flow(settings, start, end, return_state=True)
+        # Whoever waits at a terminal would rather know.
+        at_once = flow.with_options(retries=0)
+        parameters = parameters_of(settings) | {"datastore_ids": datastore_ids}
+        return at_once(**parameters, start=start, end=end, return_state=True)
 
-    def run_flow_many(settings: Settings, datastore_ids: list[str] | None) -> Any:
-        from flows.backfill import backfill_many as flow  # Prefect takes seconds to import
-
-        return flow(settings, start, end, datastore_ids, return_state=True)
-
-    return run_chosen(partial(jobs.backfill, start=start, end=end), run_flow, run_flow_many, **given)
+    return run_chosen(partial(jobs.backfill, start=start, end=end), run_flow, **given)
 
 
 @click.command()
@@ -110,14 +107,11 @@ def verify(
 
     request = verification.Request(start=start, end=end, part=part, is_repairing=repair, is_restart=restart)
 
-    def run_flow(settings: Settings) -> Any:
+    def run_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
+        from flows.parameters import parameters_of
         from flows.verify import verify as flow  # Prefect takes seconds to import
 
-        return flow(settings, start, end, part, repair=repair, restart=restart, return_state=True)
+        asked: dict[str, Any] = {"start": start, "end": end, "part": part, "repair": repair, "restart": restart}
+        return flow(**parameters_of(settings) | {"datastore_ids": datastore_ids}, **asked, return_state=True)
 
-    def run_flow_many(settings: Settings, datastore_ids: list[str] | None) -> Any:
-        from flows.verify import verify_many as flow  # Prefect takes seconds to import
-
-        return flow(settings, start, end, part, datastore_ids, repair=repair, restart=restart, return_state=True)
-
-    return run_chosen(partial(verification.verify, request=request), run_flow, run_flow_many, **given)
+    return run_chosen(partial(verification.verify, request=request), run_flow, **given)

@@ -16,6 +16,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from connectors.errors import StoreError
 from flows.backfill import backfill
+from flows.parameters import parameters_of
 from flows.sync import sync
 from tests.faults.ledger import LEDGER
 from tests.faults.lines import ROOT
@@ -29,8 +30,9 @@ pytestmark = pytest.mark.skipif(not IS_FULL, reason="a minute of Prefect; part o
 _FLOW = """
 import pickle, sys
 from pathlib import Path
+from flows.parameters import parameters_of
 from flows.sync import sync
-sync(pickle.loads(Path(sys.argv[1]).read_bytes()))
+sync(**parameters_of(pickle.loads(Path(sys.argv[1]).read_bytes())))
 """
 
 
@@ -56,14 +58,14 @@ def s3_world(make_world: Callable[..., FaultWorld]) -> Iterator[FaultWorld]:
 
 def complete(world: FaultWorld) -> None:
     """A flow to its end; then the catalog is the service."""
-    assert sync(world.settings, return_state=True).is_completed()
+    assert sync(**parameters_of(world.settings), return_state=True).is_completed()
     world.witness.compare()
 
 
 def test_a_flow_that_is_done(s3_world: FaultWorld) -> None:
     """A sync and a backfill as flows end completed, and equal the service."""
     complete(s3_world)
-    assert backfill(s3_world.settings, BORN, TODAY + HOUR, return_state=True).is_completed()
+    assert backfill(**parameters_of(s3_world.settings), start=BORN, end=TODAY + HOUR, return_state=True).is_completed()
     s3_world.witness.compare()
     LEDGER.injected("Prefect: done", 2)
 
@@ -71,7 +73,7 @@ def test_a_flow_that_is_done(s3_world: FaultWorld) -> None:
 def test_a_flow_that_fails(s3_world: FaultWorld, proxy: S3Proxy) -> None:
     """Credentials expire in the middle: the flow run fails with that one line."""
     proxy.order("expired", method="PUT", since=3)
-    state: Any = sync(s3_world.settings, return_state=True)
+    state: Any = sync(**parameters_of(s3_world.settings), return_state=True)
     assert state.is_failed()
     assert isinstance(state.result(raise_on_failure=False), StoreError)
     s3_world.witness.look()
@@ -88,7 +90,7 @@ def test_a_flow_that_is_stopped(s3_world: FaultWorld) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with s3_world.on_request(ask_to_stop):
-        state = sync(replace(s3_world.settings, page_budget=1, concurrency=1), return_state=True)
+        state = sync(**parameters_of(replace(s3_world.settings, page_budget=1, concurrency=1)), return_state=True)
     assert state.is_cancelled()
     s3_world.witness.look()
     LEDGER.injected("Prefect: stopped by SIGTERM")

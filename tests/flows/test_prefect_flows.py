@@ -17,7 +17,8 @@ from connectors.healthimaging.emulator.dicom_files import load_dicom_files
 from connectors.healthimaging.emulator.idc import load_idc
 from flows.backfill import backfill
 from flows.many import EACH
-from flows.sync import sync, sync_many
+from flows.parameters import parameters_of
+from flows.sync import sync
 from flows.verify import verify
 from schemas import PhiKey
 from tests.flows.conftest import BORN, World, summary
@@ -45,18 +46,18 @@ def test_flows_through_prefect_equal_the_service(world: World) -> None:
     load_idc(world.service, world.datastore_id, rows=2_000)
     load_dicom_files(world.service, world.datastore_id)
     world.fill(500)
-    settings = replace(world.settings, start=datetime(2000, 1, 1, tzinfo=UTC))
-    state = sync(settings, return_state=True)
+    asked = parameters_of(world.settings)
+    state = sync(**asked, start=datetime(2000, 1, 1, tzinfo=UTC), return_state=True)
     assert state.is_completed()
     world.assert_catalog_equals_service()
     world.service.delete(world.datastore_id, "a0000001".rjust(32, "0"))
-    assert backfill(settings, BORN, BORN + timedelta(days=1), return_state=True).is_completed()
+    assert backfill(**asked, start=BORN, end=BORN + timedelta(days=1), return_state=True).is_completed()
     world.assert_catalog_equals_service()
-    assert verify(settings, return_state=True).is_completed()
+    assert verify(**asked, return_state=True).is_completed()
     world.object(BORN.date()).unlink()
-    differs = verify(settings, return_state=True)
+    differs = verify(**asked, return_state=True)
     assert (differs.is_failed(), differs.name) == (True, "Differs")
-    assert verify(settings, repair=True, return_state=True).is_completed()
+    assert verify(**asked, repair=True, return_state=True).is_completed()
     world.assert_catalog_equals_service()
     _assert_prefect_knows_counts_only()
 
@@ -69,10 +70,10 @@ def test_the_phi_key_can_be_a_secret_block(world: World) -> None:
     key = "0123456789abcdef" * 4
     Secret(value=SecretStr(key)).save("phi-key")
     settings = replace(world.settings, phi="pseudonymize", phi_key_from="prefect-secret:phi-key")
-    assert sync(settings, return_state=True).is_completed()
+    assert sync(**parameters_of(settings), return_state=True).is_completed()
     found = json.loads((world.catalog / "_state/catalog.json").read_bytes())
     assert found["phi"]["key_check"] == PhiKey(key.encode()).check
-    state = sync(replace(settings, phi_key_from="prefect-secret:absent"), return_state=True)
+    state = sync(**parameters_of(replace(settings, phi_key_from="prefect-secret:absent")), return_state=True)
     assert state.is_failed()
     assert "cannot be read from a Secret block" in str(state.message)
 
@@ -85,12 +86,13 @@ def test_many_data_stores_are_one_flow_run_with_artifacts_for_each(world: World)
     other = world.service.create_datastore(name="other", created_at=BORN)
     world.service.insert(other, (summary(f"o{number}", BORN + timedelta(hours=number)) for number in range(300)))
     settings = replace(world.settings, datastore_id=EACH)
-    assert sync_many(settings, None, return_state=True).is_completed()
+    assert sync(**parameters_of(settings), return_state=True).is_completed()
     rows = expected_rows([*world.service.rows(world.datastore_id), *world.service.rows(other)])
     assert read_folder(world.catalog) == rows
     unknown = "f" * 32
     on_cluster = replace(settings, dask="local", concurrency=2, catalog=str(world.catalog.parent / "again"))
-    failed = sync_many(on_cluster, [other, unknown, world.datastore_id], return_state=True)
+    asked = parameters_of(on_cluster) | {"datastore_ids": [other, unknown, world.datastore_id]}
+    failed = sync(**asked, return_state=True)
     assert failed.is_failed()
     assert str(failed.message).startswith(f"1 of 3 data stores failed\n{unknown}: GetDatastore: ")
     assert read_folder(world.catalog.parent / "again") == rows

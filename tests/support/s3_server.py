@@ -56,7 +56,7 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
     }
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": [identity, reader]}))
-    ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+    ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
     command = [
         _program("weed"),
         "mini",
@@ -80,7 +80,7 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
 @contextmanager
 def running_pretender(folder: Path) -> Iterator[S3Server]:
     """Start rclone's S3 server on a folder whose subfolders are its buckets; stop it at the end."""
-    [port] = _free_ports(1)
+    [port] = free_ports(1)
     buckets = folder / "buckets"
     buckets.mkdir(exist_ok=True)
     command = [_program("rclone"), "serve", "s3", "--addr", f"127.0.0.1:{port}"]
@@ -133,7 +133,7 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
     raise AssertionError("the S3 server did not become ready; its log is beside its data")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Free loopback ports below 50000: the server adds 10000 to some."""
     found: list[int] = []
     sockets = []

@@ -1,0 +1,183 @@
+"""The deployments: what prefect.yaml and serve register, and what Prefect's form shows of the flows' parameters."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from prefect import Flow
+from prefect.deployments.runner import RunnerDeployment
+from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.validation import validate
+
+from connectors.settings import Quota, S3Access, Settings
+from flows.backfill import backfill
+from flows.cli.main import run
+from flows.cli.serve import serve
+from flows.deployments import Plan, make_deployments
+from flows.durations import PATTERN, format_duration, parse_duration
+from flows.many import EACH
+from flows.parameters import Options, make_settings, parameters_of
+from flows.sync import sync
+from flows.verify import verify
+
+ROOT = Path(__file__).parents[2]
+DATASTORE = "0" * 32
+VALUES = {
+    "AHI_CATALOG_CATALOG": "s3://bucket/imaging",
+    "AHI_CATALOG_DATASTORE_ID": DATASTORE,
+    "AHI_CATALOG_NAME": "radiology",
+    "AHI_CATALOG_WORK_POOL": "workers",
+}
+FLOWS: dict[str, Flow[..., Any]] = {"sync": sync, "verify": verify, "backfill": backfill}
+
+
+def of_prefect_yaml() -> list[dict[str, Any]]:
+    """The deployments of prefect.yaml, with their variables filled in as `prefect deploy` does."""
+    text = (ROOT / "prefect.yaml").read_text(encoding="utf-8")
+    filled = re.sub(r"\{\{ \$(\w+) \}\}", lambda found: VALUES[found[1]], text)
+    deployments: list[dict[str, Any]] = yaml.safe_load(filled)["deployments"]
+    return deployments
+
+
+def of_serve() -> list[RunnerDeployment]:
+    """The deployments of `ahi-catalog serve` with its defaults."""
+    defaults: dict[str, Any] = {str(option.name): option.default for option in serve.params}
+    named: tuple[str, ...] = ("sync_cron", "verify_cron", "part", "time_zone")
+    return make_deployments(
+        Plan(
+            name="radiology",
+            catalog="s3://bucket/imaging",
+            datastore_id=DATASTORE,
+            credentials=None,
+            start=None,
+            quota=Quota(rate=defaults["rate"], burst=defaults["burst"]),
+            **{name: defaults[name] for name in named},
+        )
+    )
+
+
+def test_serve_registers_what_prefect_yaml_does() -> None:
+    """Names, entry points, tags, schedules, limits and parameters are the same, and flows are found by them."""
+    for written, served in zip(of_prefect_yaml(), of_serve(), strict=True):
+        assert (written["name"], written["entrypoint"], written["tags"]) == (
+            served.name,
+            served.entrypoint,
+            served.tags,
+        )
+        assert written["parameters"] == served.parameters
+        schedules = [each.schedule for each in served.schedules or []]
+        assert written.get("schedules", []) == [{"cron": s.cron, "timezone": s.timezone} for s in schedules]  # type: ignore[union-attr]
+        assert served.concurrency_options is not None
+        assert written["concurrency_limit"] == {
+            "limit": served.concurrency_limit,
+            "collision_strategy": served.concurrency_options.collision_strategy.value,
+            "grace_period_seconds": served.concurrency_options.grace_period_seconds,
+        }
+        assert load_flow_from_entrypoint(written["entrypoint"], use_placeholder_flow=False).name == served.flow_name
+
+
+def test_shares_of_the_quota_add_up_to_it() -> None:
+    """What the deployments may use together is the default quota."""
+    used = [each["parameters"] for each in of_prefect_yaml()]
+    assert (sum(each["rate"] for each in used), sum(each["burst"] for each in used)) == (Quota().rate, Quota().burst)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_every_parameter_is_typed_and_described(name: str) -> None:
+    """The form shows a type and a sentence for each parameter, of the options too; none asks for a secret."""
+    schema = parameter_schema(FLOWS[name]).model_dump()
+    options = schema["definitions"]["Options"]["properties"]
+    for parameter, shown in [*schema["properties"].items(), *options.items()]:
+        assert shown.keys() & {"type", "anyOf", "$ref"}, parameter
+        if parameter != "options":  # described by its own definition
+            assert shown["description"].endswith((".", "1d.")), parameter
+    assert not [parameter for parameter in schema["properties"] if re.search("key|secret|token|password", parameter)]
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("sync", {"look_back": "1 day"}),
+        ("sync", {"rate": 0}),
+        ("sync", {"datastore_ids": ["not one"]}),
+        ("sync", {"datastore_ids": []}),
+        ("sync", {"options": {"phi": "hide"}}),
+        ("sync", {"credentials": "aws-credentials/mine"}),
+        ("sync", {"options": {"settle": "soon"}}),
+        ("sync", {"options": {"unknown": 1}}),
+        ("verify", {"part": "yesterday/30"}),
+    ],
+)
+def test_the_form_refuses_what_is_wrong(name: str, wrong: dict[str, Any]) -> None:
+    """Prefect's own validation of the schema refuses it when the run is asked for, not when it starts at night."""
+    schema = parameter_schema(FLOWS[name]).model_dump()
+    right = {"catalog": "s3://bucket/imaging", "datastore_ids": [DATASTORE]}
+    assert not validate(right, schema, raise_on_error=False)
+    assert validate(right | wrong, schema, raise_on_error=False)
+
+
+@given(st.integers(0, 999_999), st.sampled_from("smhd"))
+def test_durations_are_read_as_they_are_written(number: int, unit: str) -> None:
+    """Whatever a duration's text, writing and reading it again gives the same, in a text that the form takes."""
+    duration = parse_duration(f"{number}{unit}")
+    written = format_duration(duration)
+    # A number of seconds may be too long for the text's six digits only where the unit was larger, and then it shrinks.
+    assert re.fullmatch(PATTERN, written)
+    assert parse_duration(written) == duration
+
+
+@given(
+    st.builds(
+        Settings,
+        catalog=st.just("s3://bucket/imaging"),
+        datastore_id=st.sampled_from([DATASTORE, EACH]),
+        quota=st.builds(Quota, rate=st.floats(0.1, 1e6), burst=st.integers(1, 10_000)),
+        concurrency=st.none() | st.integers(1, 99),
+        dask=st.sampled_from([None, "local", "tcp://10.0.0.1:8786"]),
+        phi=st.just("pseudonymize"),
+        keep_text=st.booleans(),
+        shift_dates=st.booleans(),
+        phi_key_from=st.sampled_from(["env", "file:/run/key"]),
+        s3=st.builds(S3Access, bucket_owner=st.sampled_from([None, "123456789012"]), sse_s3=st.booleans()),
+        settle=st.integers(0, 999_999).map(lambda number: parse_duration(f"{number}s")),
+        partition=st.sampled_from(["day", "month", None]),
+        single_writer=st.booleans(),
+        page_budget=st.integers(1, 99),
+        buffer_rows=st.integers(1, 10**6),
+        max_attempts=st.integers(1, 99),
+    )
+)
+def test_settings_become_parameters_and_settings_again(settings: Settings) -> None:
+    """Nothing that a run is told on the command line is lost on its way through a flow."""
+    assert make_settings(**parameters_of(settings)) == settings
+
+
+def test_every_setting_is_a_parameter_or_an_option() -> None:
+    """A setting that is added cannot be forgotten: a flow takes it by name, or among the options."""
+    taken = {"quota", "s3", "datastore_id", *Options.model_fields, *parameter_schema(sync).properties}
+    assert set(S3Access.__dataclass_fields__) <= set(Options.model_fields)
+    assert set(Settings.__dataclass_fields__) <= taken
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--sync-cron", "hourly"], "a cron expression"),
+        (["--time-zone", "Mars/Base"], "a cron expression"),
+        (["--part", "31/30"], "part 31 of 30"),
+        (["--rate", "0"], "the rate must be above 0"),
+        ([], "no Prefect server"),
+    ],
+)
+def test_serve_refuses_in_one_line(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot work is said at once: exit code 2, and one line."""
+    told = ["serve", "--catalog", "s3://bucket/imaging", "--datastore-id", DATASTORE, *arguments]
+    assert run(told) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
