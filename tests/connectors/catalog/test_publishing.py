@@ -211,7 +211,7 @@ def test_a_catalog_keeps_what_it_was_created_with() -> None:
     with pytest.raises(UsageError, match="partitioned by day"):
         open_or_create(store, Unit.MONTH)
     with pytest.raises(StateError, match="upgrade"):
-        descriptions.decode(b'{"format": 1, "partition": "day", "phi": "drop"}')
+        descriptions.decode(b'{"format": 1, "partition": "day", "phi": "shred"}')
     with pytest.raises(StateError, match="upgrade"):
         descriptions.decode(b'{"format": 1, "partition": ["day"], "phi": "keep"}')
 
