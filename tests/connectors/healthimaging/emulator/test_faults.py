@@ -16,7 +16,7 @@ ERRORS = {
     "access_denied": (403, "AccessDeniedException"),
     "expired_token": (400, "ValidationException"),
 }
-OTHERS = {"repeat_token", "swap_order", "reset", "cut", "garble", "garble_bytes", "stall"}
+OTHERS = {"repeat_token", "swap_order", "reset", "cut", "garble", "garble_bytes", "shorten", "stall"}
 
 
 def test_every_kind_is_tested_here() -> None:
@@ -45,6 +45,17 @@ def test_reset_closes_without_an_answer(running: Any) -> None:
     running.service.faults.add("reset")
     with pytest.raises(ConnectionError):
         running.raw_search()
+    assert running.numbers()
+
+
+def test_shortened_json_comes_as_if_it_were_whole(running: Any) -> None:
+    """The status is 200 and the length right, and the JSON, rows in it, ends too early; the next answer is whole."""
+    whole = running.raw_search().body
+    running.service.faults.add("shorten")
+    reply = running.raw_search()
+    assert (reply.status, reply.body) == (200, whole[: len(whole) * 9 // 10])
+    with pytest.raises(ValueError, match="unexpected end of data"):
+        _ = reply.json
     assert running.numbers()
 
 
