@@ -31,8 +31,8 @@ pytestmark = [pytest.mark.prefect, pytest.mark.timeout(900)]
 
 
 def test_a_cancelled_run_ends_in_order_and_the_next_one_resumes(world: World, tmp_path: Path) -> None:
-    """Deployed from prefect.yaml, scheduled by the server and run by a worker: a run cancelled in the middle keeps what it proved; the next
-    one reads only the rest, and then the catalog equals the service; a verify through its deployment agrees.
+    """Deployed from prefect.yaml, scheduled by the server, run by a worker: a run cancelled in the middle keeps what
+    it proved, the next one reads only the rest, and then the catalog equals the service; a verify agrees.
     """
     world.service.clock.unfreeze()
     world.service.clock.offset = timedelta()
