@@ -46,6 +46,7 @@ docs: $(INSTALLED)  ## Make the pages that follow from the code.
 	$(BIN)/python -c 'from schemas import dictionary; print(dictionary.render(), end="")' > docs/data-dictionary.md
 
 bench: $(INSTALLED)  ## Run the benchmarks; ratios of one run can be compared, seconds of two runs cannot.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	$(BIN)/python -m benchmarks.emulator_pages
 	$(BIN)/python -m benchmarks.run
 
@@ -65,6 +66,9 @@ lock:  ## Resolve requirements.lock anew, with hashes and without index URLs.
 	  --all-extras --python-version 3.11 pyproject.toml --output-file requirements.lock
 	.venv-lock/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-header \
 	  --python-version 3.11 --group spark --output-file requirements-spark.lock
+	# Constrained by the first, so that what both need is one version.
+	.venv-lock/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-header \
+	  --python-version 3.11 --group bench --constraints requirements.lock --output-file requirements-bench.lock
 	rm -r .venv-lock
 
 clean:  ## Remove what the targets above made, the demo's catalog included.

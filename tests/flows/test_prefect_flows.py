@@ -1,4 +1,4 @@
-"""The flows through Prefect: a temporary server, real tasks, real artifacts."""
+"""The flows through Prefect: a temporary server, real tasks, real artifacts, credentials out of a real block."""
 
 import json
 from collections.abc import Iterator
@@ -11,11 +11,17 @@ from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter
 from prefect.testing.utilities import prefect_test_harness
+from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
+from connectors import aws
+from connectors.catalog import open_catalog, open_store
+from connectors.catalog.querying import run_query
+from connectors.errors import UsageError
 from connectors.healthimaging.emulator.dicom_files import load_dicom_files
 from connectors.healthimaging.emulator.idc import load_idc
 from flows.backfill import backfill
+from flows.credentials import find_session
 from flows.many import EACH
 from flows.parameters import parameters_of
 from flows.sync import sync
@@ -23,6 +29,7 @@ from flows.verify import verify
 from schemas import PhiKey
 from tests.flows.conftest import BORN, World, summary
 from tests.support.reference import expected_rows, read_folder
+from tests.support.s3_server import ACCESS_KEY, SECRET_KEY
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -115,3 +122,36 @@ def _assert_prefect_knows_counts_only() -> None:
     known: list[Any] = [*artifacts, *runs, *flows]
     secrets = ("Tester", "P-a", "CompressedSamples", "Lestrade")
     assert not [secret for item in known for secret in secrets if secret in item.model_dump_json()]
+
+
+def test_a_flow_reads_and_writes_with_the_credentials_of_a_block(
+    world: World, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment's keys open nothing; the block's open the service and a real S3 server, for Arrow too.
+
+    What Prefect keeps of the run is the block's name.
+    """
+    world.service.clock.unfreeze()
+    world.fill(100)
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    block = AwsCredentials(
+        aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SecretStr(SECRET_KEY), region_name="us-east-1"
+    )
+    block.save("imaging")
+    asked = parameters_of(replace(world.settings, catalog=s3_url))
+    state = sync(**asked, credentials="imaging", return_state=True)
+    assert state.is_completed()
+    with aws.using(find_session("imaging")):
+        assert run_query(open_catalog(open_store(s3_url)), "select count(*) from image_sets")[0][0].as_py() == 100
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(state.state_details.flow_run_id)
+    assert run.parameters["credentials"] == "imaging"
+    assert SECRET_KEY not in run.model_dump_json()
+
+
+def test_a_block_that_is_not_there_is_named() -> None:
+    """One line says which block is missing and where to make it."""
+    with pytest.raises(UsageError, match="no AwsCredentials block named absent; make it on the page Blocks"):
+        find_session("absent")
