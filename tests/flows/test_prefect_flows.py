@@ -145,8 +145,10 @@ def test_a_flow_reads_and_writes_with_the_credentials_of_a_block(
     assert state.is_completed()
     with aws.using(find_session("imaging")):
         assert run_query(open_catalog(open_store(s3_url)), "select count(*) from image_sets")[0][0].as_py() == 100
+    run_id = state.state_details.flow_run_id
+    assert run_id is not None
     with get_client(sync_client=True) as client:
-        run = client.read_flow_run(state.state_details.flow_run_id)
+        run = client.read_flow_run(run_id)
     assert run.parameters["credentials"] == "imaging"
     assert SECRET_KEY not in run.model_dump_json()
 
