@@ -4,6 +4,7 @@ from prefect import State
 from prefect.states import Cancelled, Completed, Failed
 
 from connectors import aws
+from connectors.errors import StoppedError
 from connectors.healthimaging.source import connect
 from connectors.settings import Settings
 from flows.credentials import find_session
@@ -41,8 +42,11 @@ def run_in_flow(
 
 
 def _run_one(job: Job, settings: Settings) -> State[None]:
-    with stop_on_signals() as stop, open_runner(settings, stop) as runner, watched_by(PrefectObserver()):
-        report = job(settings, runner=PrefectRunner(runner), stop=stop, connection=connect(settings))
+    try:
+        with stop_on_signals() as stop, open_runner(settings, stop) as runner, watched_by(PrefectObserver()):
+            report = job(settings, runner=PrefectRunner(runner), stop=stop, connection=connect(settings))
+    except StoppedError:
+        return Cancelled(message="stopped before anything was read")
     if report.outcome is Outcome.STOPPED:
         return Cancelled(message="stopped; the next run resumes where this one ended")
     if report.left:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from connectors.errors import AhiCatalogError
+from connectors.errors import AhiCatalogError, StoppedError
 from connectors.healthimaging.source import connect
 from connectors.settings import Quota, S3Access, Settings
 from flows import findings
@@ -98,6 +98,8 @@ def run_job(job: Job, flow: Callable[[], Any], settings: Settings, *, prefect: b
             # A verification that found differences has a failed state too, and a report to show.
             if (state.is_failed() or state.is_crashed()) and not (terminal.report and terminal.report.left):
                 state.result(raise_on_failure=True)
+            if state.is_cancelled() and terminal.report is None:
+                raise StoppedError("stopped before anything was read")
         else:
             with stop_on_signals() as stop, open_runner(settings, stop) as runner:
                 job(settings, runner=runner, stop=stop, connection=connect(settings))

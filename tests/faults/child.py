@@ -11,11 +11,12 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from connectors.errors import AhiCatalogError
+from connectors.errors import AhiCatalogError, StoppedError
 from connectors.settings import Settings
 from flows import jobs
 from flows.cli.running import run_job
 from flows.many import Job
+from flows.signals import INTERRUPTED
 from tests.faults import breakage, lines, warm
 
 
@@ -73,6 +74,9 @@ def run(spec: RunSpec) -> int:
         job = partial(jobs.backfill, start=start, end=end, clock=lambda: spec.now)
     try:
         code = run_job(job, _no_flow, spec.settings, prefect=False, as_json=True)
+    except StoppedError:
+        # Before the catalog was opened: as flows.cli.main says it.
+        code = INTERRUPTED
     except AhiCatalogError as error:
         sys.stderr.write(f"Error: {error}\n")
         code = 1

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 
 from connectors.catalog import open_catalog, open_store
 from connectors.catalog.querying import run_query
+from connectors.catalog.verification import Finding
 from connectors.iam import CALLS, Place, policy
 from flows.cli.main import run
-from tests.flows.conftest import BORN, World
+from tests.flows.conftest import World
 from tests.support.secrets_stub import running_secrets_stub
 
 KEY = "0123456789abcdef" * 4
@@ -78,11 +80,13 @@ def do_sync(world: World, url: str) -> None:
     assert world.sync(catalog=url, look_back=timedelta(days=300), **settings).removed == 1
 
 
-def do_backfill(world: World, url: str) -> None:
-    """What a verification calls too: a range read again, and what it misses confirmed."""
+def do_verify(world: World, url: str) -> None:
+    """Everything read again, and what it misses confirmed and mended."""
     world.service.delete(world.datastore_id, "a0000008".rjust(32, "0"))
-    report = world.backfill(BORN, BORN + timedelta(days=1), catalog=url, phi_key_from="aws-secret:hospital/phi")
-    assert report.removed == 1
+    settings = replace(world.settings, catalog=url, phi_key_from="aws-secret:hospital/phi")
+    report = world.verify(settings=settings, is_repairing=True)
+    assert report.verification is not None
+    assert report.verification.totals == {Finding.GONE: 1}
 
 
 def do_query(world: World, url: str) -> None:
@@ -94,7 +98,7 @@ def do_query(world: World, url: str) -> None:
 @pytest.mark.usefixtures("secret")
 @pytest.mark.parametrize(
     ("job", "before", "work"),
-    [("sync", [], do_sync), ("verify", [do_sync], do_backfill), ("query", [do_sync], do_query)],
+    [("sync", [], do_sync), ("verify", [do_sync], do_verify), ("query", [do_sync], do_query)],
 )
 def test_the_policy_is_what_is_called(  # noqa: PLR0917
     world: World,

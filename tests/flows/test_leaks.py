@@ -137,6 +137,7 @@ HOSTILE = (
 def test_nothing_leaks_whatever_fails(leaks: Leaks, prefect: str) -> None:
     """Commands that go through, retry and fail at DEBUG leave no mark outside of image_sets/."""
     sync, backfill = leaks.arguments("sync", prefect, "--json"), leaks.arguments("backfill", prefect, *RANGE)
+    verify = leaks.arguments("verify", prefect, "--repair", "--restart")
     leaks.run(
         {"args": sync, "break": "cast"},
         {"args": sync, "faults": [{"kind": "shorten", "next": 60}]},
@@ -144,11 +145,14 @@ def test_nothing_leaks_whatever_fails(leaks: Leaks, prefect: str) -> None:
         {"args": backfill, "faults": BAD_PAGES},
         {"args": backfill, "break": "cast"},
         {"args": backfill, "faults": [{"kind": "access_denied", "next": 9}]},
+        {"args": verify, "faults": BAD_PAGES},
+        {"args": verify, "break": "cast"},
+        {"args": verify, "faults": [{"kind": "access_denied", "next": 9}]},
         {"args": ["status", "--catalog", str(leaks.catalog)]},
         *({"args": ["query", "--catalog", str(leaks.catalog), sql]} for sql in HOSTILE),
     )
-    assert leaks.codes[:7] == ["1", "1", "0", "0", "1", "1", "0"]
-    assert set(leaks.codes[7:]) <= {"1", "2"}
+    assert leaks.codes[:10] == ["1", "1", "0", "0", "1", "1", "0", "1", "1", "0"]
+    assert set(leaks.codes[10:]) <= {"1", "2"}
     assert len(list(leaks.catalog.glob("image_sets/**/*.parquet"))) == 1
     assert LETTERS.encode() in next(leaks.catalog.glob("image_sets/**/*.parquet")).read_bytes()
     assert leaks.found() == []

@@ -68,7 +68,7 @@ def planted(what: str | None) -> Iterator[None]:
     source: Any = importlib.import_module("connectors.healthimaging.source")
     jobs: Any = importlib.import_module("flows.jobs")
     aws: Any = importlib.import_module("connectors.aws")
-    raw_body, scan, silence = source.raw_body, jobs.scan, aws.silence_bodies
+    raw_body, scanner, silence = source.raw_body, jobs.scanner, aws.silence_bodies
 
     def leak_body(answer: Any) -> bytes:
         body: bytes = raw_body(answer)
@@ -79,22 +79,27 @@ def planted(what: str | None) -> Iterator[None]:
             os.write(handle, body)
         return body
 
-    def leak_scan(*args: Any, **more: Any) -> Any:
-        found = scan(*args, **more)
-        if what == "prefect" and len(found.rows):
-            from prefect.artifacts import create_markdown_artifact  # noqa: PLC0415
+    def leaking_scanner(*args: Any, **more: Any) -> Any:
+        scan = scanner(*args, **more)
 
-            create_markdown_artifact(str(found.rows["patient_name"][0].as_py()), key="planted")
-        return found
+        def leak_scan(*window: Any) -> Any:
+            found = scan(*window)
+            if what == "prefect" and len(found.rows):
+                from prefect.artifacts import create_markdown_artifact  # noqa: PLC0415
+
+                create_markdown_artifact(str(found.rows["patient_name"][0].as_py()), key="planted")
+            return found
+
+        return leak_scan
 
     source.raw_body = leak_body
-    jobs.scan = leak_scan
+    jobs.scanner = leaking_scanner
     if what == "bodies":
         aws.silence_bodies = lambda: None
     try:
         yield
     finally:
-        source.raw_body, jobs.scan, aws.silence_bodies = raw_body, scan, silence
+        source.raw_body, jobs.scanner, aws.silence_bodies = raw_body, scanner, silence
 
 
 if __name__ == "__main__":
