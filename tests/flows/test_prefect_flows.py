@@ -153,6 +153,19 @@ def test_a_flow_reads_and_writes_with_the_credentials_of_a_block(
     assert SECRET_KEY not in run.model_dump_json()
 
 
+def test_a_backfill_that_fails_is_tried_again(world: World) -> None:
+    """Credentials that expire in the middle fail the first try; the second one, with new ones, does the whole."""
+    world.service.clock.unfreeze()
+    world.service.clock.offset = timedelta()
+    world.fill(2_000)
+    world.service.faults.add("expired_token", at=20, operation="SearchImageSets")
+    at_once = backfill.with_options(retry_delay_seconds=0)
+    end = BORN + timedelta(days=30)
+    assert at_once(**parameters_of(world.settings), start=BORN, end=end, return_state=True).is_completed()
+    assert world.service.counters.faults["expired_token"] == 1
+    world.assert_catalog_equals_service()
+
+
 def test_a_block_that_is_not_there_is_named() -> None:
     """One line says which block is missing and where to make it."""
     with pytest.raises(UsageError, match="no AwsCredentials block named absent; make it on the page Blocks"):
