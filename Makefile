@@ -25,7 +25,7 @@ demo: $(INSTALLED)  ## Sync a real public catalog from the embedded service, the
 	@$(BIN)/ahi-catalog demo
 
 test: $(INSTALLED)  ## Run all tests, the fault suite in its short form.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-faults: $(INSTALLED)  ## Run the fault suite in full, with a table of what was injected (AHI_FAULTS_SEED=1: the first seed).
 	AHI_FAULTS=full $(BIN)/python -m pytest tests/faults

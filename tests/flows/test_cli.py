@@ -271,7 +271,7 @@ def test_settings_come_from_flags_then_variables_then_the_file(
         (["completion", "bash"], {"prefect", "boto3", "pyarrow", "rich"}),
         (["sync", "--catalog", "CATALOG", "--datastore-id", ID, "--no-prefect"], {"prefect", "duckdb"}),
     ],
-    ids=str,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_commands_import_only_what_they_need(
     world: World, arguments: list[str], never: set[str], monkeypatch: pytest.MonkeyPatch
