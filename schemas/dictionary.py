@@ -34,6 +34,7 @@ _SENSITIVITIES: Final = {
     Sensitivity.IDENTIFIER: "names a patient, a study or an order in the hospital's own systems",
     Sensitivity.NAME: "a person's name",
     Sensitivity.UID: "a DICOM UID, which leads back to the study",
+    Sensitivity.BIRTH: "a date of birth",
     Sensitivity.DATE: "a date or time of a person's life",
     Sensitivity.TEXT: "free text, which may hold anything",
     Sensitivity.CODE: "a coded value, telling only together with others",

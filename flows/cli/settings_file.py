@@ -20,7 +20,9 @@ from flows.cli.options import Duration, Moment
 SETTINGS_FILE: Final = "ahi-catalog.toml"
 
 _WITHOUT_SETTINGS: Final = frozenset({"demo", "emulate", "init", "completion"})
-_NO_SETTINGS: Final = frozenset({"help", "json", "from", "to", "out", "format", "watch"})
+_NO_SETTINGS: Final = frozenset(
+    {"help", "json", "from", "to", "out", "format", "watch", "for", "only", "repair", "restart", "part"}
+)
 _EXAMPLES: Final = {"catalog": "s3://bucket/imaging", "datastore-id": "0123456789abcdef0123456789abcdef"}
 _EXAMPLES_BY_TYPE: Final[dict[type, Any]] = {
     click.types.BoolParamType: False,

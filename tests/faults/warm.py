@@ -14,7 +14,7 @@ import tenacity.nap
 from botocore.config import Config
 
 from connectors import aws
-from connectors.healthimaging import client, source
+from connectors.healthimaging import attempts, client, source
 
 _ENVIRONMENT = ("AWS_ENDPOINT_URL_MEDICAL_IMAGING", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_PROFILE")
 _HASTE = 50
@@ -58,8 +58,8 @@ def install(patch: Callable[[Any, str, Any], None] = setattr) -> None:
     """
     patch(aws, "make_client", _any_client)
     patch(source, "make_client", source_client)
-    patch(source, "_FIRST_BACKOFF", 0.2 / _HASTE)
-    patch(source, "_LONGEST_BACKOFF", 20.0 / _HASTE)
+    patch(attempts, "_FIRST_BACKOFF", 0.2 / _HASTE)
+    patch(attempts, "_LONGEST_BACKOFF", 20.0 / _HASTE)
     patch(tenacity.nap, "time", SimpleNamespace(sleep=lambda seconds: _sleep(seconds / _HASTE)))
 
 

@@ -24,8 +24,8 @@ def main() -> None:
     logging.basicConfig(level=logging.DEBUG)
     from flows.cli.main import run  # noqa: PLC0415
 
-    source: Any = importlib.import_module("connectors.healthimaging.source")
-    source._FIRST_BACKOFF = 0.0
+    attempts: Any = importlib.import_module("connectors.healthimaging.attempts")
+    attempts._FIRST_BACKOFF = 0.0
     for step in json.load(sys.stdin):
         for name in list(logging.root.manager.loggerDict):
             logging.getLogger(name).setLevel(logging.DEBUG)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
@@ -30,6 +30,7 @@ class S3Stub:
     encrypts: bool = True
     objects: dict[str, bytes] = field(default_factory=dict)
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    lock: Lock = field(default_factory=Lock)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -61,7 +62,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.stub.failing and self.stub.failing in path:
             self._fail(400, "InvalidRequest", escape(body.decode("latin-1")))
             return
-        self.stub.objects[path] = body
+        with self.stub.lock:
+            held = _etag(self.stub.objects[path]) if path in self.stub.objects else None
+            if (self.headers.get("If-None-Match") and held) or self.headers.get("If-Match", held) != held:
+                self._fail(412, "PreconditionFailed", "")
+                return
+            self.stub.objects[path] = body
         asked = self.headers.get("x-amz-server-side-encryption")
         more = {"x-amz-server-side-encryption": asked} if asked and self.stub.encrypts else {}
         self._answer(200, b"", ETag=_etag(body), **more)

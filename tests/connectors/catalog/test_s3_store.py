@@ -20,7 +20,10 @@ from connectors.errors import ConflictError, StoreError
 
 def make_store(url: str) -> tuple[S3Store, Any]:
     """A store that does not wait between tries, and its client."""
-    client = boto3.client("s3", config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}))
+    # The default session keeps the first credentials that it sees.
+    client = boto3.Session().client(
+        "s3", config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
+    )
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     return S3Store(bucket, prefix, client, backoff=tenacity.wait_none()), client
 

@@ -195,7 +195,9 @@ def test_a_changed_quota_holds_from_then_on(quotas: list[tuple[float, int]]) -> 
 
 def test_a_changed_quota_keeps_how_far_the_rate_has_given_way() -> None:
     """A smaller share of a quota that others use too starts where the larger one was, in proportion."""
-    limiter, _ = make(rate=100)
+    limiter, clock = make(rate=100)
+    limiter.give_way()
+    clock.now += 1.5
     limiter.give_way()
     limiter.change(Quota(rate=10, burst=1))
     assert limiter.rate == pytest.approx(7)
