@@ -81,7 +81,7 @@ class Settings:
     start: datetime | None = None
     partition: str | None = None
     page_budget: int = 40
-    buffer_rows: int = 200_000
+    buffer_rows: int = 50_000
     max_attempts: int = 10
 
     def __post_init__(self) -> None:
