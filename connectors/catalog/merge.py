@@ -83,8 +83,11 @@ def _newest(rows: pa.Table) -> pa.Table:
     order = pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names])
     ids = keys["id"].take(order).combine_chunks()
     is_last = pa.concat_arrays([pc.not_equal(ids.slice(0, len(ids) - 1), ids.slice(1)), pa.array([True])])
-    winners = rows.take(order.filter(is_last))
-    return winners.sort_by([("created_at", "ascending"), ("image_set_id", "ascending")])
+    winners = order.filter(is_last)
+    # The order is settled on two columns, so that whole rows are copied once.
+    places = rows.select(["created_at", "image_set_id"]).take(winners)
+    settled = pc.sort_indices(places, [(name, "ascending") for name in places.column_names])
+    return rows.take(winners.take(settled))
 
 
 def _same(left: pa.ChunkedArray, right: pa.ChunkedArray) -> pa.ChunkedArray:
