@@ -117,7 +117,7 @@ class Settings:
     phi_key_from: str = "env"
     s3: S3Access = S3Access()
     page_budget: int = 40
-    buffer_rows: int = 200_000
+    buffer_rows: int = 50_000
     max_attempts: int = 10
     dask: str | None = None
 

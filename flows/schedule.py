@@ -20,6 +20,8 @@ from connectors.windows import SECOND, Window
 _DAY: Final = timedelta(days=1)
 _LEAST_PAGES: Final = 16
 """Pages that a window holds at least, at its pace, to be cut: the tail of a run is not worth more requests."""
+_LEAST_SECONDS: Final = 10
+"""Seconds beyond those pages that a window is long at least, to be cut."""
 _REACH: Final = 0.6
 """Where a window is cut between the pace of its pages (0) and its end (1), on a logarithmic scale."""
 _FASTEST: Final = SECOND / 50
@@ -113,7 +115,8 @@ class Schedule:
         The parts are not cut again before a scan has shown that there are rows.
         """
         fullest = max(self._waiting, key=lambda waiting: waiting.pages)
-        if fullest.pace is None or fullest.pages < _LEAST_PAGES:
+        # A cut costs the pages of a second, since each search takes in the second before its window.
+        if fullest.pace is None or fullest.pages < _LEAST_PAGES + _LEAST_SECONDS * (SECOND / fullest.pace):
             return
         start, end = fullest.window.start, fullest.window.end
         middle = start + SECOND * math.ceil(fullest.pace * fullest.pages**_REACH / SECOND)

@@ -58,7 +58,7 @@ def used(run: Simulated, quota: Quota) -> float:
         (imaging_data_commons(60_000), 1.02, 0.98),
         (imaging_data_commons(250_000), 1.02, 0.99),
         (spread(60_000, SIX_YEARS.start, timedelta(days=2_000)), 1.01, 0.99),
-        (spread(100_000, NOON, timedelta(hours=1)), 1.03, 0.99),
+        (spread(100_000, NOON, timedelta(hours=1)), 1.02, 0.98),
     ],
     ids=["IDC 60,000", "IDC 250,000", "uniform", "one dense hour"],
 )

@@ -92,7 +92,8 @@ def test_walking_remainders_reads_the_whole_window(
     offsets=st.booleans(),
     updates=st.dictionaries(st.integers(0, 25), st.lists(st.integers(0, 29), max_size=6), max_size=8),
     rejects=numbers,
-    empty=st.sets(st.integers(0, 12), max_size=3),
+    # With the three rejected tokens five restarts, as many as a walk forgives: an empty page's token may repeat.
+    empty=st.sets(st.integers(0, 12), max_size=2),
 )
 def test_newest_first_is_complete_whatever_is_updated_meanwhile(
     *,
@@ -154,9 +155,9 @@ def test_updates_do_not_disturb_the_order_of_creation(
         created=image_sets,
         page_rows=st.integers(1, 5),
         is_inclusive=st.booleans(),
-        rejects=numbers,
-        repeats=st.sets(st.integers(1, 30), max_size=2),
-        empty=numbers,
+        rejects=st.sets(st.integers(0, 30), max_size=2),
+        repeats=st.sets(st.integers(1, 30), max_size=1),
+        empty=st.sets(st.integers(0, 30), max_size=2),
         sorts=st.booleans(),
     ),
     budget=st.integers(1, 4),

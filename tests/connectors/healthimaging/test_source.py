@@ -75,11 +75,12 @@ def make(
 def test_what_may_pass_is_tried_again_and_counted() -> None:
     """Throttling, server errors, dropped connections and half pages cost a retry; the page comes in the end."""
     client = Script(THROTTLED, INTERNAL, PAGE[:-2], PAGE)
-    source, _ = make(client)
+    source, limiter = make(client)
     tally = Tally()
     page = source.page(SEARCH, "t", tally)
     assert (page.body, page.ids, page.served_at) == (PAGE, ("x",), AT + timedelta(seconds=7))
     assert (tally.requests, tally.throttles, tally.retries) == (4, 1, 2)
+    assert not limiter.has_room  # and the limiter was told: what was left of the burst is gone
     assert {request["nextToken"] for request in client.asked} == {"t"}
     assert client.asked[0]["maxResults"] == 50
 
