@@ -63,6 +63,9 @@ def decode(body: bytes) -> pa.Table:
             table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
         rows = table.select(SCHEMA.names).cast(SCHEMA)
         rows.validate(full=True)
+    except pa.ArrowMemoryError:
+        # That says nothing about the object.
+        raise
     except (pa.ArrowException, OSError, ValueError):
         raise DamagedError("a data object is not a readable Parquet object of a catalog") from None
     return rows

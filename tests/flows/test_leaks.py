@@ -148,11 +148,12 @@ def test_nothing_leaks_whatever_fails(leaks: Leaks, prefect: str) -> None:
         {"args": verify, "faults": BAD_PAGES},
         {"args": verify, "break": "cast"},
         {"args": verify, "faults": [{"kind": "access_denied", "next": 9}]},
+        {"args": sync},
         {"args": ["status", "--catalog", str(leaks.catalog)]},
         *({"args": ["query", "--catalog", str(leaks.catalog), sql]} for sql in HOSTILE),
     )
-    assert leaks.codes[:10] == ["1", "1", "0", "0", "1", "1", "0", "1", "1", "0"]
-    assert set(leaks.codes[10:]) <= {"1", "2"}
+    assert leaks.codes[:11] == ["1", "1", "0", "0", "1", "1", "0", "1", "1", "0", "0"]
+    assert set(leaks.codes[11:]) <= {"1", "2"}
     assert len(list(leaks.catalog.glob("image_sets/**/*.parquet"))) == 1
     assert LETTERS.encode() in next(leaks.catalog.glob("image_sets/**/*.parquet")).read_bytes()
     assert leaks.found() == []
