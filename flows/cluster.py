@@ -153,7 +153,7 @@ def open_cluster(settings: Settings, stop: threading.Event) -> Iterator[ClusterR
     with ExitStack() as stack:
         where = settings.dask
         if where == "local":
-            where = stack.enter_context(start_local_cluster(settings.workers))
+            where = stack.enter_context(start_local_cluster(settings.workers)).scheduler_address
         try:
             client = stack.enter_context(
                 distributed.Client(where, set_as_default=False, timeout=_PATIENCE_SECONDS, name="ahi-catalog")

@@ -14,16 +14,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import distributed
 import pytest
 
 from connectors.errors import ClusterError, SourceError
 from flows import jobs
 from flows.cli.main import run
+from flows.local_cluster import start_local_cluster
 from flows.report import RunReport
 from flows.runners import open_runner
 from tests.flows.conftest import BORN, World
-
-distributed = pytest.importorskip("distributed", reason="Dask is an extra")
 
 
 def sync_on(address: str, world: World, **changes: Any) -> RunReport:
@@ -61,9 +61,7 @@ def test_a_killed_worker_costs_no_row_and_what_goes_wrong_is_told(
     A refusal that a worker meets, and the loss of the scheduler, end a run in our words, with the catalog whole.
     """
     world.fill(4_000)
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=2, host="127.0.0.1", dashboard_address="127.0.0.1:0"
-    ) as cluster:
+    with start_local_cluster(4) as cluster:
         address = cluster.scheduler_address
         with distributed.Client(address, set_as_default=False) as client:
             victim, *_ = client.run(os.getpid).values()
