@@ -3,6 +3,7 @@
 from typing import Any
 
 import boto3
+import botocore
 import botocore.exceptions
 from botocore.config import Config
 
@@ -32,7 +33,8 @@ def make_client(service: str, *, connections: int, read_timeout: int, for_custom
         read_timeout=read_timeout,
         max_pool_connections=connections,
         retries={"total_max_attempts": 1},
-        user_agent_extra="ahi-catalog",
+        # botocore puts its own name together anew for each request, from some sixty parts.
+        user_agent=f"ahi-catalog Boto3/{boto3.__version__} Botocore/{botocore.__version__}",
     )
     try:
         session: Any = boto3.Session()
