@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 import boto3
+import botocore
 import botocore.exceptions
 from botocore.config import Config
 
@@ -76,7 +77,8 @@ def make_client(
         read_timeout=read_timeout,
         max_pool_connections=connections,
         retries={"total_max_attempts": attempts},
-        user_agent_extra="ahi-catalog",
+        # botocore puts its own name together anew for each request, from some sixty parts.
+        user_agent=f"ahi-catalog Boto3/{boto3.__version__} Botocore/{botocore.__version__}",
     )
     try:
         session: Any = current_session()
