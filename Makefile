@@ -7,6 +7,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# A lock file constrains itself (-c), for pip before 23.3 overlooks a pin where a package is asked for with an extra.
 
 help:  ## Show this.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -17,7 +18,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	  || { echo "ahi-catalog needs Python 3.11 to 3.13: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock -c requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -31,7 +32,7 @@ test-faults: $(INSTALLED)  ## Run the fault suite in full, with a table of what 
 	AHI_FAULTS=full $(BIN)/python -m pytest tests/faults
 
 test-spark: $(INSTALLED)  ## Prove the DDL on Spark: installs pyspark (460 MB); skips where there is no Java 17.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-spark.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-spark.lock -c requirements-spark.lock
 	$(BIN)/python -m pytest -m spark tests/spark
 
 test-prefect: $(INSTALLED)  ## Run the deployments on a real Prefect server and worker (minutes).
@@ -46,7 +47,7 @@ docs: $(INSTALLED)  ## Make the pages that follow from the code.
 	$(BIN)/python -c 'from schemas import dictionary; print(dictionary.render(), end="")' > docs/data-dictionary.md
 
 bench: $(INSTALLED)  ## Run the benchmarks; ratios of one run can be compared, seconds of two runs cannot.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock -c requirements-bench.lock
 	$(BIN)/python -m benchmarks.emulator_pages
 	$(BIN)/python -m benchmarks.run
 
