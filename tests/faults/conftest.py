@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.faults import warm
-from tests.faults.ledger import LEDGER
+from tests.faults.ledger import LEDGER, Ledger
 from tests.faults.place import BucketPlace, FolderPlace, Place
 from tests.faults.scale import IS_FULL
 from tests.faults.world import FaultWorld, running_world
@@ -95,6 +95,26 @@ def world(make_world: Callable[..., FaultWorld]) -> FaultWorld:
 def _count_served(world: FaultWorld) -> None:
     for kind, times in world.service.counters.faults.items():
         LEDGER.injected(f"service: {kind}", times)
+
+
+def pytest_sessionfinish(session: Any) -> None:
+    """A test process hands in what it counted (pytest-xdist)."""
+    handed_in = getattr(session.config, "workeroutput", None)
+    if handed_in is not None:
+        handed_in["faults"] = LEDGER.page()
+
+
+class _Collector:
+    """Where the counts of several test processes come together."""
+
+    def pytest_testnodedown(self, node: Any) -> None:
+        LEDGER.add(getattr(node, "workeroutput", {}).get("faults", Ledger().page()))
+
+
+def pytest_configure(config: Any) -> None:
+    """Collect, where there are several processes."""
+    if config.pluginmanager.hasplugin("xdist") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Collector())
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -2,7 +2,11 @@
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Final
+
+_SUMS: Final = ("compared", "looks", "lost", "doubled", "altered")
 
 
 @dataclass(slots=True)
@@ -47,6 +51,20 @@ class Ledger:
                 self.lost += lost
                 self.doubled += doubled
                 self.altered += altered
+
+    def page(self) -> dict[str, Any]:
+        """All of it in plain values, for another process."""
+        with self._lock:
+            sums = {name: getattr(self, name) for name in _SUMS}
+            return {"faults": dict(self.faults), "seeds": dict(self.seeds), **sums}
+
+    def add(self, page: Mapping[str, Any]) -> None:
+        """Count what another process counted."""
+        with self._lock:
+            self.faults.update(page["faults"])
+            self.seeds.update({int(seed): times for seed, times in page["seeds"].items()})
+            for name in _SUMS:
+                setattr(self, name, getattr(self, name) + page[name])
 
     def lines(self) -> list[str]:
         """The table."""
