@@ -26,10 +26,10 @@ demo: $(INSTALLED)  ## Sync a real public catalog from the embedded service, the
 	@$(BIN)/ahi-catalog demo
 
 test: $(INSTALLED)  ## Run all tests, the fault suite in its short form.
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-faults: $(INSTALLED)  ## Run the fault suite in full, with a table of what was injected (AHI_FAULTS_SEED=1: the first seed).
-	AHI_FAULTS=full $(BIN)/python -m pytest --numprocesses 2 --dist load tests/faults
+	AHI_FAULTS=full $(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/faults
 
 test-spark: $(INSTALLED)  ## Prove the DDL on Spark: installs pyspark (460 MB); skips where there is no Java 17.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-spark.lock -c requirements-spark.lock

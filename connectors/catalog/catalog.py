@@ -227,7 +227,9 @@ def open_or_create(
 
 
 def _create(store: Store, description: Description) -> None:
-    if any(layout.parse_partition(entry.key) for entry in store.entries(layout.TABLE)):
+    has_data = any(layout.parse_partition(entry.key) for entry in store.entries(layout.TABLE))
+    # Asked for again: another run may have made the catalog, and published, since this one looked.
+    if has_data and store.get(layout.DESCRIPTION_KEY) is None:
         raise StateError(
             f"there are data objects at {store.url} but no {layout.DESCRIPTION_KEY}, which says how they are kept; "
             "restore it, or sync into a new catalog"

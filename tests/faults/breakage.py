@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from connectors.catalog import merge
 from connectors.catalog.store import local, s3
 from connectors.catalog.store.base import content_etag
+from connectors.catalog.store.probe import PROBES
 from connectors.windows import Window
 from flows import engine
 from flows.buffer import Buffer
@@ -34,14 +35,19 @@ def cover_first(patch: Patch) -> None:
 def put_unconditionally(patch: Patch) -> None:
     """The last writer wins: no If-Match on S3, neither lock nor comparison in a folder."""
 
+    # The probe still finds the store in order: what is broken is what comes after it.
+    whole_s3, whole_folder = s3.S3Store.put, local.LocalStore.put
+
     def put_to_s3(store: Any, key: str, body: bytes, *, expected: str | None) -> str:
-        del expected
+        if key.startswith(PROBES):
+            return whole_s3(store, key, body, expected=expected)
         answer = store._try(store._call, store._client.put_object, Bucket=store._bucket, Key=store._key(key), Body=body)
         etag: str = answer["ETag"]
         return etag
 
     def put_to_folder(store: Any, key: str, body: bytes, *, expected: str | None) -> str:
-        del expected
+        if key.startswith(PROBES):
+            return whole_folder(store, key, body, expected=expected)
         scratch = store._root / local._SCRATCH
         scratch.mkdir(parents=True, exist_ok=True)
         store._replace(store._path(key), body, scratch)
@@ -61,7 +67,7 @@ def merge_by_arrival(patch: Patch) -> None:
         kept = rows.take(pa.array(sorted(last.values()), pa.int64()))
         return kept.take(pc.sort_indices(kept, [("created_at", "ascending"), ("image_set_id", "ascending")]))
 
-    patch(merge, "_newest", newest)
+    patch(merge, "newest", newest)
 
 
 BREAKAGES: Final[Mapping[str, Callable[[Patch], None]]] = {

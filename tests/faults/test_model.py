@@ -175,7 +175,9 @@ class Catalogs(RuleBasedStateMachine):
         """An object or the checkpoint is damaged; a repair, also one that crashes and begins again, mends it."""
         keys = [*self.store.objects("image_sets/")]
         if kind.startswith("checkpoint"):
-            keys = [*self.store.objects(f"_state/datastore_id={self.world.datastore_id}/checkpoint")]
+            # Without data, a lost checkpoint is that of a catalog that was never synced.
+            state = f"_state/datastore_id={self.world.datastore_id}/checkpoint"
+            keys = [*self.store.objects(state)] if keys else []
         if not keys:
             return
         DAMAGES[kind](self.store, data.draw(st.sampled_from(sorted(keys))))

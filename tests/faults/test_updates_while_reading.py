@@ -167,7 +167,7 @@ def test_what_a_deletion_hides_with_offset_tokens(
     # Newest first, the front is read again: what crosses the bound of the first page is found there.
     deleted, hidden, page = (names[140], names[49], 3) if "older_api" in options else (names[10], names[50], 2)
     world.late.add(hidden.rjust(32, "0"))
-    sync_and_before_page(page, world, "reading new image sets", lambda: world.delete(deleted))
+    sync_and_before_page(page, world, "reading image sets", lambda: world.delete(deleted))
     rows = world.witness.look()
     assert {name for name in names if name.rjust(32, "0") not in rows} == {hidden}
     world.late.clear()

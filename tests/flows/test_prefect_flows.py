@@ -10,6 +10,7 @@ import pytest
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter
+from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
@@ -39,6 +40,8 @@ def prefect_server() -> Iterator[None]:
         patch.setenv("DO_NOT_TRACK", "1")
         patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
         with prefect_test_harness(server_startup_timeout=120):
+            # Blocks are saved and read through clients of their own making, in threads of the flows too.
+            patch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
             yield
 
 

@@ -69,6 +69,9 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
         "-webdav=false",
         "-master.telemetry=false",
         "-volume.max=2000",
+        # These listen on one port each, whoever started first; a second server would end over it.
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
         *(f"-{name}={port}" for name, port in ports.items()),
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
