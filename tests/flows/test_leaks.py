@@ -159,6 +159,25 @@ def test_nothing_leaks_whatever_fails(leaks: Leaks, prefect: str) -> None:
     assert leaks.found() == []
 
 
+def test_what_only_reads_leaks_nothing(leaks: Leaks) -> None:
+    """The report, the plan, the doctor, the DDL and status show and keep no mark, with broken pages on the way too."""
+    catalog, page = str(leaks.catalog), str(leaks.folder / "work" / "report.html")
+    leaks.run(
+        {"args": leaks.arguments("sync", "--no-prefect")},
+        {"args": ["report", "--catalog", catalog, "--out", page]},
+        {"args": leaks.arguments("plan", "--json"), "faults": BAD_PAGES},
+        {"args": leaks.arguments("plan"), "faults": [{"kind": "shorten", "next": 60}]},
+        {"args": ["doctor", "--catalog", catalog, "--datastore-id", leaks.world.datastore_id]},
+        {"args": ["ddl", "duckdb", "--catalog", catalog]},
+        {"args": ["status", "--catalog", catalog, "--json"]},
+        {"args": ["query", "--catalog", catalog, "select count(*) from studies"]},
+    )
+    assert leaks.codes[:4] == ["0", "0", "0", "1"]
+    assert leaks.codes[5:] == ["0", "0", "0"]
+    assert Path(page).stat().st_size > 10_000
+    assert leaks.found() == []
+
+
 def test_a_put_that_fails_leaks_nothing(leaks: Leaks) -> None:
     """A store that refuses a data object and quotes it in its answer, and a full path in a folder, leave no mark."""
     with running_s3_stub() as stub:
