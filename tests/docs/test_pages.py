@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import itertools
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import pytest
 from connectors import Catalog
 from connectors.catalog import open_catalog, open_store
 from connectors.catalog.external import describe
+from flows.cli.main import cli
 from schemas import COLUMNS, ddl, dictionary
 from tests.support.doc_blocks import Block, runnable_blocks, same_output
 
@@ -122,3 +125,23 @@ def test_a_mark_that_means_nothing_is_refused(tmp_path: Path) -> None:
     page.write_text("```sh runn\nfalse\n```\n")
     with pytest.raises(ValueError, match=r"page\.md:1"):
         runnable_blocks(page)
+
+
+def shown_commands() -> list[tuple[str, list[str]]]:
+    """Every command of ours in a block of a page: the page's name, and the command's words."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for block in re.findall(r"^```[^\n]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            lines = re.findall(r"^(?:\$ |[-\d*/ ]+)?ahi-catalog +([a-z].*)$", block, re.MULTILINE)
+            found += [(page.stem, shlex.split(line, comments=True)) for line in lines if "…" not in line]
+    return found
+
+
+@pytest.mark.parametrize(("page", "words"), shown_commands(), ids=lambda value: "-".join(value[:1]) if value else "")
+def test_every_command_that_a_page_shows_is_one_that_there_is(page: str, words: list[str]) -> None:
+    """Its options are known, none that it needs is missing, and each value is of the right form."""
+    name, *arguments = itertools.takewhile(lambda word: word not in {">", "|", "&&"}, words)
+    # The quick start has them in the settings file, which it shows.
+    kept = {"catalog": "s3://my-bucket/imaging", "datastore_id": ["0" * 32]} if page == "quick-start" else {}
+    cli.commands[name].make_context(name, arguments, default_map=kept)
