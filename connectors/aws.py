@@ -11,7 +11,6 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 import boto3
-import botocore
 import botocore.exceptions
 from botocore.config import Config
 
@@ -78,7 +77,7 @@ def make_client(
         max_pool_connections=connections,
         retries={"total_max_attempts": attempts},
         # botocore puts its own name together anew for each request, from some sixty parts.
-        user_agent=f"ahi-catalog Boto3/{boto3.__version__} Botocore/{botocore.__version__}",
+        user_agent=f"ahi-catalog Boto3/{boto3.__version__}",
     )
     try:
         session: Any = current_session()

@@ -1,4 +1,4 @@
-"""Which rows of a table lie in given windows. Pure."""
+"""Rows of a table: which lie in given windows, and taking some of them out. Pure."""
 
 from collections.abc import Iterable
 from functools import reduce
@@ -23,3 +23,17 @@ def lies_in(moments: pa.ChunkedArray, windows: Iterable[Window]) -> pa.ChunkedAr
 
     nowhere = pa.chunked_array([pa.repeat(False, len(moments))])
     return reduce(pc.or_, (lies_in_one(window) for window in windows), nowhere)
+
+
+def pick(rows: pa.Table, picked: pa.ChunkedArray | pa.Array) -> pa.Table:
+    """The rows that are picked; not copied where they lie side by side, as those of sorted rows do.
+
+    Args:
+        rows: Any table.
+        picked: A boolean for each row; null picks nothing.
+    """
+    places = pc.indices_nonzero(picked)
+    if len(places) == 0:
+        return rows.slice(0, 0)
+    first, last = places[0].as_py(), places[-1].as_py()
+    return rows.slice(first, len(places)) if last - first < len(places) else rows.filter(picked)

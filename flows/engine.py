@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from connectors.catalog import Batch
 from connectors.healthimaging.pages import Field
-from connectors.rows import lies_in
+from connectors.rows import lies_in, pick
 from connectors.windows import Coverage, Window
 from flows.buffer import Buffer
 from flows.run import Run
@@ -61,7 +61,7 @@ def take_rows(run: Run, tables: Iterable[pa.Table], sink: Sink, keep: Coverage) 
             sink.count(sink.take(batch))
 
     for table in tables:
-        buffer.add(table.filter(lies_in(table["created_at"], keep)), None)
+        buffer.add(pick(table, lies_in(table["created_at"], keep)), None)
         take_batches(buffer.take_overflow(run.buffer_rows))
     take_batches(buffer.take_all())
 
@@ -159,7 +159,7 @@ class _Reading:
             return
         self._proven.append(scan.proven)
         self._seconds_proven += scan.proven.seconds
-        rows = scan.rows if self._keep is None else scan.rows.filter(lies_in(scan.rows["created_at"], self._keep))
+        rows = scan.rows if self._keep is None else pick(scan.rows, lies_in(scan.rows["created_at"], self._keep))
         if self._by is Field.CREATED_AT:
             self._coverable += self._buffer.add(rows, scan.proven)
             self._publish(self._buffer.take_complete(scan.proven, self._schedule.outstanding))

@@ -5,7 +5,7 @@ Two ways lead to the same table: :mod:`schemas.fast` for pages as declared, :mod
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import pyarrow as pa
@@ -54,14 +54,16 @@ def _read_fast(pages: Sequence[bytes]) -> pa.Table | None:
 
 def _compute(received: pa.Table) -> pa.Table:
     """All columns: those received and those computed from them, in the order of the declaration."""
-    study_date = parse_dates(received["dicom_study_date"])
-    computed = {
-        "patient_birth_date": parse_dates(received["dicom_patient_birth_date"]),
-        "study_date": study_date,
-        "study_datetime": combine(study_date, parse_times(received["dicom_study_time"])),
-    }
+    parsed = {name: _parse_distinct(received[raw], parse) for name, (raw, parse) in _PARSED.items()}
+    computed = parsed | {"study_datetime": combine(parsed["study_date"], parsed["study_datetime"])}
     arrays = [computed[c.name] if c.name in computed else received[c.name] for c in COLUMNS]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def _parse_distinct(texts: pa.ChunkedArray, parse: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> pa.ChunkedArray:
+    """What the texts are parsed to; each distinct one once, for series of a study share their dates."""
+    encoded = texts.combine_chunks().dictionary_encode()
+    return parse(pa.chunked_array([encoded.dictionary])).take(encoded.indices)
 
 
 def unparsable(table: pa.Table) -> dict[str, int]:
@@ -72,8 +74,9 @@ def unparsable(table: pa.Table) -> dict[str, int]:
     """
     counts = Counter[str]()
     for name, (raw, parse) in _PARSED.items():
-        sent = pc.not_equal(unpad(table[raw]), "")
-        counts[name] += pc.sum(pc.and_(sent, pc.is_null(parse(table[raw])))).as_py() or 0
+        # Where the column has a value, the text was parsed; few are left to look at.
+        texts = unpad(table[raw].filter(pc.is_null(table[name])).drop_null())
+        counts[name] += pc.sum(pc.and_(pc.not_equal(texts, ""), pc.is_null(parse(texts)))).as_py() or 0
     for text in table["extra"].drop_null().to_pylist():
         extra = json.loads(text)
         counts.update(column.name for column in RECEIVED if slow.lookup(extra, column.source) is not None)

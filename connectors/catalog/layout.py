@@ -19,6 +19,7 @@ from typing import Final, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from connectors.rows import pick
 from connectors.windows import Window
 
 TABLE: Final = "image_sets/"
@@ -96,7 +97,7 @@ def partition_rows(datastore_id: str, unit: Unit, rows: pa.Table) -> Iterator[tu
     first_days = pc.cast(pc.floor_temporal(rows["created_at"], unit=str(unit)), pa.date32())
     encoded = first_days.combine_chunks().dictionary_encode()
     for index, day in enumerate(encoded.dictionary.to_pylist()):
-        yield Partition(datastore_id, unit, day), rows.filter(pc.equal(encoded.indices, index))
+        yield Partition(datastore_id, unit, day), pick(rows, pc.equal(encoded.indices, index))
 
 
 def table_prefix(datastore_id: str) -> str:

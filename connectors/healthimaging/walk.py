@@ -23,7 +23,7 @@ import pyarrow as pa
 from connectors.errors import InvalidRequestError, SourceError
 from connectors.healthimaging.pages import Field, Page, Search
 from connectors.healthimaging.source import Tally
-from connectors.rows import lies_in
+from connectors.rows import lies_in, pick
 from connectors.windows import SECOND, Window, floor_second, from_epoch_microseconds, to_epoch_microseconds
 from schemas import SCHEMA, MalformedSummaryError, flatten, unparsable
 
@@ -156,8 +156,8 @@ class Walk:
         if proven and remainder:
             # Rows of the second that is not proven yet were read, and are not asked for again.
             later = lies_in(rows[self._by.column], [Window(end, self._searched.end + SECOND)])
-            self._tables = [rows.filter(later)]
-        rows = rows.filter(lies_in(rows[self._by.column], [proven])) if proven else rows
+            self._tables = [pick(rows, later)]
+        rows = pick(rows, lies_in(rows[self._by.column], [proven])) if proven else rows
         return Scan(
             rows=rows,
             proven=proven,

@@ -1,0 +1,148 @@
+"""Our client against boto3's own, over HTTP: the same pages, the same refusals, a signature on every request."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from connectors import aws
+from connectors.healthimaging.client import _REMEMBERED, Client, make_client, raw_body
+from connectors.healthimaging.emulator import Emulator, Service, ServiceOptions
+from connectors.healthimaging.pages import Field, Search
+from connectors.windows import Window
+
+START = datetime(2026, 4, 1, 8, 30, tzinfo=UTC)
+ROWS = 230
+KEYS = {"AKIDGOOD": "good-secret"}
+SEARCHES = [Search(field, Window(START, START + timedelta(hours=hours))) for field in Field for hours in (1, 2)]
+
+
+@pytest.fixture
+def service() -> Service:
+    """A service that checks signatures, with five pages of image sets."""
+    return Service(ServiceOptions(credentials=KEYS, rate=None))
+
+
+@pytest.fixture
+def store(service: Service) -> str:
+    store = service.create_datastore(name="one", created_at=START)
+    service.insert(
+        store,
+        (
+            {
+                "imageSetId": f"{number:032x}",
+                "version": 1,
+                "createdAt": START + timedelta(seconds=number, microseconds=123456),
+                "updatedAt": START + timedelta(seconds=2 * number),
+                "DICOMTags": {"DICOMPatientId": f"Müller {number % 5} <&>"},
+            }
+            for number in range(ROWS)
+        ),
+    )
+    return store
+
+
+@pytest.fixture
+def emulator(service: Service) -> Iterator[Emulator]:
+    with Emulator(service) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def client(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Client:
+    """Ours, with credentials that the service knows."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", emulator.url)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDGOOD")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "good-secret")
+    return make_client(connections=2)
+
+
+def boto3s_own() -> Any:
+    return aws.make_client("medical-imaging", for_custom_endpoint=Config(inject_host_prefix=False))
+
+
+def request(store: str, search: Search, token: str | None = None) -> dict[str, Any]:
+    asked = {"datastoreId": store, "maxResults": 50, "searchCriteria": search.criteria()}
+    return asked if token is None else asked | {"nextToken": token}
+
+
+def pages(client: Client, store: str, search: Search) -> Iterator[dict[str, Any]]:
+    """The pages of a search, as our client brings them."""
+    token = None
+    while True:
+        page = orjson.loads(raw_body(client.search_image_sets(**request(store, search, token))))
+        yield page
+        if (token := page.get("nextToken")) is None:
+            return
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_pages_are_those_of_botocore(client: Client, store: str, search: Search) -> None:
+    """What our bytes say is what boto3's paginator, with botocore's parser, makes of a client of its own."""
+    ours = [row for page in pages(client, store, search) for row in page["imageSetsMetadataSummaries"]]
+    theirs = [
+        row
+        for page in boto3s_own()
+        .get_paginator("search_image_sets")
+        .paginate(datastoreId=store, searchCriteria=search.criteria(), PaginationConfig={"PageSize": 50})
+        for row in page["imageSetsMetadataSummaries"]
+    ]
+    assert len(ours) == ROWS
+    for row in ours:
+        for time in ("createdAt", "updatedAt"):
+            row[time] = datetime.fromtimestamp(row[time], UTC)
+    assert ours == theirs
+
+
+def test_searches_do_not_get_mixed_up(client: Client, store: str) -> None:
+    """Their pages asked for in turn, more of them than are remembered: each goes on with its own request."""
+    many = [Search(Field.CREATED_AT, Window(START, START + timedelta(hours=h))) for h in range(1, _REMEMBERED + 2)]
+    under_way = [pages(client, store, search) for search in (*SEARCHES, *many[:2])]
+    found = [[page] for page in map(next, under_way)]
+    for search in many[2:]:
+        next(pages(client, store, search))
+    found = [[*first, *rest] for first, rest in zip(found, under_way, strict=True)]
+    numbers = [[int(row["imageSetId"], 16) for p in got for row in p["imageSetsMetadataSummaries"]] for got in found]
+    assert numbers == [list(range(ROWS))] * len(found)
+
+
+@pytest.mark.parametrize("kind", ["throttle", "500", "503", "access_denied", "expired_token", "reset"])
+def test_failures_are_those_of_botocore(client: Client, store: str, service: Service, kind: str) -> None:
+    """A further page that fails raises what boto3's own client raises for it: kind, code, message, status."""
+    token = next(pages(client, store, SEARCHES[0]))["nextToken"]
+    service.faults.add(kind, next=2)
+    failures = []
+    for asked in (client, boto3s_own()):
+        with pytest.raises((ClientError, BotoCoreError)) as failed:
+            asked.search_image_sets(**request(store, SEARCHES[0], token))
+        error = failed.value
+        answer = error.response if isinstance(error, ClientError) else None
+        failures.append((answer["Error"], answer["ResponseMetadata"]["HTTPStatusCode"]) if answer else type(error))
+    ours, theirs = failures
+    assert ours == theirs
+
+
+def test_a_token_that_is_none_is_refused(client: Client, store: str) -> None:
+    """The walk begins again where it meets this one."""
+    next(pages(client, store, SEARCHES[0]))
+    with pytest.raises(ClientError) as refused:
+        client.search_image_sets(**request(store, SEARCHES[0], "none"))
+    assert aws.error_code(refused.value) == "ValidationException"
+
+
+def test_each_page_is_signed_with_the_credentials_of_the_moment(
+    client: Any, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Credentials that are renewed in the middle of a search sign its next page."""
+    token = next(pages(client, store, SEARCHES[0]))["nextToken"]
+    credentials = client._client._request_signer._credentials
+    monkeypatch.setattr(credentials, "secret_key", "stale")
+    with pytest.raises(ClientError, match="InvalidSignatureException"):
+        client.search_image_sets(**request(store, SEARCHES[0], token))
+    monkeypatch.setattr(credentials, "secret_key", "good-secret")
+    assert client.search_image_sets(**request(store, SEARCHES[0], token))
