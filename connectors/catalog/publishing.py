@@ -5,8 +5,11 @@ the merge does not change is not written. A row that a scan no longer finds is r
 confirms that the image set is gone.
 """
 
-from collections.abc import Callable, Collection
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +24,10 @@ from connectors.errors import DamagedError, StateError
 from connectors.rows import lies_in
 from connectors.windows import Coverage
 from schemas import SCHEMA
+
+_MERGING: Final = threading.Lock()
+"""Held while rows are merged: that takes a partition's memory three times over, and only what waits for the store or
+the service gains from going on side by side."""
 
 ConfirmGone = Callable[[Collection[str]], Collection[str]]
 """Of image set ids, those that the service confirms deleted."""
@@ -81,22 +88,43 @@ def publish(
 def _publish_once(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> Published:
     key = batch.partition.key
     stored = store.get(key)
-    existing = read_object(key, stored)
-    missing = _missing(existing, batch)
-    merged = merge(existing, batch.rows, confirm_gone(missing) if missing else ())
-    written = 0
-    if merged.is_change:
-        body = parquet.encode(merged.rows)
+    with _MERGING:
+        published, body = _merge(stored, batch, confirm_gone)
+    if body is not None:
         store.put(key, body, expected=stored.etag if stored else None)
-        written = len(body)
-    return Published(
+    return published
+
+
+def _merge(stored: Stored | None, batch: Batch, confirm_gone: ConfirmGone) -> tuple[Published, bytes | None]:
+    """What publishing comes to once the bytes are put; None where there is nothing to write."""
+    existing = read_object(batch.partition.key, stored)
+    missing = _missing(existing, batch)
+    gone: Collection[str] = ()
+    if missing:
+        # It asks the service, which may take minutes.
+        with _released(_MERGING):
+            gone = confirm_gone(missing)
+    merged = merge(existing, batch.rows, gone)
+    del existing  # half of what is held
+    body = parquet.encode(merged.rows) if merged.is_change else None
+    published = Published(
         new=merged.new,
         updated=merged.updated,
         unchanged=merged.unchanged,
         removed=merged.removed,
-        bytes_written=written,
-        is_populated=stored is not None or written > 0,
+        bytes_written=len(body) if body is not None else 0,
+        is_populated=stored is not None or body is not None,
     )
+    return published, body
+
+
+@contextmanager
+def _released(lock: threading.Lock) -> Iterator[None]:
+    lock.release()
+    try:
+        yield
+    finally:
+        lock.acquire()
 
 
 def read_object(key: str, stored: Stored | None) -> pa.Table:

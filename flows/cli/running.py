@@ -7,12 +7,12 @@ from dataclasses import fields
 from typing import Any, Final
 
 import click
-import pyarrow as pa
 
 from connectors.errors import AhiCatalogError, StoppedError
 from connectors.healthimaging.source import connect
 from connectors.settings import Quota, S3Access, Settings
 from flows import findings
+from flows.cli import arrow
 from flows.cli.datastores import chosen_datastores
 from flows.cli.output import print_json, print_pairs, print_table
 from flows.cli.progress import TerminalObserver
@@ -66,7 +66,7 @@ def run_chosen(
         settings = make_settings(datastore_id=chosen[0], **given)
         return run_job(job, lambda: flow(settings, chosen), settings, prefect=prefect, as_json=as_json)
     settings = make_settings(datastore_id=EACH, **given)
-    _give_memory_back()
+    arrow.prepare()
     with TerminalObserver(is_one_of_many=True) as terminal, watched_by(terminal), collecting() as results:
         if prefect:
             state = _run_flow(lambda: flow(settings, chosen))
@@ -94,7 +94,7 @@ def run_job(job: Job, flow: Callable[[], Any], settings: Settings, *, prefect: b
     Raises:
         AhiCatalogError: The run failed.
     """
-    _give_memory_back()
+    arrow.prepare()
     with TerminalObserver() as terminal, watched_by(terminal):
         if prefect:
             state = _run_flow(flow)
@@ -117,11 +117,6 @@ def run_job(job: Job, flow: Callable[[], Any], settings: Settings, *, prefect: b
     if report.outcome is Outcome.STOPPED:
         return INTERRUPTED
     return 1 if report.left else 0
-
-
-def _give_memory_back() -> None:
-    # Arrow's own allocators keep what many threads freed: half as much memory again at a million image sets.
-    pa.set_memory_pool(pa.system_memory_pool())
 
 
 def _show_many(results: Sequence[Result], *, as_json: bool) -> None:
