@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -83,9 +84,14 @@ class Served:
         self._pipe.send((command, arguments))
         return self._pipe.recv()
 
-    def load(self, rows: int | None) -> tuple[str, int]:
-        """Load the Imaging Data Commons; the data store, and its image sets."""
-        store, count = self.ask("load", rows)
+    def load(self, rows: int | None, *, evenly: bool = False) -> tuple[str, int]:
+        """Load the Imaging Data Commons; the data store, and its image sets.
+
+        Args:
+            rows: So many of its series; None: all.
+            evenly: As if they had arrived one by one, at the same pace for eighty days.
+        """
+        store, count = self.ask("load", rows, evenly)
         return str(store), int(count)
 
 
@@ -118,10 +124,20 @@ def _serve(pipe: Connection, options: dict[str, Any]) -> None:
             pipe.send({"load": _load, "change": _change}[command](service, *arguments))
 
 
-def _load(service: Service, rows: int | None) -> tuple[str, int]:
+def _load(service: Service, rows: int | None, evenly: bool) -> tuple[str, int]:  # noqa: FBT001  # comes by a pipe
     store = service.create_datastore(name=f"idc-{rows}", created_at=RELEASES[0])
     load_idc(service, store, rows=rows)
+    if evenly:
+        loaded = service.rows(store)
+        shares = np.random.default_rng(7).random(len(loaded))
+        store = service.create_datastore(name=f"even-{rows}", created_at=RELEASES[-2])
+        service.insert(store, (row | _at(share) for row, share in zip(loaded, shares.tolist(), strict=True)))
     return store, len(service.datastore(store).current)
+
+
+def _at(share: float) -> dict[str, Any]:
+    moment = RELEASES[-2] + share * (RELEASES[-1] - RELEASES[-2])
+    return {"createdAt": moment, "updatedAt": moment, "lastAccessedAt": moment}
 
 
 def _change(service: Service, store: str, days: Sequence[str], new: int, changed: int) -> None:
