@@ -4,6 +4,7 @@ Colours are rich's: off where stdout is no terminal or NO_COLOR is set, on where
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +20,23 @@ _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-
 
 def print_json(document: Any) -> None:
     """One JSON document on stdout."""
-    click.echo(json.dumps(document, indent=2, default=str))
+    click.echo(json_text(document, indent=2))
+
+
+def json_text(document: Any, *, indent: int | None = None) -> str:
+    """A document as JSON that every reader reads: null for NaN and the infinities, which JSON does not have."""
+    return json.dumps(_finite(document), indent=indent, default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+    return value
 
 
 def visible(text: str) -> str:

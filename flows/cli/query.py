@@ -1,6 +1,5 @@
 """`ahi-catalog query`."""
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,7 +8,7 @@ import click
 from connectors.errors import UsageError
 from connectors.settings import S3Access
 from flows.cli.options import catalog_option, option, owner_option
-from flows.cli.output import print_json, print_table
+from flows.cli.output import json_text, print_json, print_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,7 +80,7 @@ def _flat(answer: "pa.Table") -> "pa.Table":
 
     for index, field in enumerate(answer.schema):
         if pa.types.is_nested(field.type):
-            texts = [None if value is None else json.dumps(value, default=str) for value in answer[index].to_pylist()]
+            texts = [None if value is None else json_text(value) for value in answer[index].to_pylist()]
             answer = answer.set_column(index, field.name, pa.array(texts, pa.string()))
     return answer
 
