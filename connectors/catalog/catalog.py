@@ -109,7 +109,7 @@ class Catalog:
     def datastore_ids(self) -> list[str]:
         """The data stores that the catalog has a checkpoint of, or data; sorted."""
         keys = {entry.key for entry in self.store.entries(layout.STATE)}
-        candidates = {key.split("/")[1].removeprefix("datastore_id=") for key in keys if key.count("/") > 1}
+        candidates = {found for found in map(layout.state_of, keys) if found}
         partitions = (layout.parse_partition(entry.key) for entry in self.store.entries(layout.TABLE))
         with_data = {partition.datastore_id for partition in partitions if partition}
         return sorted(with_data | {found for found in candidates if layout.checkpoint_key(found) in keys})
@@ -169,8 +169,8 @@ class Catalog:
         Raises:
             StateError: One is damaged.
         """
-        keys = sorted(entry.key for entry in self.store.entries(layout.runs_prefix(datastore_id)))
-        for key in keys[::-1][:last]:
+        listed = (entry.key for entry in self.store.entries(layout.runs_prefix(datastore_id)))
+        for key in sorted(filter(layout.is_run, listed), reverse=True)[:last]:
             stored = self.store.get(key)
             if stored:
                 yield checkpoints.parse_state(stored.body, f"the run report {key}", _RUN_FORMAT, "delete that file")

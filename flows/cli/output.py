@@ -14,8 +14,8 @@ import click
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-# C0 and C1 controls but tab and line end, and what turns the direction of writing.
-_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# C0 and C1 controls but tab and line end, what turns the direction of writing, and bytes of names that are no text.
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def print_json(document: Any) -> None:
