@@ -162,11 +162,11 @@ def _begin(run: Run, request: Request, scope: Scope, checkpoint: Checkpoint, now
 
 def _inspect(run: Run, verifier: Verifier, scope: Scope, checkpoint: Checkpoint, wrong: list[Found]) -> None:
     """Look at the objects themselves; mend what is wrong with them, if asked to."""
-    objects = run.catalog.partitions(run.datastore_id)
-    inspected = _inspect_objects(run, [partition for partition in objects if scope.has(partition)])
+    objects = run.catalog.objects(run.datastore_id)
+    inspected = _inspect_objects(run, [partition for partition in objects.partitions if scope.has(partition)])
     lost = [
         partition
-        for window in checkpoint.populated.minus(partition.window for partition in objects)
+        for window in checkpoint.populated.minus(partition.window for partition in objects.partitions)
         for partition in layout.partitions(run.datastore_id, run.catalog.description.unit, window)
         if scope.has(partition)
     ]
@@ -175,7 +175,6 @@ def _inspect(run: Run, verifier: Verifier, scope: Scope, checkpoint: Checkpoint,
         run.uncover([partition.window for partition in (*unreadable, *lost)])
         for partition in inspected:
             mend(run.catalog.store, partition)
-    foreign = run.catalog.foreign_keys(run.datastore_id)
     prefix = layout.table_prefix(run.datastore_id)
     verifier.keep(
         replace(verifier.verification, is_inspected=True).noting(
@@ -183,7 +182,7 @@ def _inspect(run: Run, verifier: Verifier, scope: Scope, checkpoint: Checkpoint,
                 *wrong,
                 *((partition.value, _findings(found)) for partition, found in inspected.items()),
                 *((partition.value, Counter({Finding.LOST: 1})) for partition in lost),
-                *((key.removeprefix(prefix), Counter({Finding.FOREIGN: 1})) for key in foreign),
+                *((key.removeprefix(prefix), Counter({Finding.FOREIGN: 1})) for key in objects.foreign),
             ]
         )
     )
