@@ -9,12 +9,12 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from connectors.catalog import Catalog, Checkpoint, Partition, layout, open_store
+from connectors.catalog import Catalog, Checkpoint, Partition, layout
 from connectors.catalog.inspection import Inspection, inspect, mend
 from connectors.catalog.verification import Finding, Verification
 from connectors.errors import DamagedError, StoppedError, UsageError
 from connectors.healthimaging.pages import Field
-from connectors.healthimaging.source import Connection, Tally, open_source
+from connectors.healthimaging.source import Connection
 from connectors.sealing import sealed
 from connectors.settings import Settings
 from connectors.windows import Coverage, Window, floor_second
@@ -86,24 +86,14 @@ def verify(
         AhiCatalogError: The run failed; what was verified by then is kept.
     """
     scope = request.scope(clock())
-    catalog, protect = jobs.open_for(settings, open_store(settings.catalog, settings.s3), is_creating=False)
-    source, tally = open_source(settings, stop, connection), Tally()
+    ends = jobs.open_ends(settings, runner, stop, clock, connection)
+    catalog, protect = ends.open_catalog(is_creating=False)
     checkpoint, wrong = _find_checkpoint(catalog, settings.datastore_id)
     if checkpoint is None:
-        start, upper = jobs.bounds(source, settings, tally, clock())
+        start, upper = ends.bounds()
         everything = Coverage([Window(start, upper)] if start < upper else ())
         checkpoint = Checkpoint(datastore_id=settings.datastore_id, coverage=everything, followed_to=upper)
-    with jobs.running(
-        "verify",
-        settings,
-        catalog=catalog,
-        protect=protect,
-        source=source,
-        runner=runner,
-        stop=stop,
-        tally=tally,
-        clock=clock,
-    ) as run:
+    with ends.running("verify", catalog, protect) as run:
         if wrong and request.is_repairing:
             # Made anew, nothing is covered before it has been read again.
             run.catalog.renew_checkpoint(replace(checkpoint, coverage=Coverage()))
