@@ -1,5 +1,6 @@
 """`ahi-catalog query`."""
 
+import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SHOWN_ROWS: Final = 100
+_BY_IDENTIFIER: Final = re.compile(r"\b(from|join)\s+(studies|patients)\b", re.IGNORECASE)
 
 
 @click.command()
@@ -41,11 +43,16 @@ def query(*, catalog: str, bucket_owner: str | None, form: str, as_json: bool, s
     """
     from connectors.catalog import open_catalog, open_store  # `--help` does without pyarrow
     from connectors.catalog.querying import run_query
+    from schemas import Policy
 
     form = "json" if as_json else form
     if form == "parquet" and sys.stdout.isatty():
         raise UsageError("Parquet is not for a terminal: send stdout to a file")
-    write_answer(run_query(open_catalog(open_store(catalog, S3Access(bucket_owner=bucket_owner))), sql), form, title="")
+    opened = open_catalog(open_store(catalog, S3Access(bucket_owner=bucket_owner)))
+    answer = run_query(opened, sql)
+    if opened.description.phi.policy is Policy.DROP and _BY_IDENTIFIER.search(sql):
+        click.echo("This catalog keeps no identifiers (--phi drop): studies and patients are empty.", err=True)
+    write_answer(answer, form, title="")
 
 
 def write_answer(answer: "pa.Table", form: str, *, title: str) -> None:
