@@ -1,7 +1,6 @@
 """The three deployments for `ahi-catalog serve`, the same as those of prefect.yaml, which a test compares."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from prefect import Flow
@@ -10,8 +9,10 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.types.entrypoint import EntrypointType
 
-from connectors.settings import Quota
+from connectors.settings import Settings
 from flows.backfill import backfill
+from flows.durations import format_duration
+from flows.parameters import parameters_of
 from flows.sync import sync
 from flows.verify import verify
 
@@ -25,11 +26,8 @@ class Plan:
 
     Attributes:
         name: Of the deployments, after the flow's: ``sync/NAME``.
-        catalog: ``s3://bucket/prefix`` or a local folder.
-        datastore_id: The data store.
+        settings: Of every run, but that the quota is what the three may use together.
         credentials: The name of an AwsCredentials block; None: what boto3 finds.
-        quota: What the three may use together.
-        start: Where coverage begins, aware; None: when the data store was created.
         sync_cron: When to sync; empty: never by itself.
         verify_cron: When to verify; empty: never by itself.
         part: What each verify takes.
@@ -37,11 +35,8 @@ class Plan:
     """
 
     name: str
-    catalog: str
-    datastore_id: str
+    settings: Settings
     credentials: str | None
-    quota: Quota
-    start: datetime | None
     sync_cron: str
     verify_cron: str
     part: str
@@ -54,9 +49,12 @@ def make_deployments(plan: Plan) -> list[RunnerDeployment]:
     Raises:
         ValueError: A schedule is no cron expression, or the time zone is none.
     """
+    asked: dict[str, Any] = {"look_back": format_duration(plan.settings.look_back)}
+    if plan.settings.start:
+        asked["start"] = plan.settings.start
     # Two syncs have nothing to do that one does not; ranges of a backfill wait for each other.
     return [
-        _deploy(sync, plan, 0.4, cron=plan.sync_cron, parameters={"start": plan.start} if plan.start else None),
+        _deploy(sync, plan, 0.4, cron=plan.sync_cron, parameters=asked),
         _deploy(verify, plan, 0.2, cron=plan.verify_cron, parameters={"part": plan.part}),
         _deploy(backfill, plan, 0.4, meeting=ConcurrencyLimitStrategy.ENQUEUE),
     ]
@@ -71,12 +69,10 @@ def _deploy(
     parameters: dict[str, Any] | None = None,
     meeting: ConcurrencyLimitStrategy = ConcurrencyLimitStrategy.CANCEL_NEW,
 ) -> RunnerDeployment:
-    always: dict[str, Any] = {
-        "catalog": plan.catalog,
-        "datastore_ids": [plan.datastore_id],
-        "rate": plan.quota.rate * share,
-        "burst": max(1, int(plan.quota.burst * share)),
-    }
+    always = parameters_of(replace(plan.settings, quota=plan.settings.quota.part(share)))
+    always["datastore_ids"] = [plan.settings.datastore_id]
+    # Only what was said: the rest follows the version that runs, not the one that was served.
+    always["options"] = always["options"].model_dump(exclude_defaults=True)
     if plan.credentials:
         always["credentials"] = plan.credentials
     return RunnerDeployment.from_flow(
@@ -84,7 +80,7 @@ def _deploy(
         name=plan.name,
         schedules=[CronSchedule(cron=cron, timezone=plan.time_zone)] if cron else [],
         parameters=always | (parameters or {}),
-        tags=["ahi-catalog", plan.datastore_id],
+        tags=["ahi-catalog", plan.settings.datastore_id],
         concurrency_limit=ConcurrencyLimitConfig(
             limit=1, collision_strategy=meeting, grace_period_seconds=_GRACE_SECONDS
         ),

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -62,21 +62,9 @@ def sync(
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
-    store, tally = open_store(settings.catalog, settings.s3), Tally()
-    source = open_source(settings, stop, connection)
-    start, upper = bounds(source, settings, tally, clock())
-    catalog, protect = open_for(settings, store, is_creating=True)
-    with running(
-        "sync",
-        settings,
-        catalog=catalog,
-        protect=protect,
-        source=source,
-        runner=runner,
-        stop=stop,
-        tally=tally,
-        clock=clock,
-    ) as run:
+    ends = open_ends(settings, runner, stop, clock, connection)
+    start, upper = ends.bounds()
+    with ends.running("sync", *ends.open_catalog(is_creating=True)) as run:
         checkpoint = _open_checkpoint(run, upper)
         windows = plan_sync(checkpoint.coverage, start, upper, settings.look_back)
         engine.read(run, Field.CREATED_AT, windows, Publisher(run))
@@ -110,33 +98,13 @@ def backfill(
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
-    store, tally = open_store(settings.catalog, settings.s3), Tally()
-    source = open_source(settings, stop, connection)
-    upper = upper_bound(clock(), source.clock(tally), settings.settle)
+    ends = open_ends(settings, runner, stop, clock, connection)
+    upper = upper_bound(clock(), ends.source.clock(ends.tally), settings.settle)
     windows = plan_backfill(start, end, upper)
-    catalog, protect = open_for(settings, store, is_creating=True)
-    with running(
-        "backfill",
-        settings,
-        catalog=catalog,
-        protect=protect,
-        source=source,
-        runner=runner,
-        stop=stop,
-        tally=tally,
-        clock=clock,
-    ) as run:
+    with ends.running("backfill", *ends.open_catalog(is_creating=True)) as run:
         _open_checkpoint(run, upper)
         engine.read(run, Field.CREATED_AT, windows, Publisher(run))
     return run.report
-
-
-def bounds(source: Source, settings: Settings, tally: Tally, now: datetime) -> tuple[datetime, datetime]:
-    """Where coverage begins, and where this run ends."""
-    if settings.start is not None:
-        return floor_second(settings.start), upper_bound(now, source.clock(tally), settings.settle)
-    start, service_clock = source.created_at(tally)
-    return start, upper_bound(now, service_clock, settings.settle)
 
 
 def _open_checkpoint(run: Run, upper: datetime) -> Checkpoint:
@@ -174,70 +142,107 @@ def _follow_changes(run: Run, settings: Settings, followed_to: datetime, upper: 
             run.follow(published.watermark, publisher.populated)
 
 
-def open_for(settings: Settings, store: Store, *, is_creating: bool) -> tuple[Catalog, Protect]:
-    """The catalog of a run, and what its PHI policy makes of rows.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """Both ends of a run, open, and where its scans run; made by `open_ends`.
 
-    Args:
+    Attributes:
         settings: Of the run.
-        store: Where the catalog lies.
-        is_creating: Whether to make it if there is none.
+        store: Where the catalog lies, or will.
+        source: What to read from.
+        tally: Of the run's requests, those before it has a report too.
+        runner: Where scans run.
+        stop: Set when the run is asked to stop.
+        clock: The local clock, aware.
+    """
+
+    settings: Settings
+    store: Store
+    source: Source
+    tally: Tally
+    runner: Runner
+    stop: threading.Event
+    clock: Clock
+
+    def bounds(self) -> tuple[datetime, datetime]:
+        """Where coverage begins, and where this run ends."""
+        settings, now = self.settings, self.clock()
+        if settings.start is not None:
+            return floor_second(settings.start), upper_bound(now, self.source.clock(self.tally), settings.settle)
+        start, service_clock = self.source.created_at(self.tally)
+        return start, upper_bound(now, service_clock, settings.settle)
+
+    def open_catalog(self, *, is_creating: bool) -> tuple[Catalog, Protect]:
+        """The catalog, and what its PHI policy makes of rows.
+
+        Args:
+            is_creating: Whether to make it if there is none; not before the service has answered, so that a wrong
+                data store id leaves nothing behind.
+
+        Raises:
+            UsageError: There is none, or it was made in another way than the settings ask for.
+        """
+        settings = self.settings
+        load_key = key_of(settings)
+        asked = asked_policy(settings, load_key)
+        if is_creating:
+            unit = None if settings.partition is None else Unit(settings.partition)
+            catalog = open_or_create(self.store, unit, asked, single_writer=settings.single_writer)
+        else:
+            catalog = open_catalog(self.store)
+            if asked is not None:
+                refuse_other(asked, catalog.description.phi, self.store.url)
+        return catalog, protection_of(catalog, load_key)
+
+    @contextmanager
+    def running(self, flow: str, catalog: Catalog, protect: Protect) -> Iterator[Run]:
+        """Everything that a run needs; at its end, whatever way, the report is complete and kept."""
+        settings = self.settings
+        report = RunReport(
+            flow=flow,
+            run_id=uuid.uuid4().hex[:8],
+            datastore_id=settings.datastore_id,
+            started_at=self.clock(),
+            tally=self.tally,
+        )
+        wanted = threading.Event()
+        scan = scanner(self.source, settings, protect, self.stop, wanted.is_set)
+        with catalog.for_writing(report.run_id, self.clock) as writable:
+            run = Run(
+                catalog=writable,
+                datastore_id=settings.datastore_id,
+                source=self.source,
+                runner=self.runner,
+                scan_window=ScanWindow(settings, catalog.description.phi, scan),
+                protect=protect,
+                report=report,
+                observer=Observers(current_observers()),
+                is_stopping=self.stop.is_set,
+                workers=settings.workers,
+                buffer_rows=settings.buffer_rows,
+                wanted=wanted,
+            )
+            with _reporting(run):
+                yield run
+
+
+def open_ends(
+    settings: Settings, runner: Runner, stop: threading.Event, clock: Clock, connection: Connection | None
+) -> Ends:
+    """Open both ends of a run; nothing is asked of either yet.
 
     Raises:
-        UsageError: There is none, or it was made in another way than the settings ask for.
+        AhiCatalogError: One cannot be opened.
     """
-    load_key = key_of(settings)
-    asked = asked_policy(settings, load_key)
-    if is_creating:
-        unit = None if settings.partition is None else Unit(settings.partition)
-        catalog = open_or_create(store, unit, asked, single_writer=settings.single_writer)
-    else:
-        catalog = open_catalog(store)
-        if asked is not None:
-            refuse_other(asked, catalog.description.phi, store.url)
-    return catalog, protection_of(catalog, load_key)
-
-
-@contextmanager
-def running(
-    flow: str,
-    settings: Settings,
-    *,
-    catalog: Catalog,
-    protect: Protect,
-    source: Source,
-    runner: Runner,
-    stop: threading.Event,
-    tally: Tally,
-    clock: Clock,
-) -> Iterator[Run]:
-    """Everything that a run needs; at its end, whatever way, the report is complete and kept."""
-    report = RunReport(
-        flow=flow,
-        run_id=uuid.uuid4().hex[:8],
-        datastore_id=settings.datastore_id,
-        started_at=clock(),
-        tally=tally,
+    return Ends(
+        settings=settings,
+        store=open_store(settings.catalog, settings.s3),
+        source=open_source(settings, stop, connection),
+        tally=Tally(),
+        runner=runner,
+        stop=stop,
+        clock=clock,
     )
-    wanted = threading.Event()
-    with catalog.for_writing(report.run_id, clock) as writable:
-        run = Run(
-            catalog=writable,
-            datastore_id=settings.datastore_id,
-            source=source,
-            runner=runner,
-            scan_window=ScanWindow(
-                settings, catalog.description.phi, scanner(source, settings, protect, stop, wanted.is_set)
-            ),
-            protect=protect,
-            report=report,
-            observer=Observers(current_observers()),
-            is_stopping=stop.is_set,
-            workers=settings.workers,
-            buffer_rows=settings.buffer_rows,
-            wanted=wanted,
-        )
-        with _reporting(run):
-            yield run
 
 
 @contextmanager

@@ -9,12 +9,12 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from connectors.catalog import Catalog, Checkpoint, Partition, layout, open_store
+from connectors.catalog import Catalog, Checkpoint, Partition, layout
 from connectors.catalog.inspection import Inspection, inspect, mend
 from connectors.catalog.verification import Finding, Verification
 from connectors.errors import DamagedError, StoppedError, UsageError
 from connectors.healthimaging.pages import Field
-from connectors.healthimaging.source import Connection, Tally, open_source
+from connectors.healthimaging.source import Connection
 from connectors.sealing import sealed
 from connectors.settings import Settings
 from connectors.windows import Coverage, Window, floor_second
@@ -86,24 +86,14 @@ def verify(
         AhiCatalogError: The run failed; what was verified by then is kept.
     """
     scope = request.scope(clock())
-    catalog, protect = jobs.open_for(settings, open_store(settings.catalog, settings.s3), is_creating=False)
-    source, tally = open_source(settings, stop, connection), Tally()
+    ends = jobs.open_ends(settings, runner, stop, clock, connection)
+    catalog, protect = ends.open_catalog(is_creating=False)
     checkpoint, wrong = _find_checkpoint(catalog, settings.datastore_id)
     if checkpoint is None:
-        start, upper = jobs.bounds(source, settings, tally, clock())
+        start, upper = ends.bounds()
         everything = Coverage([Window(start, upper)] if start < upper else ())
         checkpoint = Checkpoint(datastore_id=settings.datastore_id, coverage=everything, followed_to=upper)
-    with jobs.running(
-        "verify",
-        settings,
-        catalog=catalog,
-        protect=protect,
-        source=source,
-        runner=runner,
-        stop=stop,
-        tally=tally,
-        clock=clock,
-    ) as run:
+    with ends.running("verify", catalog, protect) as run:
         if wrong and request.is_repairing:
             # Made anew, nothing is covered before it has been read again.
             run.catalog.renew_checkpoint(replace(checkpoint, coverage=Coverage()))
@@ -162,11 +152,11 @@ def _begin(run: Run, request: Request, scope: Scope, checkpoint: Checkpoint, now
 
 def _inspect(run: Run, verifier: Verifier, scope: Scope, checkpoint: Checkpoint, wrong: list[Found]) -> None:
     """Look at the objects themselves; mend what is wrong with them, if asked to."""
-    objects = run.catalog.partitions(run.datastore_id)
-    inspected = _inspect_objects(run, [partition for partition in objects if scope.has(partition)])
+    objects = run.catalog.objects(run.datastore_id)
+    inspected = _inspect_objects(run, [partition for partition in objects.partitions if scope.has(partition)])
     lost = [
         partition
-        for window in checkpoint.populated.minus(partition.window for partition in objects)
+        for window in checkpoint.populated.minus(partition.window for partition in objects.partitions)
         for partition in layout.partitions(run.datastore_id, run.catalog.description.unit, window)
         if scope.has(partition)
     ]
@@ -175,7 +165,6 @@ def _inspect(run: Run, verifier: Verifier, scope: Scope, checkpoint: Checkpoint,
         run.uncover([partition.window for partition in (*unreadable, *lost)])
         for partition in inspected:
             mend(run.catalog.store, partition)
-    foreign = run.catalog.foreign_keys(run.datastore_id)
     prefix = layout.table_prefix(run.datastore_id)
     verifier.keep(
         replace(verifier.verification, is_inspected=True).noting(
@@ -183,7 +172,7 @@ def _inspect(run: Run, verifier: Verifier, scope: Scope, checkpoint: Checkpoint,
                 *wrong,
                 *((partition.value, _findings(found)) for partition, found in inspected.items()),
                 *((partition.value, Counter({Finding.LOST: 1})) for partition in lost),
-                *((key.removeprefix(prefix), Counter({Finding.FOREIGN: 1})) for key in foreign),
+                *((key.removeprefix(prefix), Counter({Finding.FOREIGN: 1})) for key in objects.foreign),
             ]
         )
     )

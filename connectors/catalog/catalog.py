@@ -4,7 +4,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from connectors.catalog import checkpoint as checkpoints
@@ -24,6 +24,19 @@ from connectors.errors import ConflictError, DamagedError, StateError, UsageErro
 from schemas import PhiPolicy
 
 _RUN_FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objects:
+    """What lies where a data store's objects are.
+
+    Attributes:
+        partitions: Those that have an object.
+        foreign: Keys, sorted, of what is none of ours and what readers would read all the same.
+    """
+
+    partitions: dict[Partition, Entry]
+    foreign: list[str]
 
 
 class Catalog:
@@ -109,25 +122,25 @@ class Catalog:
     def datastore_ids(self) -> list[str]:
         """The data stores that the catalog has a checkpoint of, or data; sorted."""
         keys = {entry.key for entry in self.store.entries(layout.STATE)}
-        candidates = {key.split("/")[1].removeprefix("datastore_id=") for key in keys if key.count("/") > 1}
+        candidates = {found for found in map(layout.state_of, keys) if found}
         partitions = (layout.parse_partition(entry.key) for entry in self.store.entries(layout.TABLE))
         with_data = {partition.datastore_id for partition in partitions if partition}
         return sorted(with_data | {found for found in candidates if layout.checkpoint_key(found) in keys})
 
+    def objects(self, datastore_id: str) -> Objects:
+        """What lies where a data store's objects are, by one listing."""
+        partitions: dict[Partition, Entry] = {}
+        foreign: list[str] = []
+        for entry in self.store.entries(layout.table_prefix(datastore_id)):
+            if layout.is_foreign(entry.key, self.description.unit):
+                foreign.append(entry.key)
+            elif found := layout.parse_partition(entry.key):
+                partitions[found] = entry
+        return Objects(partitions=partitions, foreign=sorted(foreign))
+
     def partitions(self, datastore_id: str) -> dict[Partition, Entry]:
         """The partitions of a data store that have an object."""
-        entries = self.store.entries(layout.table_prefix(datastore_id))
-        unit = self.description.unit
-        return {
-            found: entry
-            for entry in entries
-            if (found := layout.parse_partition(entry.key)) and not layout.is_foreign(entry.key, unit)
-        }
-
-    def foreign_keys(self, datastore_id: str) -> list[str]:
-        """The keys among a data store's objects that are none of ours, and that readers would read all the same."""
-        keys = (entry.key for entry in self.store.entries(layout.table_prefix(datastore_id)))
-        return sorted(key for key in keys if layout.is_foreign(key, self.description.unit))
+        return self.objects(datastore_id).partitions
 
     def verification(self, datastore_id: str) -> Verification | None:
         """The last verification of a data store, finished or under way; None where there was none.
@@ -169,8 +182,8 @@ class Catalog:
         Raises:
             StateError: One is damaged.
         """
-        keys = sorted(entry.key for entry in self.store.entries(layout.runs_prefix(datastore_id)))
-        for key in keys[::-1][:last]:
+        listed = (entry.key for entry in self.store.entries(layout.runs_prefix(datastore_id)))
+        for key in sorted(filter(layout.is_run, listed), reverse=True)[:last]:
             stored = self.store.get(key)
             if stored:
                 yield checkpoints.parse_state(stored.body, f"the run report {key}", _RUN_FORMAT, "delete that file")

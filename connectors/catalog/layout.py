@@ -26,6 +26,8 @@ TABLE: Final = "image_sets/"
 STATE: Final = "_state/"
 DESCRIPTION_KEY: Final = f"{STATE}catalog.json"
 _FILE: Final = "image-sets.parquet"
+_STATE_KEY: Final = re.compile(rf"{STATE}datastore_id=(?P<id>[0-9a-z]{{32}})/")
+_RUN_KEY: Final = re.compile(rf"{_STATE_KEY.pattern}runs/\d{{8}}T\d{{6}}Z-[0-9a-z]+\.json")
 
 
 class Unit(StrEnum):
@@ -149,6 +151,17 @@ def runs_prefix(datastore_id: str) -> str:
 def run_key(datastore_id: str, started_at: datetime, run_id: str) -> str:
     """The key of a run report; keys sort by start."""
     return f"{runs_prefix(datastore_id)}{started_at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{run_id}.json"
+
+
+def is_run(key: str) -> bool:
+    """Whether a key is that of a run report; whatever else lies in their folder is none of ours."""
+    return _RUN_KEY.fullmatch(key) is not None
+
+
+def state_of(key: str) -> str | None:
+    """The data store whose state an object may be; None where its key is none of ours."""
+    found = _STATE_KEY.match(key)
+    return found["id"] if found else None
 
 
 def _midnight(day: date) -> datetime:

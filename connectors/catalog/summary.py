@@ -55,7 +55,8 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
     """
     problems = []
     checkpoint: Checkpoint | None = None
-    partitions = catalog.partitions(datastore_id)
+    objects = catalog.objects(datastore_id)
+    partitions = objects.partitions
     try:
         checkpoint = catalog.checkpoint(datastore_id)
     except DamagedError as error:
@@ -68,7 +69,7 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
     problems += [f"data objects are lost: {window}" for window in lost]
     rows, unreadable = count_rows(catalog, [partition.key for partition in partitions])
     problems += [f"a data object is unreadable: {key}" for key in unreadable]
-    problems += [f"a file is none of the catalog's: {key}" for key in catalog.foreign_keys(datastore_id)]
+    problems += [f"a file is none of the catalog's: {key}" for key in objects.foreign]
     return Summary(
         datastore_id=datastore_id,
         watermark=coverage.watermark,

@@ -12,6 +12,7 @@ from connectors.reporting.groups import Group
 from connectors.reporting.history import RunRecord, history
 from connectors.reporting.quality import Finding
 from connectors.windows import Coverage
+from schemas import PhiPolicy, Policy
 
 FREQUENT: Final = "FREQUENT_ACCESS"
 """The storage tier that costs more."""
@@ -23,6 +24,7 @@ class DatastoreReport:
 
     Attributes:
         datastore_id: The data store.
+        phi: The PHI policy of the catalog.
         totals: Image sets, studies, patients.
         data_bytes, data_objects: Of the table.
         watermark: End of the first covered stretch; None where nothing is covered.
@@ -37,6 +39,7 @@ class DatastoreReport:
     """
 
     datastore_id: str
+    phi: PhiPolicy
     totals: Group
     data_bytes: int
     data_objects: int
@@ -53,6 +56,16 @@ class DatastoreReport:
     unparsable: tuple[Finding, ...]
     findings: tuple[Finding, ...]
     runs: tuple[RunRecord, ...]
+
+    @property
+    def tells_patients(self) -> bool:
+        """Whether patients, studies and series can be told apart."""
+        return self.phi.policy is not Policy.DROP
+
+    @property
+    def keeps_texts(self) -> bool:
+        """Whether what did not parse is kept as it was sent."""
+        return self.phi.policy is Policy.KEEP
 
 
 def collect(catalog: Catalog, datastore_id: str, *, runs: int, now: datetime) -> DatastoreReport:
@@ -72,6 +85,7 @@ def collect(catalog: Catalog, datastore_id: str, *, runs: int, now: datetime) ->
         tiers = groups.by_tier(loaded)
         return DatastoreReport(
             datastore_id=datastore_id,
+            phi=catalog.description.phi,
             totals=groups.totals(loaded),
             data_bytes=summary.bytes,
             data_objects=summary.partitions,

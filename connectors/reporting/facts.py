@@ -13,6 +13,7 @@ import pyarrow as pa
 from connectors.catalog import Catalog
 from connectors.catalog.dataset import open_dataset
 from connectors.errors import AhiCatalogError
+from schemas import Policy
 
 _OTHER: Final = "?"
 """What stands for a code that is none: text in the place of a code may be anything, a name too."""
@@ -54,9 +55,15 @@ where (dicom_patient_birth_date <> '' and patient_birth_date is null)
 
 
 class Facts:
-    """The facts of one data store; made by `load`."""
+    """The facts of one data store; made by `load`.
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    Attributes:
+        tells_patients: Whether patients, studies and series can be told apart; not under a policy that drops their
+            identifiers.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, *, tells_patients: bool) -> None:
+        self.tells_patients = tells_patients
         self._connection = connection
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -85,7 +92,7 @@ def load(catalog: Catalog, datastore_id: str) -> Iterator[Facts]:
         connection.register("image_sets", open_dataset(catalog, keys))
         try:
             connection.execute(_LOAD)
-            yield Facts(connection)
+            yield Facts(connection, tells_patients=catalog.description.phi.policy is not Policy.DROP)
         except duckdb.Error as error:
             # Its text may quote a value.
             raise AhiCatalogError(f"the catalog cannot be counted ({type(error).__name__})") from None

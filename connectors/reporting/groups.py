@@ -1,7 +1,7 @@
 """Counts by a code or a class: modalities, body parts, hours, storage tiers, idle times."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -20,7 +20,8 @@ class Group:
     Attributes:
         label: What they have in common.
         image_sets: How many; None where the group is too small to show.
-        studies, patients: Of them; None too where groups are lumped together.
+        studies, patients: Of them; None too where groups are lumped together, and where the catalog does not tell
+            them apart.
     """
 
     label: str
@@ -36,14 +37,15 @@ class _Counted:
     studies: int
     patients: int
 
-    def group(self) -> Group:
-        return Group(label=self.label, image_sets=self.image_sets, studies=self.studies, patients=self.patients)
+    def group(self, facts: Facts, label: str | None = None) -> Group:
+        shown = Group(label=self.label if label is None else label, image_sets=self.image_sets)
+        return replace(shown, studies=self.studies, patients=self.patients) if facts.tells_patients else shown
 
 
 def totals(facts: Facts) -> Group:
     """All image sets of the data store."""
     [all_of_it] = _count(facts, "'all'") or [_Counted("all", 0, 0, 0)]
-    return Group(label="all", image_sets=None) if 0 < all_of_it.patients < SMALLEST else all_of_it.group()
+    return Group(label="all", image_sets=None) if 0 < all_of_it.patients < SMALLEST else all_of_it.group(facts)
 
 
 def by_code(facts: Facts, column: str) -> tuple[Group, ...]:
@@ -57,7 +59,7 @@ def by_code(facts: Facts, column: str) -> tuple[Group, ...]:
     hidden = to_hide([found.patients for found in counted])
     kept = [found for position, found in enumerate(counted) if position not in hidden and found.label != "?"][:_MOST]
     others = [found for found in counted if found not in kept]
-    groups = [_named(found, found.label or "none given") for found in kept]
+    groups = [found.group(facts, found.label or "none given") for found in kept]
     if others:
         # Its size follows from the total in any case; it is left out where all of it is too small.
         size = sum(found.image_sets for found in others)
@@ -68,13 +70,13 @@ def by_code(facts: Facts, column: str) -> tuple[Group, ...]:
 
 def by_hour(facts: Facts) -> tuple[Group, ...]:
     """By hour of createdAt in UTC, 24 groups."""
-    return _in_order(_count(facts, "hour(created)::text"), [str(hour) for hour in range(24)])
+    return _in_order(facts, _count(facts, "hour(created)::text"), [str(hour) for hour in range(24)])
 
 
 def by_tier(facts: Facts) -> tuple[Group, ...]:
     """By storage tier, as the service names them."""
     counted = _count(facts, "coalesce(tier, '')")
-    return _in_order(counted, sorted(found.label for found in counted))
+    return _in_order(facts, counted, sorted(found.label for found in counted))
 
 
 def by_idle_time(facts: Facts, tier: Group, as_of: datetime) -> tuple[Group, ...]:
@@ -90,6 +92,7 @@ def by_idle_time(facts: Facts, tier: Group, as_of: datetime) -> tuple[Group, ...
         f"when accessed > timestamp '{moment - timedelta(days=days)}' then '{label}'" for days, label in _IDLE
     )
     parts = _in_order(
+        facts,
         _count(facts, f"case {cases} else '{_IDLE_LONGEST}' end", tier.label),
         [*(label for _, label in _IDLE), _IDLE_LONGEST],
     )
@@ -107,15 +110,11 @@ def _count(facts: Facts, label: str, tier: str | None = None) -> list[_Counted]:
     return [_Counted(*row) for row in rows]
 
 
-def _in_order(counted: Iterable[_Counted], labels: Sequence[str]) -> tuple[Group, ...]:
+def _in_order(facts: Facts, counted: Iterable[_Counted], labels: Sequence[str]) -> tuple[Group, ...]:
     found = {each.label: each for each in counted}
     ordered = [found.get(label, _Counted(label, 0, 0, 0)) for label in labels]
     hidden = to_hide([each.patients for each in ordered])
     return tuple(
-        Group(label=each.label, image_sets=None) if position in hidden else each.group()
+        Group(label=each.label, image_sets=None) if position in hidden else each.group(facts)
         for position, each in enumerate(ordered)
     )
-
-
-def _named(found: _Counted, label: str) -> Group:
-    return Group(label=label, image_sets=found.image_sets, studies=found.studies, patients=found.patients)

@@ -35,12 +35,14 @@ from (select series as id, any_value(patient) as patient, count(*) as image_sets
 """
 _IMAGE_SETS: Final = "from facts"
 
+_NOT_PRIMARY: Final = "not is_primary"
+_WITHOUT_IDENTIFIERS: Final = frozenset({_NOT_PRIMARY})
 _LOOKED_FOR: Final = (
     ("studies", _STUDIES, "patients > 1", "whose series disagree on the patient"),
     ("studies", _STUDIES, "dates > 1", "whose series disagree on the study date"),
     ("series", _SERIES, "image_sets > 1", "in more than one image set"),
     ("series", _SERIES, "primaries > 1", "in more than one primary image set"),
-    ("image sets", _IMAGE_SETS, "not is_primary", "that are not the primary ones of their series"),
+    ("image sets", _IMAGE_SETS, _NOT_PRIMARY, "that are not the primary ones of their series"),
     ("studies", _STUDIES, "dates = 0", "without a readable study date"),
     ("image sets", _IMAGE_SETS, "patient_id is null", "without Patient ID"),
     ("image sets", _IMAGE_SETS, "study is null", "without Study Instance UID"),
@@ -50,10 +52,11 @@ _LOOKED_FOR: Final = (
 
 
 def findings(facts: Facts) -> tuple[Finding, ...]:
-    """Contradictions first, then what is missing."""
+    """Contradictions first, then what is missing; of a catalog without identifiers and dates what shows without."""
     return tuple(
         Finding(what=what, unit=unit, count=_count(facts, source, condition))
         for unit, source, condition, what in _LOOKED_FOR
+        if facts.tells_patients or condition in _WITHOUT_IDENTIFIERS
     )
 
 

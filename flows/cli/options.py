@@ -105,15 +105,19 @@ settle_option = option(
     "--settle", type=Duration(), default="10m", help="Held back from now: younger rows may not be searchable."
 )
 
-run_options = options(
-    catalog_option,
-    datastore_options,
+reading_options = options(
     quota_options,
     option("--concurrency", type=int, metavar="N", help="Windows scanned side by side.  [default: as the rate needs]"),
     settle_option,
     option("--dask", metavar="ADDRESS", help="Scan on a Dask cluster: its scheduler's tcp://host:8786, or local."),
     phi_options,
     s3_options,
+)
+
+run_options = options(
+    catalog_option,
+    datastore_options,
+    reading_options,
     option("--prefect/--no-prefect", default=True, help="Run as a Prefect flow, or on plain threads."),
     json_option,
 )
@@ -129,4 +133,9 @@ creation_options = options(
         is_flag=True,
         help="Create the catalog on a store that ignores conditional writes: one run at a time, and none beside it.",
     ),
+)
+
+sync_options = options(
+    option("--look-back", type=Duration(), default="1d", help="Read again behind the watermark, for late rows."),
+    option("--start", type=Moment(), help="Where coverage begins.  [default: when the data store was created]"),
 )

@@ -1,6 +1,6 @@
 """`ahi-catalog query`."""
 
-import json
+import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,12 +9,13 @@ import click
 from connectors.errors import UsageError
 from connectors.settings import S3Access
 from flows.cli.options import catalog_option, option, owner_option
-from flows.cli.output import print_json, print_table
+from flows.cli.output import json_text, print_json, print_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _SHOWN_ROWS: Final = 100
+_BY_IDENTIFIER: Final = re.compile(r"\b(from|join)\s+(studies|patients)\b", re.IGNORECASE)
 
 
 @click.command()
@@ -42,11 +43,16 @@ def query(*, catalog: str, bucket_owner: str | None, form: str, as_json: bool, s
     """
     from connectors.catalog import open_catalog, open_store  # `--help` does without pyarrow
     from connectors.catalog.querying import run_query
+    from schemas import Policy
 
     form = "json" if as_json else form
     if form == "parquet" and sys.stdout.isatty():
         raise UsageError("Parquet is not for a terminal: send stdout to a file")
-    write_answer(run_query(open_catalog(open_store(catalog, S3Access(bucket_owner=bucket_owner))), sql), form, title="")
+    opened = open_catalog(open_store(catalog, S3Access(bucket_owner=bucket_owner)))
+    answer = run_query(opened, sql)
+    if opened.description.phi.policy is Policy.DROP and _BY_IDENTIFIER.search(sql):
+        click.echo("This catalog keeps no identifiers (--phi drop): studies and patients are empty.", err=True)
+    write_answer(answer, form, title="")
 
 
 def write_answer(answer: "pa.Table", form: str, *, title: str) -> None:
@@ -81,7 +87,7 @@ def _flat(answer: "pa.Table") -> "pa.Table":
 
     for index, field in enumerate(answer.schema):
         if pa.types.is_nested(field.type):
-            texts = [None if value is None else json.dumps(value, default=str) for value in answer[index].to_pylist()]
+            texts = [None if value is None else json_text(value) for value in answer[index].to_pylist()]
             answer = answer.set_column(index, field.name, pa.array(texts, pa.string()))
     return answer
 

@@ -21,7 +21,7 @@ def report(*, catalog: str, out: Path, runs: int) -> None:
     """Write a page on what a catalog holds: arrivals, modalities, tiers, quality, sync history.
 
     One HTML file that opens anywhere, without a network. It holds counts only: no identifier, no free text, and no
-    group of fewer than 11 patients.
+    group of fewer than 11 patients (image sets, where --phi drop leaves nothing to tell patients apart).
 
     \b
     A page of the demo's catalog:

@@ -1,22 +1,21 @@
 """`ahi-catalog sync`, `ahi-catalog backfill` and `ahi-catalog verify`."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 import click
 
 from connectors.settings import Settings
-from flows.cli.options import Duration, Moment, creation_options, option, run_options
+from flows.cli.options import Moment, creation_options, option, run_options, sync_options
 from flows.durations import format_duration
 
 
 @click.command()
 @run_options
 @creation_options
-@option("--look-back", type=Duration(), default="1d", help="Read again behind the watermark, for late rows.")
-@option("--start", type=Moment(), help="Where coverage begins.  [default: when the data store was created]")
-def sync(*, look_back: timedelta, start: datetime | None, **given: Any) -> int:
+@sync_options
+def sync(**given: Any) -> int:
     """Bring a catalog up to date: new image sets, then changed ones.
 
     The first sync reads the whole data store; later ones read what is new, the last day again, and what was
@@ -31,7 +30,7 @@ def sync(*, look_back: timedelta, start: datetime | None, **given: Any) -> int:
     from flows import jobs  # `--help` does without boto3 and pyarrow
     from flows.cli.running import run_chosen
 
-    return run_chosen(jobs.sync, _sync_flow, look_back=look_back, start=start, **given)
+    return run_chosen(jobs.sync, _sync_flow, **given)
 
 
 def run_sync(settings: Settings, *, prefect: bool, as_json: bool) -> int:

@@ -1,11 +1,22 @@
 """`ahi-catalog serve`: the schedules, in one process."""
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from connectors.errors import UsageError
-from flows.cli.options import Moment, catalog_option, datastore_option, option
+from flows.cli.options import (
+    catalog_option,
+    creation_options,
+    datastore_option,
+    option,
+    reading_options,
+    sync_options,
+)
+
+if TYPE_CHECKING:
+    from flows.deployments import Plan
 
 
 @click.command()
@@ -13,31 +24,18 @@ from flows.cli.options import Moment, catalog_option, datastore_option, option
 @datastore_option
 @option("--name", metavar="NAME", help="What to call the deployments: sync/NAME.  [default: the data store's id]")
 @option("--credentials", metavar="BLOCK", help="An AwsCredentials block of Prefect.  [default: boto3's own]")
-@option("--rate", type=float, default=25.0, metavar="N", help="Requests a second for all runs together.")
-@option("--burst", type=int, default=50, metavar="N", help="Requests that may go out at once after a pause.")
-@option("--start", type=Moment(), help="Where coverage begins.  [default: when the data store was created]")
 @option("--sync-cron", default="0 * * * *", metavar="CRON", help="When to sync; '' for on demand only.")
 @option("--verify-cron", default="30 3 * * *", metavar="CRON", help="When to verify; '' for on demand only.")
 @option("--part", metavar="K/N", default="today/30", help="What each verify takes of the catalog.")
 @option("--time-zone", default="UTC", metavar="ZONE", help="Of the schedules, as in Europe/Berlin.")
-def serve(
-    *,
-    catalog: str,
-    datastore_id: str,
-    name: str | None,
-    credentials: str | None,
-    rate: float,
-    burst: int,
-    start: datetime | None,
-    sync_cron: str,
-    verify_cron: str,
-    part: str,
-    time_zone: str,
-) -> None:
+@reading_options
+@creation_options
+@sync_options
+def serve(**given: Any) -> None:
     """Run the schedules from this process, without workers: sync hourly, verify daily, backfill on demand.
 
     The runs are processes beside this one. Until Ctrl-C or SIGTERM, which end them in order and pause the schedules.
-    Needs a Prefect server, which keeps and shows the runs.
+    Needs a Prefect server, which keeps and shows the runs. Of the quota sync and backfill get 40 % each, verify 20 %.
 
     \b
       prefect server start
@@ -46,32 +44,16 @@ def serve(
     And from another shell:
       prefect deployment run backfill/radiology -p start=2026-05-01 -p end=2026-06-01
     """
-    from connectors.settings import Quota, Settings
     from flows.cli.running import set_prefect_defaults
-    from flows.planning import Part
 
-    # What is wrong is said here and now, rather than by the first run at night.
-    Settings(catalog=catalog, datastore_id=datastore_id, start=start, quota=Quota(rate=rate, burst=burst))
-    Part.parse(part, datetime.now(UTC))
     # The runs inherit this: what is throttled, retried or stopped shows on their pages.
     set_prefect_defaults(PREFECT_LOGGING_EXTRA_LOGGERS="flows,connectors")
+    plan = make_plan(**given)
     from prefect.settings import get_current_settings  # Prefect takes seconds to import
 
-    from flows.deployments import Plan, make_deployments
+    from flows.deployments import make_deployments
     from flows.serving import serve_deployments
 
-    plan = Plan(
-        name=name or datastore_id,
-        catalog=catalog,
-        datastore_id=datastore_id,
-        credentials=credentials,
-        quota=Quota(rate=rate, burst=burst),
-        start=start,
-        sync_cron=sync_cron,
-        verify_cron=verify_cron,
-        part=part,
-        time_zone=time_zone,
-    )
     try:
         deployments = make_deployments(plan)
     except ValueError:
@@ -83,3 +65,36 @@ def serve(
     names = ", ".join(f"{deployment.flow_name}/{deployment.name}" for deployment in deployments)
     click.echo(f"Serving {names}; Ctrl-C ends it. Run one now: prefect deployment run sync/{plan.name}", err=True)
     serve_deployments(deployments)
+
+
+def make_plan(
+    *,
+    name: str | None,
+    credentials: str | None,
+    sync_cron: str,
+    verify_cron: str,
+    part: str,
+    time_zone: str,
+    **given: Any,
+) -> "Plan":
+    """What to serve, from the command's options; what is wrong is said now, rather than by the first run at night.
+
+    Raises:
+        UsageError: The options do not go together.
+    """
+    from flows.cli.running import make_settings
+    from flows.planning import Part
+
+    settings = make_settings(as_json=False, prefect=True, **given)
+    Part.parse(part, datetime.now(UTC))
+    from flows.deployments import Plan  # Prefect takes seconds to import
+
+    return Plan(
+        name=name or settings.datastore_id,
+        settings=settings,
+        credentials=credentials,
+        sync_cron=sync_cron,
+        verify_cron=verify_cron,
+        part=part,
+        time_zone=time_zone,
+    )

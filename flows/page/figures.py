@@ -63,8 +63,8 @@ def figures(report: DatastoreReport) -> tuple[Figure, ...]:
             _hours(report.by_hour),
             _tiers(report.by_tier),
             *([_idle(report.idle)] if report.idle else []),
-            _groups("Modalities", "Image sets by modality", "modality", report.by_modality),
-            _groups("Body parts", "Image sets by body part examined", "body part", report.by_body_part),
+            _groups("Modalities", "Image sets by modality", "modality", report.by_modality, report),
+            _groups("Body parts", "Image sets by body part examined", "body part", report.by_body_part, report),
         ]
     return tuple(found)
 
@@ -84,9 +84,13 @@ def _arrivals(report: DatastoreReport) -> list[Figure]:
     if over_time is None:
         return []
     found = [_timeline(f"Image sets a {over_time.span}", over_time.bins, report.gaps, over_time.span)]
-    if over_time.days:
+    if any(each.image_sets != 0 for each in over_time.days) or _has_gap(over_time.days, report.gaps):
         found.append(_timeline("Image sets a day, lately", over_time.days, report.gaps, Span.DAY))
     return found
+
+
+def _has_gap(bins: Sequence[Bin], gaps: Coverage) -> bool:
+    return bool(bins and gaps) and gaps.windows[-1].end.date() >= bins[0].start
 
 
 def _timeline(title: str, bins: Sequence[Bin], gaps: Coverage, span: Span) -> Figure:
@@ -124,13 +128,16 @@ def _hours(groups: Sequence[Group]) -> Figure:
     )
 
 
-def _groups(title: str, says: str, what: str, groups: Sequence[Group]) -> Figure:
-    rows = tuple((group.label, *map(_number, (group.image_sets, group.studies, group.patients))) for group in groups)
+def _groups(title: str, says: str, what: str, groups: Sequence[Group], report: DatastoreReport) -> Figure:
+    head = (what, "image sets", *(("studies", "patients") if report.tells_patients else ()))
+    rows = tuple(
+        (group.label, *map(_number, (group.image_sets, group.studies, group.patients)))[: len(head)] for group in groups
+    )
     return Figure(
         title=title,
         says=f"{says}, largest first.",
         plot=_draw(lambda width: charts.bars(groups, width)),
-        table=Table(head=(what, "image sets", "studies", "patients"), rows=rows),
+        table=Table(head=head, rows=rows),
     )
 
 
@@ -205,7 +212,7 @@ def _requests(runs: Sequence[RunRecord]) -> Figure:
 
 
 def _pale(counts: Iterable[int | None]) -> str:
-    return " Pale: too few patients to show." if None in counts else ""
+    return " Pale: too few to show." if None in counts else ""
 
 
 def _number(count: int | None) -> str:

@@ -56,8 +56,7 @@ def _tiles(report: DatastoreReport) -> tuple[tuple[str, str, str], ...]:
     requests, throttles = sum(run.requests for run in runs), sum(run.throttles for run in runs)
     return (
         ("Image sets", _count(report.totals.image_sets), f"{report.data_bytes / 1e6:,.1f} MB of Parquet"),
-        ("Studies", _count(report.totals.studies), "by Study Instance UID"),
-        ("Patients", _count(report.totals.patients), "by Patient ID"),
+        *_identified(report),
         ("Covered up to", _day(report.watermark), f"{_clock(report.watermark)}, the watermark"),
         ("Gaps in coverage", f"{len(report.gaps.windows):,}" if report.gaps else "none", "before the last sync's end"),
         ("Changes followed to", _day(report.followed_to), _clock(report.followed_to)),
@@ -67,6 +66,15 @@ def _tiles(report: DatastoreReport) -> tuple[tuple[str, str, str], ...]:
             f"{requests:,}",
             f"of {len(runs):,} {'run' if len(runs) == 1 else 'runs'}; {throttles:,} throttled",
         ),
+    )
+
+
+def _identified(report: DatastoreReport) -> tuple[tuple[str, str, str], ...]:
+    if not report.tells_patients:
+        return tuple((what, "not kept", f"PHI policy: {report.phi}") for what in ("Studies", "Patients"))
+    return (
+        ("Studies", _count(report.totals.studies), "by Study Instance UID"),
+        ("Patients", _count(report.totals.patients), "by Patient ID"),
     )
 
 

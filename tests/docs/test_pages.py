@@ -21,8 +21,9 @@ from connectors import Catalog
 from connectors.catalog import open_catalog, open_store
 from connectors.catalog.external import describe
 from flows.cli.main import cli
+from flows.cli.settings_file import SETTINGS_FILE
 from schemas import COLUMNS, ddl, dictionary
-from tests.support.doc_blocks import Block, runnable_blocks, same_output
+from tests.support.doc_blocks import Block, commands_of, runnable_blocks, same_output
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,7 +32,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 def run_sh(block: Block) -> str:
     """Run in bash, as a user would; what it prints."""
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block.text],  # noqa: S607 - found on the path, as a user's is
+        ["bash", "-euo", "pipefail", "-c", commands_of(block)],  # noqa: S607 - found on the path, as a user's is
         capture_output=True,
         text=True,
         check=False,
@@ -45,6 +46,12 @@ def run_python(block: Block, names: dict[str, Any]) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compile(block.text, f"line {block.line}", "exec"), names)  # noqa: S102 - our own page
     return printed.getvalue()
+
+
+def write_settings(block: Block) -> str:
+    """Make the settings file of the commands that follow."""
+    Path(SETTINGS_FILE).write_text(block.text, encoding="utf-8")
+    return ""
 
 
 def run_sql(block: Block, catalog: Path) -> str:
@@ -69,6 +76,8 @@ def test_what_a_page_shows_works(
     for block in runnable_blocks(page):
         runners: dict[str, Callable[[], str]] = {
             "sh": partial(run_sh, block),
+            "cron": partial(run_sh, block),
+            "toml": partial(write_settings, block),
             "python": partial(run_python, block, names),
             "sql": partial(run_sql, block, idc_catalogs["day"]),
         }

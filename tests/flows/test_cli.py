@@ -306,3 +306,21 @@ def test_sigterm_publishes_what_is_proven_and_the_next_run_resumes(
     assert 0 < report["new"] < 8_000
     assert run(sync_arguments(world)) == 0
     world.assert_catalog_equals_service()
+
+
+def test_status_takes_odd_file_names_for_none_of_ours(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever lies beside run reports, checkpoints and data objects, however it is called, status answers."""
+    world.fill(20)
+    world.sync()
+    state = world.catalog / f"_state/datastore_id={world.datastore_id}"
+    for name in (b"~copy of run (1).json", b"zz.json", "prüfung.json".encode(), b"caf\xe9.json", b"a\nb.json"):
+        (state / "runs" / os.fsdecode(name)).write_bytes(b"{}")
+    odd = world.catalog / "_state/datastore_id=Kopie von"
+    odd.mkdir()
+    (odd / "checkpoint.json").write_bytes(b"{}")
+    assert run(["status", "--catalog", str(world.catalog), "--json"]) == 0
+    [datastore] = json.loads(capsys.readouterr().out)["datastores"]
+    assert [each["flow"] for each in datastore["runs"]] == ["sync"]
+    (world.catalog / "image_sets" / f"datastore_id={world.datastore_id}" / os.fsdecode(b"caf\xe9\x1b.parquet")).touch()
+    assert run(["status", "--catalog", str(world.catalog)]) == 1
+    assert r"caf\udce9\x1b" in capsys.readouterr().out

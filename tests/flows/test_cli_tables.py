@@ -79,3 +79,18 @@ def test_lists_are_json_in_csv(world: World, capfdbinary: pytest.CaptureFixture[
     sql = "select ['CT', 'MR'] as modalities, null::varchar[] as none from image_sets limit 1"
     assert run(["query", "--catalog", str(world.catalog), "--format", "csv", sql]) == 0
     assert capfdbinary.readouterr().out == b'"modalities","none"\n"[""CT"", ""MR""]",\n'
+
+
+def test_json_has_no_numbers_that_json_does_not_know(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """NaN and the infinities are null, inside lists and structures too, and in the JSON fields of CSV."""
+    world.fill(3)
+    world.sync()
+    capfd.readouterr()
+    sql = """select 'nan'::double as nan, -'inf'::double as inf, 1.5 as plain, ['inf'::double, 2] as list,
+             {'a': 'nan'::float} as struct from image_sets limit 1"""
+    for asked in (["--json"], ["--format", "json"]):
+        assert run(["query", "--catalog", str(world.catalog), *asked, sql]) == 0
+        [row] = json.loads(capfd.readouterr().out, parse_constant=pytest.fail)
+        assert (row["nan"], row["inf"], row["list"], row["struct"]) == (None, None, [None, 2.0], {"a": None})
+    assert run(["query", "--catalog", str(world.catalog), "--format", "csv", sql]) == 0
+    assert '"[null, 2.0]","{""a"": null}"' in capfd.readouterr().out

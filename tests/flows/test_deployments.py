@@ -1,6 +1,8 @@
 """The deployments: what prefect.yaml and serve register, and what Prefect's form shows of the flows' parameters."""
 
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from prefect.utilities.schema_tools.validation import validate
 from connectors.settings import Quota, S3Access, Settings
 from flows.backfill import backfill
 from flows.cli.main import run
-from flows.cli.serve import serve
-from flows.deployments import Plan, make_deployments
+from flows.cli.runs import sync as sync_command
+from flows.cli.serve import make_plan, serve
+from flows.deployments import make_deployments
 from flows.durations import PATTERN, format_duration, parse_duration
 from flows.many import EACH
 from flows.parameters import Options, make_settings, parameters_of
@@ -44,21 +47,10 @@ def of_prefect_yaml() -> list[dict[str, Any]]:
     return deployments
 
 
-def of_serve() -> list[RunnerDeployment]:
-    """The deployments of `ahi-catalog serve` with its defaults."""
-    defaults: dict[str, Any] = {str(option.name): option.default for option in serve.params}
-    named: tuple[str, ...] = ("sync_cron", "verify_cron", "part", "time_zone")
-    return make_deployments(
-        Plan(
-            name="radiology",
-            catalog="s3://bucket/imaging",
-            datastore_id=DATASTORE,
-            credentials=None,
-            start=None,
-            quota=Quota(rate=defaults["rate"], burst=defaults["burst"]),
-            **{name: defaults[name] for name in named},
-        )
-    )
+def of_serve(*arguments: str) -> list[RunnerDeployment]:
+    """The deployments of `ahi-catalog serve`."""
+    told = ["--catalog", "s3://bucket/imaging", "--datastore-id", DATASTORE, "--name", "radiology", *arguments]
+    return make_deployments(make_plan(**serve.make_context("serve", told).params))
 
 
 def test_serve_registers_what_prefect_yaml_does() -> None:
@@ -79,6 +71,43 @@ def test_serve_registers_what_prefect_yaml_does() -> None:
             "grace_period_seconds": served.concurrency_options.grace_period_seconds,
         }
         assert load_flow_from_entrypoint(written["entrypoint"], use_placeholder_flow=False).name == served.flow_name
+
+
+def test_serve_takes_what_sync_takes() -> None:
+    """Every option of a sync is one of serve's, but those of a single run at a terminal, or on several data stores."""
+    missing = {option.name for option in sync_command.params} - {option.name for option in serve.params}
+    assert missing == {"all", "prefect", "as_json"}
+
+
+def test_what_serve_is_told_reaches_the_runs() -> None:
+    """The settings of each deployment's runs are those of a sync with the same options, its share of the quota."""
+    told = ["--settle", "30m", "--partition", "month", "--single-writer", "--dask", "local", "--concurrency", "3"]
+    told += ["--phi", "pseudonymize", "--keep-text", "--shift-dates", "--phi-key-from", "file:/run/key"]
+    told += ["--kms-key", "alias/catalog", "--bucket-owner", "123456789012", "--share", "0.5"]
+    wanted = Settings(
+        catalog="s3://bucket/imaging",
+        datastore_id=DATASTORE,
+        quota=Quota(rate=5, burst=10),
+        concurrency=3,
+        settle=parse_duration("30m"),
+        partition="month",
+        single_writer=True,
+        phi="pseudonymize",
+        keep_text=True,
+        shift_dates=True,
+        phi_key_from="file:/run/key",
+        s3=S3Access(bucket_owner="123456789012", kms_key="alias/catalog"),
+        dask="local",
+    )
+    of_sync, of_verify, of_backfill = (
+        each.parameters | {"options": Options.model_validate(each.parameters["options"])}
+        for each in of_serve(*told, "--look-back", "2d", "--start", "2024-01-01")
+    )
+    wanted_sync = replace(wanted, look_back=parse_duration("2d"), start=datetime(2024, 1, 1, tzinfo=UTC))
+    assert make_settings(**of_sync) == wanted_sync
+    assert of_verify.pop("part") == "today/30"
+    assert make_settings(**of_verify) == replace(wanted, quota=Quota(rate=2.5, burst=5))
+    assert make_settings(**of_backfill) == wanted
 
 
 def test_shares_of_the_quota_add_up_to_it() -> None:
@@ -157,6 +186,17 @@ def test_settings_become_parameters_and_settings_again(settings: Settings) -> No
     assert make_settings(**parameters_of(settings)) == settings
 
 
+def test_a_deployment_runs_with_the_defaults_of_the_command_line() -> None:
+    """Where nothing is said, a deployed run and a run from the shell have the same settings."""
+    parameters: dict[str, Any] = {
+        "datastore_ids": [DATASTORE],
+        "rate": Quota().rate,
+        "burst": Quota().burst,
+        "options": Options(),
+    }
+    assert make_settings(catalog="folder", **parameters) == Settings(catalog="folder", datastore_id=DATASTORE)
+
+
 def test_every_setting_is_a_parameter_or_an_option() -> None:
     """A setting that is added cannot be forgotten: a flow takes it by name, or among the options."""
     taken = {"quota", "s3", "datastore_id", *Options.model_fields, *parameter_schema(sync).properties}
@@ -171,6 +211,8 @@ def test_every_setting_is_a_parameter_or_an_option() -> None:
         (["--time-zone", "Mars/Base"], "a cron expression"),
         (["--part", "31/30"], "part 31 of 30"),
         (["--rate", "0"], "the rate must be above 0"),
+        (["--kms-key", "alias/catalog", "--sse-s3"], "not both"),
+        (["--shift-dates"], "go with --phi pseudonymize"),
         ([], "no Prefect server"),
     ],
 )
@@ -181,3 +223,10 @@ def test_serve_refuses_in_one_line(arguments: list[str], says: str, capsys: pyte
     said = capsys.readouterr().err
     assert says in said
     assert said.count("\n") == 1
+
+
+def test_the_options_that_the_docs_show_are_some() -> None:
+    """The line that docs/schedules.md shows for prefect.yaml fits there, and holds options that there are."""
+    [line] = re.findall(r"^  options: &options \{ .*$", (ROOT / "docs/schedules.md").read_text("utf-8"), re.MULTILINE)
+    assert re.search(r"^  options: &options ", (ROOT / "prefect.yaml").read_text("utf-8"), re.MULTILINE)
+    assert Options.model_validate(yaml.safe_load(line)["options"]).phi == "pseudonymize"

@@ -14,6 +14,7 @@ from connectors.catalog import open_catalog, open_or_create, open_store
 from connectors.errors import StateError, UsageError
 from connectors.healthimaging.emulator.dicom_files import load_dicom_files
 from connectors.healthimaging.emulator.idc import load_idc
+from flows.cli.main import run
 from tests.flows.conftest import BORN, World, summary
 from tests.support.reference import data_objects
 
@@ -183,3 +184,16 @@ def test_rows_are_protected_where_they_leave_the_scan(world: World, monkeypatch:
     world.sync(phi="drop")
     assert sum(map(len, seen)) >= 50
     assert not any("Tester" in decoded_text(rows.to_pylist()) for rows in seen)
+
+
+def test_a_query_says_why_views_are_empty(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Studies and patients of a catalog without identifiers are no rows, and a line on stderr says so."""
+    world.fill(3)
+    world.sync(phi="drop")
+    assert run(["query", "--catalog", str(world.catalog), "--json", "from studies"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == []
+    assert "keeps no identifiers (--phi drop)" in printed.err
+    assert run(["query", "--catalog", str(world.catalog), "--json", "select count(*) n from image_sets"]) == 0
+    printed = capsys.readouterr()
+    assert (json.loads(printed.out), printed.err) == ([{"n": 3}], "")

@@ -2,7 +2,7 @@
 
 import io
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from connectors.catalog import Batch, Checkpoint, Partition, Unit, layout, open_or_create, parquet, publish
 from connectors.catalog import checkpoint as checkpoints
 from connectors.catalog import description as descriptions
-from connectors.catalog.store import MemoryStore
+from connectors.catalog.store import Entry, MemoryStore
 from connectors.errors import ConflictError, StateError, UsageError
 from connectors.windows import Coverage, Window
 from schemas import SCHEMA
@@ -315,3 +315,24 @@ def test_every_reader_reads_every_value(several: list[dict[str, Any]]) -> None:
         file.flush()
         found = database.read_parquet(file.name).to_arrow_table()
     assert found.cast(SCHEMA).to_pylist() == table.to_pylist()
+
+
+def test_one_listing_tells_partitions_from_foreign_files() -> None:
+    """What is a data object, what readers would take for one, and what they pass over, from one request."""
+
+    class Counting(MemoryStore):
+        listed = 0
+
+        def entries(self, prefix: str) -> Iterator[Entry]:
+            self.listed += 1
+            return super().entries(prefix)
+
+    store = Counting()
+    catalog = open_or_create(store, None)
+    folder = PARTITION.key.rpartition("/")[0]
+    foreign = [f"{folder}/copy.parquet", f"{layout.table_prefix(ID)}created_month=2024-02/image-sets.parquet"]
+    for key in (PARTITION.key, *foreign, f"{folder}/_SUCCESS"):
+        store.put(key, b"", expected=None)
+    before = store.listed
+    objects = catalog.objects(ID)
+    assert (list(objects.partitions), objects.foreign, store.listed - before) == ([PARTITION], sorted(foreign), 1)

@@ -12,10 +12,10 @@ import pytest
 from connectors.catalog import Batch, Catalog, Checkpoint, Unit, open_or_create, open_store, publish
 from connectors.catalog.layout import partition_rows
 from connectors.windows import Coverage, Window
-from schemas import SCHEMA
+from schemas import SCHEMA, PhiKey, PhiPolicy, Policy, protection
 
 ID = "0" * 31 + "a"
-MakeCatalog = Callable[[Sequence[dict[str, Any]]], Catalog]
+MakeCatalog = Callable[..., Catalog]
 
 
 def row(number: int, **values: Any) -> dict[str, Any]:
@@ -36,11 +36,17 @@ def row(number: int, **values: Any) -> dict[str, Any]:
 
 
 def publish_rows(
-    place: Path | str, rows: Sequence[dict[str, Any]], datastore_id: str = ID, unit: Unit = Unit.DAY
+    place: Path | str,
+    rows: Sequence[dict[str, Any]],
+    datastore_id: str = ID,
+    unit: Unit = Unit.DAY,
+    phi: Policy = Policy.KEEP,
 ) -> Catalog:
-    """A catalog with these rows, which covers May and June 2024."""
-    catalog = open_or_create(open_store(str(place)), unit)
-    table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
+    """A catalog with these rows under a PHI policy, which covers May and June 2024."""
+    key = PhiKey(bytes(range(32))) if phi is Policy.PSEUDONYMIZE else None
+    policy = PhiPolicy(policy=phi, key_check=key.check if key else None)
+    catalog = open_or_create(open_store(str(place)), unit, policy)
+    table = protection(policy, key)(pa.Table.from_pylist(list(rows), schema=SCHEMA))
     for partition, part in partition_rows(datastore_id, unit, table):
         publish(catalog.store, Batch(partition=partition, rows=part, scanned=Coverage()), lambda _: ())
     covered = Coverage([Window(datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 7, 1, tzinfo=UTC))])

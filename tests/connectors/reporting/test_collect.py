@@ -13,6 +13,7 @@ from connectors.catalog import Catalog, Unit
 from connectors.reporting import DatastoreReport, collect
 from connectors.reporting.arrivals import Span
 from connectors.reporting.groups import Group
+from schemas import Policy
 from tests.connectors.reporting.conftest import ID, MakeCatalog, publish_rows, row
 
 NOW = datetime(2024, 7, 2, tzinfo=UTC)
@@ -177,3 +178,24 @@ def test_an_empty_data_store_has_a_report(make_catalog: MakeCatalog) -> None:
     assert report.totals.image_sets == 0
     assert (report.by_modality, report.unparsable) == ((), ())
     assert {each.count for each in report.findings} == {0}
+
+
+def test_without_identifiers_nothing_is_said_of_patients_and_studies(make_catalog: MakeCatalog) -> None:
+    """Under `drop` image sets are counted, and neither their number as one of patients nor missing UIDs as a fault."""
+    report = report_on(make_catalog(several(30, is_primary=False) + several(20, start=100), phi=Policy.DROP))
+    assert not report.tells_patients
+    for group in (report.totals, *report.by_modality, *report.by_body_part, *report.by_tier):
+        assert (group.image_sets, group.studies, group.patients) == (50, None, None)
+    assert [(found.what, found.count) for found in report.findings] == [
+        ("that are not the primary ones of their series", 30)
+    ]
+
+
+def test_pseudonyms_count_like_those_they_stand_for(make_catalog: MakeCatalog, tmp_path: Path) -> None:
+    """Under `pseudonymize` the counts are those of a catalog that keeps everything."""
+    rows = several(30) + several(5, start=200, patient_id="patient-1", study_instance_uid="1.2.1")
+    kept, hashed = (
+        report_on(make_catalog(rows)),
+        report_on(publish_rows(tmp_path / "pseudonyms", rows, phi=Policy.PSEUDONYMIZE)),
+    )
+    assert (hashed.totals, hashed.by_modality, hashed.findings) == (kept.totals, kept.by_modality, kept.findings)

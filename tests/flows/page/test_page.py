@@ -1,6 +1,7 @@
 """The page as a file: what is on it, and what must never be."""
 
 import re
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from connectors.catalog import Catalog
 from flows.cli.main import run
 from flows.page.render import render
+from schemas import Policy
 from tests.connectors.reporting.conftest import publish_rows, row
 from tests.flows.page.conftest import NOW, SECRETS, page_of
 
@@ -102,3 +104,32 @@ def test_a_page_that_cannot_be_written_fails_in_a_line(
     """A folder that is not there ends with code 1 and the reason."""
     assert run(["report", "--catalog", filled.store.url, "--out", str(tmp_path / "nowhere" / "page.html")]) == 1
     assert "No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("phi", "says", "says_not"),
+    [
+        (Policy.KEEP, ["by Patient ID", "every value was parsed"], ["PHI policy"]),
+        (Policy.PSEUDONYMIZE, ["by Patient ID", "identifiers are pseudonyms", "Not known here"], ["every value"]),
+        (
+            Policy.DROP,
+            ["not kept", "may still be of a single patient", "Not looked for", "Not known here"],
+            ["by Patient ID", "without Study Instance UID", ">patients</th>", "every value", "pseudonyms"],
+        ),
+    ],
+)
+def test_the_page_says_what_the_policy_leaves_unknown(
+    tmp_path: Path, phi: Policy, says: list[str], says_not: list[str]
+) -> None:
+    """What a catalog does not keep is said not to be kept, and is no zero and no fault."""
+    page = page_of(publish_rows(tmp_path, [row(number) for number in range(50)], phi=phi))
+    assert not [text for text in says if text not in page]
+    assert not [text for text in says_not if text in page]
+
+
+def test_days_without_image_sets_have_no_plot_of_their_own(tmp_path: Path) -> None:
+    """Where nothing arrived in the last 90 days, an empty plot would say less than the plot of all time."""
+    old = [row(number, created_at=datetime(2023, 5, 1, tzinfo=UTC)) for number in range(50)]
+    page = page_of(publish_rows(tmp_path, old))
+    assert "Image sets a week" in page
+    assert "lately" not in page
