@@ -27,6 +27,7 @@ from connectors.healthimaging.emulator.idc import RELEASES, load_idc
 ROOT = Path(__file__).parent.parent
 AHI_CATALOG = str(Path(sys.executable).with_name("ahi-catalog"))
 UNTHROTTLED = ("--rate", "100000", "--burst", "100000", "--concurrency", "8")
+_EVENLY = timedelta(days=80)
 _CORES = sorted(os.sched_getaffinity(0))
 
 
@@ -89,7 +90,7 @@ class Served:
 
         Args:
             rows: So many of its series; None: all.
-            evenly: As if they had arrived one by one, at the same pace for eighty days.
+            evenly: As if they had arrived one by one, at the same pace, in the last eighty days.
         """
         store, count = self.ask("load", rows, evenly)
         return str(store), int(count)
@@ -130,13 +131,13 @@ def _load(service: Service, rows: int | None, evenly: bool) -> tuple[str, int]: 
     if evenly:
         loaded = service.rows(store)
         shares = np.random.default_rng(7).random(len(loaded))
-        store = service.create_datastore(name=f"even-{rows}", created_at=RELEASES[-2])
+        store = service.create_datastore(name=f"even-{rows}", created_at=datetime.now(UTC) - _EVENLY)
         service.insert(store, (row | _at(share) for row, share in zip(loaded, shares.tolist(), strict=True)))
     return store, len(service.datastore(store).current)
 
 
 def _at(share: float) -> dict[str, Any]:
-    moment = RELEASES[-2] + share * (RELEASES[-1] - RELEASES[-2])
+    moment = datetime.now(UTC) - _EVENLY * share
     return {"createdAt": moment, "updatedAt": moment, "lastAccessedAt": moment}
 
 

@@ -129,7 +129,7 @@ class _Reading:
                 break
             scanning = self._run.runner.submit(self._run.scan_window, self._by, window)
             self._expect(scanning, partial(self._take_scan, window))
-        (self._run.wanted.set if self._schedule.is_short else self._run.wanted.clear)()
+        self._run.handing_back.ask(self._schedule.idle)
 
     def _holds_too_much(self) -> bool:
         """Whether publishing has fallen behind so far that reading must wait."""

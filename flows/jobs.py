@@ -22,6 +22,7 @@ from connectors.sealing import sealed
 from connectors.settings import Settings
 from connectors.windows import Coverage, Window, floor_second
 from flows import engine
+from flows.handing_back import HandingBack
 from flows.observers import Observers, current_observers
 from flows.planning import plan_backfill, plan_sync, upper_bound
 from flows.privacy import asked_policy, key_of, protection_of
@@ -205,8 +206,8 @@ class Ends:
             started_at=self.clock(),
             tally=self.tally,
         )
-        wanted = threading.Event()
-        scan = scanner(self.source, settings, protect, self.stop, wanted.is_set)
+        handing_back = HandingBack()
+        scan = scanner(self.source, settings, protect, self.stop, handing_back.take)
         with catalog.for_writing(report.run_id, self.clock) as writable:
             run = Run(
                 catalog=writable,
@@ -220,7 +221,7 @@ class Ends:
                 is_stopping=self.stop.is_set,
                 workers=settings.workers,
                 buffer_rows=settings.buffer_rows,
-                wanted=wanted,
+                handing_back=handing_back,
             )
             with _reporting(run):
                 yield run
@@ -282,14 +283,14 @@ def scanner(
         settings: Of the run.
         protect: Puts rows under the policy.
         stop: Set when the run is asked to stop.
-        is_wanted: Whether other workers have nothing to do.
+        is_wanted: Whether the scan that looks shall hand back its rest; it counts as told.
     """
     scans = Scanner(
         source.page,
         settle=settings.settle,
         budget=settings.page_budget,
         # More scans side by side make a run faster only while the quota has room for them.
-        is_wanted=lambda: is_wanted() and source.has_room,
+        is_wanted=lambda: source.has_room and is_wanted(),
         is_stopping=stop.is_set,
     )
 

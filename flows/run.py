@@ -1,6 +1,5 @@
 """What every part of one run shares."""
 
-import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,6 +8,7 @@ from connectors.catalog import Catalog, Checkpoint
 from connectors.errors import StateError, StoppedError
 from connectors.healthimaging.source import Source, Tally
 from connectors.windows import Coverage, Window
+from flows.handing_back import HandingBack
 from flows.observers import Observer, Progress
 from flows.report import RunReport
 from flows.runners import Runner, ScanWindow
@@ -31,7 +31,7 @@ class Run:
         is_stopping: Whether the run was asked to stop.
         workers: Scans side by side.
         buffer_rows: Rows held before partitions are published early.
-        wanted: Set while workers have nothing to do, so that scans hand back their rest soon.
+        handing_back: Asks as many scans for their rest as there are workers with nothing to do.
     """
 
     catalog: Catalog
@@ -45,7 +45,7 @@ class Run:
     is_stopping: Callable[[], bool]
     workers: int
     buffer_rows: int
-    wanted: threading.Event
+    handing_back: HandingBack
     confirmations: list[Tally] = field(default_factory=list)
 
     def confirm_gone(self, image_set_ids: Collection[str]) -> list[str]:

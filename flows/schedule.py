@@ -3,9 +3,10 @@
 Windows wait in order of their start, so that partitions fill one after the other and little is held in memory.
 The rest of a scan is where the image sets are: while workers have nothing to do it is cut in two. Nobody knows
 whether the rows reach on for a second or for a year; so the cut lies between the pace at which the scan went and
-the end of the window on a logarithmic scale. A dense minute spreads over the workers after a few cuts, and an empty
-year is left in one piece, which costs one request. Each cut costs about a page; a rest that is not cut is scanned
-on from the page where the scan before it stopped, which costs nothing.
+the end of the window on a logarithmic scale, and nearer to the end, at most in the middle, the more often the far
+part of a cut has turned out to hold rows. A dense minute spreads over the workers after a few cuts, steady arrivals
+after fewer, and an empty year is left in one piece, which costs one request. Each cut costs about a page; a rest that
+is not cut is scanned on from the page where the scan before it stopped, which costs nothing.
 """
 
 import heapq
@@ -18,12 +19,15 @@ from typing import Final
 from connectors.windows import SECOND, Window
 
 _DAY: Final = timedelta(days=1)
-_LEAST_PAGES: Final = 16
+_LEAST_PAGES: Final = 8
 """Pages that a window holds at least, at its pace, to be cut: the tail of a run is not worth more requests."""
 _LEAST_SECONDS: Final = 10
 """Seconds beyond those pages that a window is long at least, to be cut."""
 _REACH: Final = 0.6
-"""Where a window is cut between the pace of its pages (0) and its end (1), on a logarithmic scale."""
+"""Where a window is cut first, between the pace of its pages (0) and its end (1), on a logarithmic scale."""
+_LEAST_REACH: Final = 0.4
+_LEARNED: Final = 0.1
+"""How much that changes with each far part that had rows, or had none."""
 _FASTEST: Final = SECOND / 50
 """The least pace that is believed: image sets of one import job share their time, thousands do not."""
 
@@ -52,6 +56,8 @@ class Schedule:
     def __init__(self, windows: Iterable[Window], workers: int) -> None:
         self._workers = workers
         self._under_way: set[Window] = set()
+        self._far: set[Window] = set()
+        self._reach = _REACH
         self._waiting: list[_Waiting] = [
             _Waiting(part) for window in windows for part in window.split(min(workers, _days(window)))
         ]
@@ -63,9 +69,9 @@ class Schedule:
         return not self._waiting and not self._under_way
 
     @property
-    def is_short(self) -> bool:
-        """Whether there are workers for which no window waits, so that scans should hand back their rest."""
-        return len(self._under_way) + len(self._waiting) < self._workers
+    def idle(self) -> int:
+        """Workers for which no window waits; so many scans should hand back their rest."""
+        return max(self._workers - len(self._under_way) - len(self._waiting), 0)
 
     @property
     def outstanding(self) -> list[Window]:
@@ -96,6 +102,9 @@ class Schedule:
             pace: The time that a page took up; None where there were no rows.
         """
         self._under_way.remove(window)
+        if window in self._far:
+            self._far.remove(window)
+            self._reach = max(self._reach - _LEARNED, _LEAST_REACH) if pace is None else min(self._reach + _LEARNED, 1)
         if remainder is None:
             return
         if remainder.start > window.start:
@@ -119,10 +128,13 @@ class Schedule:
         if fullest.pace is None or fullest.pages < _LEAST_PAGES + _LEAST_SECONDS * (SECOND / fullest.pace):
             return
         start, end = fullest.window.start, fullest.window.end
-        middle = start + SECOND * math.ceil(fullest.pace * fullest.pages**_REACH / SECOND)
+        pages = min(fullest.pages**self._reach, fullest.pages / 2)
+        middle = start + SECOND * math.ceil(fullest.pace * pages / SECOND)
         if middle < end:
+            far = Window(middle, end)
+            self._far.add(far)
             self._waiting.remove(fullest)
-            self._waiting += [_Waiting(Window(start, middle)), _Waiting(Window(middle, end))]
+            self._waiting += [_Waiting(Window(start, middle)), _Waiting(far)]
             heapq.heapify(self._waiting)
 
 

@@ -32,8 +32,8 @@ class Scanner:
         fetch: Asks the service for one page.
         settle: How late a change may show up in the search.
         budget: Pages after which the rest is handed back.
-        is_wanted: Whether others have nothing to do, so that the rest is better handed back soon; looked at
-            between pages.
+        is_wanted: Whether others have nothing to do, so that this scan had better hand back its rest now; asked
+            between pages, and only where it would.
         is_stopping: Whether the run was asked to stop; looked at between pages.
     """
 
@@ -85,10 +85,11 @@ class Scanner:
 
     def is_over(self, walk: Walk) -> bool:
         """Whether a walk has to end, or to rest."""
+        if walk.is_complete or walk.is_spent(self._budget):
+            return True
         # What was read without proving anything is read again, so it is handed back at once or not at all.
         may_rest = walk.is_sorted or walk.pages_read <= _LEAST_PAGES
-        budget = min(self._budget, _LEAST_PAGES) if may_rest and self._is_wanted() else self._budget
-        return walk.is_complete or walk.is_spent(budget)
+        return may_rest and walk.is_spent(_LEAST_PAGES) and self._is_wanted()
 
     def end(self, by: Field, walk: Walk) -> Scan:
         """What the walk has come to; it rests where something remains."""

@@ -19,6 +19,7 @@ from connectors.healthimaging.source import Tally
 from connectors.healthimaging.walk import Walk
 from connectors.settings import PAGE_ROWS, Quota
 from connectors.windows import SECOND, Window, to_epoch_microseconds
+from flows.handing_back import HandingBack
 from flows.schedule import Schedule
 
 _EMPTY = b'{"imageSetsMetadataSummaries":[]}'
@@ -100,12 +101,13 @@ class _Run:
         self.limiter = Limiter(quota, clock=self.clock, wait=self.clock.wait)
         self.schedule = Schedule([window], workers)
         self.fetch = TimesOnly(times)
+        self.handing_back = HandingBack()
         self.latency = latency
         self.scanner = Scanner(
             self.fetch,
             settle=timedelta(),
             budget=40,
-            is_wanted=lambda: self.schedule.is_short and self.limiter.has_room,
+            is_wanted=lambda: self.limiter.has_room and self.handing_back.take(),
         )
         self.answers: list[tuple[float, int, Window, Walk]] = []
         self.number = itertools.count()
@@ -118,6 +120,7 @@ class _Run:
         while (window := self.schedule.take(may_cut=self.limiter.has_room)) is not None:
             self.scans += 1
             self.ask(window, self.scanner.begin(Field.CREATED_AT, window))
+        self.handing_back.ask(self.schedule.idle)
 
     def ask(self, window: Window, walk: Walk) -> None:
         self.clock.delay = 0.0
