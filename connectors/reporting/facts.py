@@ -46,7 +46,9 @@ from image_sets
 """  # noqa: S608  # made of our own columns
 
 _UNPARSABLE: Final = """
-select dicom_patient_birth_date, dicom_study_date, dicom_study_time, extra from image_sets
+select dicom_patient_birth_date, dicom_study_date, dicom_study_time,
+       patient_birth_date, study_date, study_datetime, extra
+from image_sets
 where (dicom_patient_birth_date <> '' and patient_birth_date is null)
    or (dicom_study_date <> '' and study_date is null)
    or (dicom_study_time <> '' and study_datetime is null)
@@ -76,7 +78,7 @@ class Facts:
         return self._connection.execute(sql, values).fetchall()
 
     def possibly_unparsable(self) -> pa.Table:
-        """The raw texts of the rows that have one which its column could not hold, and of some others."""
+        """The texts, and what was parsed, of rows that have one which its column could not hold, and of some others."""
         return self._connection.sql(_UNPARSABLE).to_arrow_table()
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from connectors.catalog.store import Entry, MemoryStore, Stored
-from flows import jobs, verification
+from flows import jobs
 
 
 class CrashError(BaseException):
@@ -109,12 +109,10 @@ class SwitchedStore(MemoryStore):
 @contextmanager
 def running_on(store: SwitchedStore) -> Iterator[None]:
     """Jobs of this process open this store, whatever URL their settings name."""
-    modules: list[Any] = [jobs, verification]
-    opened = [module.open_store for module in modules]
-    for module in modules:
-        module.open_store = lambda *_: store
+    module: Any = jobs
+    before = module.open_store
+    module.open_store = lambda *_: store
     try:
         yield
     finally:
-        for module, before in zip(modules, opened, strict=True):
-            module.open_store = before
+        module.open_store = before
