@@ -55,6 +55,34 @@ def ids(store: MemoryStore) -> list[str]:
     return found
 
 
+def test_a_question_to_the_service_keeps_nobody_from_publishing() -> None:
+    """Merges take turns; while one waits to hear whether image sets are gone, another goes on."""
+    store, other = MemoryStore(), Partition(ID, Unit.DAY, date(2024, 3, 1))
+    publish(store, batch(rows("a", "b")), nobody)
+
+    def ask(missing: Collection[str]) -> Collection[str]:
+        with ThreadPoolExecutor() as publishers:
+            beside = Batch(partition=other, rows=rows("c"), scanned=Coverage())
+            assert publishers.submit(publish, store, beside, nobody).result(timeout=60).new == 1
+        return missing
+
+    assert publish(store, batch(rows("a"), Window(DAY, DAY + timedelta(days=1))), ask).removed == 1
+    assert ids(store) == ["a"]
+
+
+def test_a_question_that_fails_keeps_nobody_from_publishing() -> None:
+    """The error comes through, and the next merge has its turn."""
+    store = MemoryStore()
+    publish(store, batch(rows("a", "b")), nobody)
+
+    def fail(_: Collection[str]) -> list[str]:
+        raise StateError("no answer")
+
+    with pytest.raises(StateError, match="no answer"):
+        publish(store, batch(rows("a"), Window(DAY, DAY + timedelta(days=1))), fail)
+    assert publish(store, batch(rows("a", "b", "c")), nobody).new == 1
+
+
 class Meddler(MemoryStore):
     """A store in which another run publishes just before each of the first puts."""
 
