@@ -7,6 +7,7 @@ from connectors.healthimaging.pages import Field
 from connectors.healthimaging.source import Source, Tally
 from connectors.settings import Settings
 from connectors.windows import Coverage, Window, floor_second
+from flows.jobs import bounds
 from flows.planning import plan_backfill, plan_sync, upper_bound
 
 Planned = list[tuple[Field, Window]]
@@ -29,11 +30,7 @@ def plan_run(settings: Settings, source: Source, now: datetime, span: tuple[date
     if span is not None:
         upper = upper_bound(now, source.clock(tally), settings.settle)
         return [(Field.CREATED_AT, window) for window in plan_backfill(*span, upper)]
-    if settings.start is None:
-        start, service_clock = source.created_at(tally)
-    else:
-        start, service_clock = floor_second(settings.start), source.clock(tally)
-    upper = upper_bound(now, service_clock, settings.settle)
+    start, upper = bounds(settings, source, tally, now)
     known = _checkpoint(settings)
     coverage = known.coverage if known else Coverage()
     planned = [(Field.CREATED_AT, window) for window in plan_sync(coverage, start, upper, settings.look_back)]
@@ -43,7 +40,7 @@ def plan_run(settings: Settings, source: Source, now: datetime, span: tuple[date
 
 
 def _checkpoint(settings: Settings) -> Checkpoint | None:
-    store = open_store(settings.catalog)
+    store = open_store(settings.catalog, settings.s3)
     if store.get(layout.DESCRIPTION_KEY) is None:
         return None
     return open_catalog(store).checkpoint(settings.datastore_id)

@@ -64,7 +64,7 @@ def sync(
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
     ends = open_ends(settings, runner, stop, clock, connection)
-    start, upper = ends.bounds()
+    start, upper = bounds(settings, ends.source, ends.tally, clock())
     with ends.running("sync", *ends.open_catalog(is_creating=True)) as run:
         checkpoint = _open_checkpoint(run, upper)
         windows = plan_sync(checkpoint.coverage, start, upper, settings.look_back)
@@ -165,14 +165,6 @@ class Ends:
     stop: threading.Event
     clock: Clock
 
-    def bounds(self) -> tuple[datetime, datetime]:
-        """Where coverage begins, and where this run ends."""
-        settings, now = self.settings, self.clock()
-        if settings.start is not None:
-            return floor_second(settings.start), upper_bound(now, self.source.clock(self.tally), settings.settle)
-        start, service_clock = self.source.created_at(self.tally)
-        return start, upper_bound(now, service_clock, settings.settle)
-
     def open_catalog(self, *, is_creating: bool) -> tuple[Catalog, Protect]:
         """The catalog, and what its PHI policy makes of rows.
 
@@ -225,6 +217,14 @@ class Ends:
             )
             with _reporting(run):
                 yield run
+
+
+def bounds(settings: Settings, source: Source, tally: Tally, now: datetime) -> tuple[datetime, datetime]:
+    """Where coverage begins, and where a run ends that begins now."""
+    if settings.start is not None:
+        return floor_second(settings.start), upper_bound(now, source.clock(tally), settings.settle)
+    start, service_clock = source.created_at(tally)
+    return start, upper_bound(now, service_clock, settings.settle)
 
 
 def open_ends(

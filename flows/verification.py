@@ -90,7 +90,7 @@ def verify(
     catalog, protect = ends.open_catalog(is_creating=False)
     checkpoint, wrong = _find_checkpoint(catalog, settings.datastore_id)
     if checkpoint is None:
-        start, upper = ends.bounds()
+        start, upper = jobs.bounds(settings, ends.source, ends.tally, clock())
         everything = Coverage([Window(start, upper)] if start < upper else ())
         checkpoint = Checkpoint(datastore_id=settings.datastore_id, coverage=everything, followed_to=upper)
     with ends.running("verify", catalog, protect) as run:
