@@ -131,13 +131,17 @@ def _load(service: Service, rows: int | None, evenly: bool) -> tuple[str, int]: 
     if evenly:
         loaded = service.rows(store)
         shares = np.random.default_rng(7).random(len(loaded))
-        store = service.create_datastore(name=f"even-{rows}", created_at=datetime.now(UTC) - _EVENLY)
+        store = service.create_datastore(name=f"even-{rows}", created_at=_settled() - _EVENLY)
         service.insert(store, (row | _at(share) for row, share in zip(loaded, shares.tolist(), strict=True)))
     return store, len(service.datastore(store).current)
 
 
+def _settled() -> datetime:
+    return datetime.now(UTC) - timedelta(hours=1)  # a sync leaves out what is younger than the settle time
+
+
 def _at(share: float) -> dict[str, Any]:
-    moment = datetime.now(UTC) - _EVENLY * share
+    moment = _settled() - _EVENLY * share
     return {"createdAt": moment, "updatedAt": moment, "lastAccessedAt": moment}
 
 

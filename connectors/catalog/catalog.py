@@ -198,7 +198,7 @@ def open_catalog(store: Store) -> Catalog:
     """
     stored = store.get(layout.DESCRIPTION_KEY)
     if stored is None:
-        raise UsageError(f"there is no catalog at {store.url}; make one with: ahi-catalog sync --catalog {store.url}")
+        raise UsageError(f"there is no catalog at {store.url}: check the place, or make one with ahi-catalog sync")
     return Catalog(store, descriptions.decode(stored.body))
 
 

@@ -10,7 +10,7 @@ import pyarrow.fs
 from connectors.catalog.catalog import Catalog
 from connectors.catalog.layout import TABLE, Unit, parse_partition
 from connectors.catalog.store import LocalStore
-from connectors.errors import UsageError
+from connectors.errors import DamagedError, UsageError
 from schemas import SCHEMA
 
 
@@ -28,7 +28,7 @@ def open_dataset(catalog: Catalog, keys: Sequence[str] | None = None) -> ds.Data
     key_type = pa.date32() if unit is Unit.DAY else pa.string()
     partition_fields = [pa.field("datastore_id", pa.string()), pa.field(unit.column, key_type)]
     if keys is None:
-        keys = [entry.key for entry in catalog.store.entries(TABLE) if parse_partition(entry.key)]
+        keys = data_keys(catalog)
     filesystem, root = _filesystem(catalog)
     return ds.dataset(
         sorted(f"{root}/{key}" for key in keys),
@@ -38,6 +38,25 @@ def open_dataset(catalog: Catalog, keys: Sequence[str] | None = None) -> ds.Data
         partitioning=ds.partitioning(pa.schema(partition_fields), flavor="hive"),
         partition_base_dir=f"{root}/{TABLE}",
     )
+
+
+def data_keys(catalog: Catalog) -> list[str]:
+    """The keys of all data objects of a catalog."""
+    return [entry.key for entry in catalog.store.entries(TABLE) if parse_partition(entry.key)]
+
+
+def refuse_damaged(catalog: Catalog, keys: Sequence[str]) -> None:
+    """Say which object it is, where a reading failed because one is damaged; a reader's own error does not.
+
+    Raises:
+        DamagedError: A data object cannot be read.
+    """
+    _, unreadable = count_rows(catalog, keys)
+    if unreadable:
+        more = f" and {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
+        raise DamagedError(
+            f"{unreadable[0]}{more} cannot be read: ahi-catalog status names what is damaged, verify --repair mends it"
+        )
 
 
 def count_rows(catalog: Catalog, keys: Sequence[str]) -> tuple[int, list[str]]:

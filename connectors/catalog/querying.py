@@ -6,7 +6,7 @@ import duckdb
 import pyarrow as pa
 
 from connectors.catalog.catalog import Catalog
-from connectors.catalog.dataset import open_dataset
+from connectors.catalog.dataset import data_keys, open_dataset, refuse_damaged
 from connectors.errors import AhiCatalogError, UsageError
 from schemas.ddl import duckdb_views
 
@@ -38,6 +38,7 @@ def run_query(catalog: Catalog, sql: str) -> pa.Table:
 
     Raises:
         UsageError: The statement is no valid SQL, names what there is not, or asks for more than 4 GiB.
+        DamagedError: A data object cannot be read.
         AhiCatalogError: It failed while it ran.
     """
     dataset = open_dataset(catalog)
@@ -63,6 +64,7 @@ def run_query(catalog: Catalog, sql: str) -> pa.Table:
         except duckdb.PermissionException:
             raise UsageError(f"a query reads the view {VIEW} and nothing else: no file, no network") from None
         except (duckdb.Error, pa.ArrowException, OSError) as error:
+            refuse_damaged(catalog, data_keys(catalog))
             # The text of an error while it ran may quote a value; after the first batch it comes by way of Arrow.
             raise AhiCatalogError(
                 f"the query failed while it ran ({type(error).__name__}); "

@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from connectors.catalog import Catalog
-from connectors.catalog.dataset import open_dataset
+from connectors.catalog.dataset import open_dataset, refuse_damaged
 from connectors.errors import AhiCatalogError
 from schemas import Policy
 
@@ -96,5 +96,6 @@ def load(catalog: Catalog, datastore_id: str) -> Iterator[Facts]:
             connection.execute(_LOAD)
             yield Facts(connection, tells_patients=catalog.description.phi.policy is not Policy.DROP)
         except duckdb.Error as error:
+            refuse_damaged(catalog, keys)
             # Its text may quote a value.
             raise AhiCatalogError(f"the catalog cannot be counted ({type(error).__name__})") from None

@@ -1,6 +1,8 @@
 """`ahi-catalog demo`: the main job on the embedded service and a real public catalog."""
 
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -69,7 +71,9 @@ def demo(*, catalog: str, rows: int, rate: float, prefect: bool) -> int:
     opened = open_catalog(open_store(catalog))
     for title, sql in _QUERIES.items():
         write_answer(run_query(opened, sql), "table", title=title)
-    click.echo(f'Ask it yourself: ahi-catalog query --catalog {catalog} "from image_sets limit 5"')
+    # After `make demo` it lies in .venv/bin, which is on nobody's path yet.
+    command = "ahi-catalog" if shutil.which("ahi-catalog") else os.path.relpath(sys.argv[0])
+    click.echo(f'Ask it yourself: {command} query --catalog {catalog} "from studies limit 3"')
     click.echo("Run the demo again for an incremental sync.")
     return code
 

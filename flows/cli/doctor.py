@@ -46,7 +46,7 @@ def doctor(*, catalog: str, datastore_id: str, rate: float, prefect: bool, as_js
         print_json([{"name": each.name, "verdict": str(each.verdict), "says": each.says} for each in found])
     failed = sum(each.verdict is Verdict.FIX for each in found)
     if failed and not as_json:
-        click.echo(f"{failed} to fix; the least IAM policy is in the README.", err=True)
+        click.echo(f"{failed} to fix. What a role has to be allowed: ahi-catalog iam-policy", err=True)
     return _MUST_BE_FIXED if failed else 0
 
 

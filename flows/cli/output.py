@@ -5,15 +5,19 @@ Colours are rich's: off where stdout is no terminal or NO_COLOR is set, on where
 
 import json
 import math
+import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
+_FILE_WIDTH: Final = 160
+_ANY_WIDTH: Final = 1 << 20
 # C0 and C1 controls but tab and line end, what turns the direction of writing, and bytes of names that are no text.
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -61,9 +65,24 @@ def show(what: "RenderableType", *, fold: bool = True) -> None:
         what: To show.
         fold: Whether to fold what is too long for the terminal.
     """
+    _console().print(what, soft_wrap=not fold)
+
+
+def fits(what: "RenderableType") -> bool:
+    """Whether something can be shown without folding it."""
+    from rich.measure import Measurement  # `--help` does without rich
+
+    console = _console()
+    needed = Measurement.get(console, console.options.update(max_width=_ANY_WIDTH), what).maximum
+    return needed <= console.width
+
+
+def _console() -> "Console":
+    """Rich's console on stdout: as wide as the terminal, or as two pages where it is none."""
     from rich.console import Console  # `--help` does without rich
 
-    Console().print(what, soft_wrap=not fold)
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else _FILE_WIDTH
+    return Console(width=width)
 
 
 def pairs_table(title: str, pairs: Iterable[tuple[str, str]]) -> "RenderableType":

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -9,12 +10,13 @@ import click
 from connectors.errors import UsageError
 from connectors.settings import S3Access
 from flows.cli.options import catalog_option, option, owner_option
-from flows.cli.output import json_text, print_json, print_table
+from flows.cli.output import fits, json_text, make_table, pairs_table, print_json, show
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _SHOWN_ROWS: Final = 100
+_SHOWN_RECORDS: Final = 10
 _BY_IDENTIFIER: Final = re.compile(r"\b(from|join)\s+(studies|patients)\b", re.IGNORECASE)
 
 
@@ -66,11 +68,7 @@ def write_answer(answer: "pa.Table", form: str, *, title: str) -> None:
     if form == "json":
         print_json(answer.to_pylist())
     elif form == "table":
-        head = answer.slice(0, _SHOWN_ROWS).to_pylist()
-        rows = [["" if value is None else _shown(value) for value in row.values()] for row in head]
-        print_table(title, answer.column_names, rows)
-        if len(answer) > _SHOWN_ROWS:
-            click.echo(f"… {len(answer) - _SHOWN_ROWS:,} more rows: --format csv shows them all", err=True)
+        _show(answer, title)
     elif form == "csv":
         import pyarrow.csv
 
@@ -79,6 +77,22 @@ def write_answer(answer: "pa.Table", form: str, *, title: str) -> None:
         import pyarrow.parquet
 
         pyarrow.parquet.write_table(answer, sys.stdout.buffer)
+
+
+def _show(answer: "pa.Table", title: str) -> None:
+    """The first rows as a table; one below the other where that is too wide to read."""
+    rows = [[_shown(value) for value in row.values()] for row in answer.slice(0, _SHOWN_ROWS).to_pylist()]
+    table = make_table(title, answer.column_names, rows)
+    shown = len(rows)
+    if fits(table):
+        show(table)
+    else:
+        shown = min(shown, _SHOWN_RECORDS)
+        for number, row in enumerate(rows[:shown], 1):
+            show(pairs_table(f"row {number}", [pair for pair in zip(answer.column_names, row, strict=True) if pair[1]]))
+        click.echo("Too wide for a table: row by row, without empty values; --format csv shows them all", err=True)
+    if len(answer) > shown:
+        click.echo(f"… {len(answer) - shown:,} more rows: --format csv shows them all", err=True)
 
 
 def _flat(answer: "pa.Table") -> "pa.Table":
@@ -93,4 +107,15 @@ def _flat(answer: "pa.Table") -> "pa.Table":
 
 
 def _shown(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value)
+        case int():
+            return f"{value:,}"
+        case datetime():
+            return f"{value:%Y-%m-%d %H:%M:%S}{'Z' if value.tzinfo else ''}"
+        case list():
+            return ", ".join(map(str, value))
+    return str(value)

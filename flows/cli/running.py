@@ -150,10 +150,27 @@ def set_prefect_defaults(**more: str) -> None:
         os.environ.setdefault(name, value)
 
 
+def refuse_unreachable_server(or_else: str) -> None:
+    """Say so where Prefect's settings name a server that does not answer; what Prefect says of it helps nobody.
+
+    Args:
+        or_else: What else to do, in a few words.
+
+    Raises:
+        AhiCatalogError: It cannot be reached, or refuses.
+    """
+    from flows.doctor import server
+
+    url, key = server.connection()
+    if url and (trouble := server.trouble(url, key)):
+        raise AhiCatalogError(f"Prefect's server at {trouble}, {or_else}")
+
+
 def _run_flow(flow: Callable[[], Any]) -> Any:
     """The final state of a flow run from the command line."""
     # A failure is told in one line, by us; Prefect keeps its logs for its own pages.
     set_prefect_defaults(PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="CRITICAL")
+    refuse_unreachable_server("or give --no-prefect")
     # Ctrl-C reaches the whole process group, Prefect's temporary server too, which a run needs to end in order.
     # The server inherits what is blocked here; the flow's own `stop_on_signals` lets Ctrl-C through again.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

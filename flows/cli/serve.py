@@ -44,7 +44,7 @@ def serve(**given: Any) -> None:
     And from another shell:
       prefect deployment run backfill/radiology -p start=2026-05-01 -p end=2026-06-01
     """
-    from flows.cli.running import set_prefect_defaults
+    from flows.cli.running import refuse_unreachable_server, set_prefect_defaults
 
     # The runs inherit this: what is throttled, retried or stopped shows on their pages.
     set_prefect_defaults(PREFECT_LOGGING_EXTRA_LOGGERS="flows,connectors")
@@ -62,6 +62,7 @@ def serve(**given: Any) -> None:
         raise UsageError(
             "no Prefect server: run `prefect server start`, then export PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
+    refuse_unreachable_server("or run from cron with --no-prefect")
     names = ", ".join(f"{deployment.flow_name}/{deployment.name}" for deployment in deployments)
     click.echo(f"Serving {names}; Ctrl-C ends it. Run one now: prefect deployment run sync/{plan.name}", err=True)
     serve_deployments(deployments)

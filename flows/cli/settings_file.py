@@ -106,7 +106,7 @@ def init(context: click.Context) -> None:
         raise UsageError(f"{SETTINGS_FILE} is there already, and stays as it is") from None
     except OSError as error:
         raise UsageError(f"{SETTINGS_FILE} cannot be written here: {error.strerror}") from None
-    click.echo(f"{SETTINGS_FILE}: take the # away from what you need.", err=True)
+    click.echo(f"Wrote {SETTINGS_FILE}; take the # away from what you need.", err=True)
 
 
 def _commands(group: click.Group) -> Iterator[tuple[str, click.Command]]:

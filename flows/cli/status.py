@@ -87,8 +87,11 @@ def _picture(opened: "Catalog", summaries: "list[Summary]") -> "RenderableType":
         pairs = [*_pairs(summary, now), ("PHI policy", str(opened.description.phi))]
         parts.append(pairs_table(f"{opened.store.url}, data store {summary.datastore_id}", pairs))
         if summary.problems:
-            title = f"problems; mend them with: ahi-catalog verify --repair --datastore-id {summary.datastore_id}"
-            parts.append(make_table(title, [""], [[problem] for problem in summary.problems], header=False))
+            parts.append(make_table("problems", [""], [[problem] for problem in summary.problems], header=False))
+            parts.append(
+                f"Mend them: ahi-catalog verify --repair --catalog {opened.store.url} "
+                f"--datastore-id {summary.datastore_id}\n"
+            )
         if summary.runs:
             parts.append(_runs_table(summary.runs))
     return Group(*parts) if parts else f"The catalog at {opened.store.url} holds no data store yet."

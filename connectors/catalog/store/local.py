@@ -147,4 +147,5 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _describe(verb: str, key: str, error: OSError) -> str:
-    return f"cannot {verb} {key} in the catalog's folder: {error.strerror or type(error).__name__}"
+    reason = error.strerror or type(error).__name__
+    return f"cannot {verb} {key} in the catalog's folder: {reason}; check the path, and that it is a folder of yours"

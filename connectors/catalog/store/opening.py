@@ -12,6 +12,8 @@ from connectors.settings import S3Access
 _ANY: Final = S3Access()
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PREFIX_PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9!_.*'()=-]*")
+_ALMOST_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|[sS]3//")
+"""What must not become a folder on this disk because of a slip of the finger: ``s3:/bucket``."""
 
 
 def open_store(url: str, s3: S3Access = _ANY) -> Store:
@@ -52,6 +54,6 @@ def split_url(url: str) -> tuple[str | None, str]:
             raise UsageError("the catalog's prefix holds characters that object keys had better not, or an empty part")
         return bucket, prefix
     path = url.removeprefix("file://")
-    if not path or "://" in path:
+    if not path or "://" in path or _ALMOST_URL.match(path):
         raise UsageError("a catalog is s3://bucket/prefix or a local folder")
     return None, path
