@@ -129,11 +129,11 @@ class RunReport:
 
     def _verification_table(self, verification: Verification) -> list[tuple[str, str]]:
         return [
-            ("outcome", str(self.outcome)),
+            ("outcome", "differs" if verification.left else str(self.outcome)),
             ("image sets read", f"{self.rows_read:,}"),
             ("found", findings.in_words(verification)),
             ("in how many places", f"{len(verification.findings):,}"),
-            ("left as it is", f"{verification.left:,}"),
+            ("left to mend", f"{verification.left:,}"),
             ("partitions written", f"{self.partitions_written:,} ({self.bytes_written / 1e6:,.1f} MB)"),
             ("still to verify", "nothing" if verification.finished_at else "run again to go on"),
             ("requests", f"{self.tally.requests:,}"),

@@ -83,6 +83,7 @@ def plan(
     if as_json:
         print_json(document)
         return
+    minutes, dollars = found.minutes(settings.quota), found.dollars(price)
     rough = ", roughly: they come in bursts" if found.is_rough else ""
     print_pairs(
         f"A {'sync' if span is None else 'backfill'} of data store {settings.datastore_id} would read",
@@ -90,8 +91,14 @@ def plan(
             *((f"by {by}", str(window)) for by, window in windows),
             ("image sets", f"about {found.rows:,}{rough}; {found.least:,} were seen"),
             ("requests", f"about {found.requests:,}"),
-            ("minutes", f"{found.minutes(settings.quota):,.1f} at {settings.quota.rate:g} requests a second"),
-            ("cost", f"${found.dollars(price):,.2f} for requests, at ${price:g} a thousand"),
+            ("minutes", f"{_amount(minutes, 1)} at {settings.quota.rate:g} requests a second"),
+            ("cost", f"{_amount(dollars, 2, '$')} for requests, at ${price:g} a thousand"),
             ("this estimate took", f"{found.probes} requests"),
         ],
     )
+
+
+def _amount(value: float, digits: int, unit: str = "") -> str:
+    """The value so rounded; what would be rounded to nothing is less than the least."""
+    least = 10.0**-digits
+    return f"less than {unit}{least:g}" if value < least else f"{unit}{value:,.{digits}f}"

@@ -1,0 +1,80 @@
+"""What people see of a query's answer, and of what keeps one from coming."""
+
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from connectors.catalog import open_store
+from connectors.errors import UsageError
+from flows.cli.main import run
+from tests.flows.conftest import World
+
+
+def test_a_wide_answer_is_shown_row_by_row(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No column that has a value is lost and none is folded to a letter; ten rows, and a word on the others."""
+    monkeypatch.setenv("COLUMNS", "80")
+    world.fill(12)
+    world.sync()
+    assert run(["query", "--catalog", str(world.catalog), "from image_sets order by created_at"]) == 0
+    shown = capsys.readouterr()
+    assert [line for line in shown.out.splitlines() if line.startswith("row ")] == [f"row {n}" for n in range(1, 11)]
+    for name in ("image_set_id", "created_at", "patient_id", "datastore_id", "created_date"):
+        assert shown.out.count(f" {name} ") == 10
+    assert "Too wide for a table" in shown.err
+    assert "… 2 more rows" in shown.err
+
+
+def test_a_narrow_answer_is_a_table(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Times to the second, in UTC; nothing for null."""
+    world.fill(3)
+    world.sync()
+    sql = "select timestamptz '2024-02-29 12:00:07.123456+00' as at, null as nothing, ['CT', 'MR'] as modalities"
+    assert run(["query", "--catalog", str(world.catalog), sql]) == 0
+    shown = capsys.readouterr()
+    assert [line.split() for line in shown.out.splitlines() if line.strip(" ─")] == [
+        ["at", "nothing", "modalities"],
+        ["2024-02-29", "12:00:07Z", "CT,", "MR"],
+    ]
+    assert shown.err == ""
+
+
+@pytest.mark.parametrize("command", [["query", "select count(patient_id) from image_sets"], ["report", "--out", "OUT"]])
+def test_a_damaged_object_is_named(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    """Not the words of a reader, which send people to look for a mistake in their SQL."""
+    world.fill(50)
+    world.sync()
+    damaged = next(world.catalog.glob("image_sets/**/*.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    given = [str(tmp_path / "report.html") if argument == "OUT" else argument for argument in command]
+    assert run([given[0], "--catalog", str(world.catalog), *given[1:]]) == 1
+    told = capsys.readouterr().err
+    assert damaged.relative_to(world.catalog).as_posix() in told
+    assert "verify --repair" in told
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize("url", ["s3:/bucket/prefix", "s3//bucket", "S3:/bucket", "gs:/bucket", "file:/folder"])
+def test_a_slip_in_a_url_is_no_folder(url: str) -> None:
+    """Rows of patients must not end up on the disk of whoever forgot a slash."""
+    with pytest.raises(UsageError, match="s3://bucket/prefix"):
+        open_store(url)
+
+
+@pytest.mark.parametrize("command", ["sync", "serve"])
+def test_a_prefect_server_that_is_down_is_told_in_a_line(
+    world: World, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Which one, and what to do; nothing is read or made before that."""
+    given = [command, "--catalog", str(world.catalog), "--datastore-id", world.datastore_id]
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert run(given) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert "http://127.0.0.1:9/api cannot be reached" in told[0]
+    assert "--no-prefect" in told[0]
+    assert not world.catalog.exists()
