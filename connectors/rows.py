@@ -26,14 +26,16 @@ def lies_in(moments: pa.ChunkedArray, windows: Iterable[Window]) -> pa.ChunkedAr
 
 
 def pick(rows: pa.Table, picked: pa.ChunkedArray | pa.Array) -> pa.Table:
-    """The rows that are picked; not copied where they lie side by side, as those of sorted rows do.
+    """The rows that are picked; not copied where they are most of the table and lie side by side, as sorted rows do.
+
+    A slice keeps the whole table in memory, so that a few rows are better copied.
 
     Args:
         rows: Any table.
         picked: A boolean for each row; null picks nothing.
     """
     places = pc.indices_nonzero(picked)
-    if len(places) == 0:
-        return rows.slice(0, 0)
+    if 2 * len(places) < len(rows) or len(places) == 0:
+        return rows.filter(picked)
     first, last = places[0].as_py(), places[-1].as_py()
     return rows.slice(first, len(places)) if last - first < len(places) else rows.filter(picked)

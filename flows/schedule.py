@@ -117,6 +117,7 @@ class Schedule:
     def abandon(self, window: Window) -> None:
         """A scan has failed."""
         self._under_way.remove(window)
+        self._far.discard(window)
 
     def _cut_fullest(self) -> None:
         """Cut the fullest window in two, if it is worth it.

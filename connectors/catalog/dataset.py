@@ -9,8 +9,9 @@ import pyarrow.fs
 
 from connectors.catalog.catalog import Catalog
 from connectors.catalog.layout import TABLE, Unit, parse_partition
+from connectors.catalog.publishing import read_object
 from connectors.catalog.store import LocalStore
-from connectors.errors import DamagedError, UsageError
+from connectors.errors import UsageError
 from schemas import SCHEMA
 
 
@@ -49,14 +50,32 @@ def refuse_damaged(catalog: Catalog, keys: Sequence[str]) -> None:
     """Say which object it is, where a reading failed because one is damaged; a reader's own error does not.
 
     Raises:
-        DamagedError: A data object cannot be read.
+        DamagedError: A data object is no Parquet object of a catalog.
+        StoreError: One cannot be got.
     """
-    _, unreadable = count_rows(catalog, keys)
-    if unreadable:
-        more = f" and {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
-        raise DamagedError(
-            f"{unreadable[0]}{more} cannot be read: ahi-catalog status names what is damaged, verify --repair mends it"
-        )
+    dataset = open_dataset(catalog, keys)
+    try:
+        dataset.count_rows()  # by the footers, many at once
+    except (pa.ArrowException, OSError):
+        readable = False
+    else:
+        readable = True
+    if readable:
+        return
+    _, root = _filesystem(catalog)
+    for fragment in dataset.get_fragments():
+        if not _has_footer(fragment):
+            # Read as a run would, which knows damage from a lack of rights or of a network.
+            key = fragment.path.removeprefix(f"{root}/")
+            read_object(key, catalog.store.get(key))
+
+
+def _has_footer(fragment: ds.Fragment) -> bool:
+    try:
+        fragment.count_rows()
+    except (pa.ArrowException, OSError):
+        return False
+    return True
 
 
 def count_rows(catalog: Catalog, keys: Sequence[str]) -> tuple[int, list[str]]:

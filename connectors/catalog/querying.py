@@ -1,5 +1,6 @@
 """SQL over a catalog: DuckDB on a view of the pyarrow dataset, which needs no extension of DuckDB's."""
 
+import itertools
 from typing import Any, Final
 
 import duckdb
@@ -23,6 +24,8 @@ _CLOSED: Final[dict[str, Any]] = {
     # Nothing spills: DuckDB would put rows into `.tmp` in the current folder.
     "temp_directory": "",
 }
+_OF_DAMAGE: Final = (duckdb.InvalidInputException, duckdb.IOException, pa.ArrowException, OSError)
+"""What a damaged object is read as: not a value that does not convert."""
 _MOST_BYTES: Final = 4 << 30
 _BATCH_ROWS: Final = 1 << 17
 
@@ -64,13 +67,24 @@ def run_query(catalog: Catalog, sql: str) -> pa.Table:
         except duckdb.PermissionException:
             raise UsageError(f"a query reads the view {VIEW} and nothing else: no file, no network") from None
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            refuse_damaged(catalog, data_keys(catalog))
             # The text of an error while it ran may quote a value; after the first batch it comes by way of Arrow.
-            raise AhiCatalogError(
-                f"the query failed while it ran ({type(error).__name__}); "
-                "TRY_CAST instead of CAST shows which values do not convert"
-            ) from None
-    return answer
+            answer, failed, may_be_damage = None, type(error).__name__, isinstance(error, _OF_DAMAGE)
+    if answer is not None:
+        return answer.rename_columns(_distinct(answer.column_names))
+    if may_be_damage:
+        refuse_damaged(catalog, data_keys(catalog))
+    raise AhiCatalogError(
+        f"the query failed while it ran ({failed}); TRY_CAST instead of CAST shows which values do not convert"
+    )
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names, those that come again numbered: JSON and data frames keep one value a name."""
+    given: list[str] = []
+    for name in names:
+        numbered = (f"{name}_{number}" for number in itertools.count(1))
+        given.append(name if name not in given else next(found for found in numbered if found not in {*given, *names}))
+    return given
 
 
 def _read(batches: pa.RecordBatchReader) -> pa.Table:

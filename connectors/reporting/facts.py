@@ -92,10 +92,12 @@ def load(catalog: Catalog, datastore_id: str) -> Iterator[Facts]:
     keys = [partition.key for partition in catalog.partitions(datastore_id)]
     with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
         connection.register("image_sets", open_dataset(catalog, keys))
+        failed = None
         try:
             connection.execute(_LOAD)
             yield Facts(connection, tells_patients=catalog.description.phi.policy is not Policy.DROP)
         except duckdb.Error as error:
-            refuse_damaged(catalog, keys)
-            # Its text may quote a value.
-            raise AhiCatalogError(f"the catalog cannot be counted ({type(error).__name__})") from None
+            failed = type(error).__name__  # its text may quote a value
+    if failed is not None:
+        refuse_damaged(catalog, keys)
+        raise AhiCatalogError(f"the catalog cannot be counted ({failed})")

@@ -81,7 +81,8 @@ def write_answer(answer: "pa.Table", form: str, *, title: str) -> None:
 
 def _show(answer: "pa.Table", title: str) -> None:
     """The first rows as a table; one below the other where that is too wide to read."""
-    rows = [[_shown(value) for value in row.values()] for row in answer.slice(0, _SHOWN_ROWS).to_pylist()]
+    columns = [column.to_pylist() for column in answer.slice(0, _SHOWN_ROWS).columns]
+    rows = [[_shown(value) for value in row] for row in zip(*columns, strict=True)]
     table = make_table(title, answer.column_names, rows)
     shown = len(rows)
     if fits(table):

@@ -151,19 +151,27 @@ def set_prefect_defaults(**more: str) -> None:
 
 
 def refuse_unreachable_server(or_else: str) -> None:
-    """Say so where Prefect's settings name a server that does not answer; what Prefect says of it helps nobody.
+    """Say so where Prefect's settings name a server that is not there; what Prefect says of it helps nobody.
+
+    It is asked by Prefect's own client, with its certificates, headers and redirects.
 
     Args:
         or_else: What else to do, in a few words.
 
     Raises:
-        AhiCatalogError: It cannot be reached, or refuses.
+        AhiCatalogError: It cannot be reached.
     """
-    from flows.doctor import server
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.settings import get_current_settings
 
-    url, key = server.connection()
-    if url and (trouble := server.trouble(url, key)):
-        raise AhiCatalogError(f"Prefect's server at {trouble}, {or_else}")
+    if not get_current_settings().api.url:
+        return
+    with get_client(sync_client=True) as client:
+        failure = client.api_healthcheck()
+    if isinstance(failure, httpx.ConnectError):
+        # The URL is not quoted: it may hold a password.
+        raise AhiCatalogError(f"Prefect's server cannot be reached: start it, or check PREFECT_API_URL, {or_else}")
 
 
 def _run_flow(flow: Callable[[], Any]) -> Any:

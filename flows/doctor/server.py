@@ -28,10 +28,17 @@ def check_prefect(url: str | None, *, key: str | None = None) -> Check:
     """
     if not url:
         return note(_NAME, "no PREFECT_API_URL: each run starts a server of its own, or give --no-prefect")
-    if found := trouble(url, key):
-        return fix(_NAME, found)
-    with _client(key) as client:
-        answer = client.get(f"{url}/admin/version")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        with httpx.Client(headers=headers, timeout=_SECONDS) as client:
+            health = client.get(f"{url}/health")
+            answer = client.get(f"{url}/admin/version")
+    except httpx.HTTPError as error:
+        return fix(
+            _NAME, f"{url} cannot be reached ({type(error).__name__}): start the server, or check PREFECT_API_URL"
+        )
+    if not health.is_success:
+        return fix(_NAME, f"{url} answers {health.status_code}: check PREFECT_API_URL and PREFECT_API_KEY")
     installed = version("prefect")
     if not answer.is_success:
         # Prefect Cloud tells none.
@@ -40,27 +47,6 @@ def check_prefect(url: str | None, *, key: str | None = None) -> Check:
     if _minor(served) < _minor(installed):
         return fix(_NAME, f"the server is {served}, older than the client's {installed}: upgrade the server first")
     return ok(_NAME, f"{url} answers, version {served}")
-
-
-def trouble(url: str, key: str | None) -> str | None:
-    """Why the server is of no use, and what to do; None where it answers.
-
-    Args:
-        url: Of its API.
-        key: For Prefect Cloud.
-    """
-    try:
-        with _client(key) as client:
-            health = client.get(f"{url}/health")
-    except httpx.HTTPError as error:
-        return f"{url} cannot be reached ({type(error).__name__}): start the server, or check PREFECT_API_URL"
-    if not health.is_success:
-        return f"{url} answers {health.status_code}: check PREFECT_API_URL and PREFECT_API_KEY"
-    return None
-
-
-def _client(key: str | None) -> httpx.Client:
-    return httpx.Client(headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=_SECONDS)
 
 
 def _minor(text: str) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """What people see of a query's answer, and of what keeps one from coming."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,26 @@ def test_a_narrow_answer_is_a_table(world: World, capsys: pytest.CaptureFixture[
     assert shown.err == ""
 
 
+def test_columns_of_one_name_are_told_apart(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """A join has them; none takes another's value, in a table or in JSON."""
+    world.fill(3)
+    world.sync()
+    sql = "select 1 as a, 2 as a, 3 as b, 4 as a_1, 5 as a"
+    assert run(["query", "--json", "--catalog", str(world.catalog), sql]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"a": 1, "a_2": 2, "b": 3, "a_1": 4, "a_3": 5}]
+    join = "from image_sets x join image_sets y on x.image_set_id = y.image_set_id"
+    assert run(["query", "--catalog", str(world.catalog), join]) == 0
+    assert "image_set_id_1" in capsys.readouterr().out
+
+
+def test_a_value_that_does_not_convert_is_no_damage(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor is it quoted."""
+    world.fill(3)
+    world.sync()
+    assert run(["query", "--catalog", str(world.catalog), "select cast(patient_id as int) from image_sets"]) == 1
+    assert "TRY_CAST" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [["query", "select count(patient_id) from image_sets"], ["report", "--out", "OUT"]])
 def test_a_damaged_object_is_named(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
@@ -75,6 +96,6 @@ def test_a_prefect_server_that_is_down_is_told_in_a_line(
         assert run(given) == 1
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
-    assert "http://127.0.0.1:9/api cannot be reached" in told[0]
+    assert "Prefect's server cannot be reached" in told[0]
     assert "--no-prefect" in told[0]
     assert not world.catalog.exists()
