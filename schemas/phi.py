@@ -45,6 +45,11 @@ class PhiPolicy:
         if (self.policy is Policy.PSEUDONYMIZE) != (self.key_check is not None):
             raise ValueError(f"a key goes with --phi {Policy.PSEUDONYMIZE}, and with nothing else")
 
+    @property
+    def tells_patients(self) -> bool:
+        """Whether patients, studies and series can be told apart under it."""
+        return self.policy is not Policy.DROP
+
     def __str__(self) -> str:
         """As a user would ask for it: ``pseudonymize --shift-dates``."""
         flags = [" --keep-text"] * self.keep_text + [" --shift-dates"] * self.shift_dates

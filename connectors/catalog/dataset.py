@@ -30,7 +30,7 @@ def open_dataset(catalog: Catalog, keys: Sequence[str] | None = None) -> ds.Data
     partition_fields = [pa.field("datastore_id", pa.string()), pa.field(unit.column, key_type)]
     if keys is None:
         keys = data_keys(catalog)
-    filesystem, root = _filesystem(catalog)
+    filesystem, root = _filesystem(catalog), _root(catalog)
     return ds.dataset(
         sorted(f"{root}/{key}" for key in keys),
         schema=pa.schema([*SCHEMA, *partition_fields]),
@@ -54,56 +54,52 @@ def refuse_damaged(catalog: Catalog, keys: Sequence[str]) -> None:
         StoreError: One cannot be got.
     """
     dataset = open_dataset(catalog, keys)
-    try:
-        dataset.count_rows()  # by the footers, many at once
-    except (pa.ArrowException, OSError):
-        readable = False
-    else:
-        readable = True
-    if readable:
-        return
-    _, root = _filesystem(catalog)
-    for fragment in dataset.get_fragments():
-        if not _has_footer(fragment):
-            # Read as a run would, which knows damage from a lack of rights or of a network.
-            key = fragment.path.removeprefix(f"{root}/")
-            read_object(key, catalog.store.get(key))
-
-
-def _has_footer(fragment: ds.Fragment) -> bool:
-    try:
-        fragment.count_rows()
-    except (pa.ArrowException, OSError):
-        return False
-    return True
+    if _rows_of(dataset) is None:
+        for fragment in dataset.get_fragments():
+            if _rows_of(fragment) is None:
+                # Read as a run would, which knows damage from a lack of rights or of a network.
+                key = _key_of(catalog, fragment)
+                read_object(key, catalog.store.get(key))
 
 
 def count_rows(catalog: Catalog, keys: Sequence[str]) -> tuple[int, list[str]]:
     """How many rows data objects hold, by their footers, and the keys of those that have no readable one."""
-    try:
-        return open_dataset(catalog, keys).count_rows(), []
-    except (pa.ArrowException, OSError):
-        # One at a time only now: it takes a request each.
-        counts = {key: _count_rows_of(catalog, key) for key in keys}
+    dataset = open_dataset(catalog, keys)
+    total = _rows_of(dataset)
+    if total is not None:
+        return total, []
+    # One at a time only now: it takes a request each.
+    counts = {_key_of(catalog, fragment): _rows_of(fragment) for fragment in dataset.get_fragments()}
     unreadable = sorted(key for key, rows in counts.items() if rows is None)
     return sum(rows or 0 for rows in counts.values()), unreadable
 
 
-def _count_rows_of(catalog: Catalog, key: str) -> int | None:
+def _rows_of(objects: ds.Dataset | ds.Fragment) -> int | None:
+    """The rows of one object or of several; None where a footer cannot be read."""
     try:
-        rows: int = open_dataset(catalog, [key]).count_rows()
+        rows: int = objects.count_rows()
     except (pa.ArrowException, OSError):
         return None
     return rows
 
 
-def _filesystem(catalog: Catalog) -> tuple[pyarrow.fs.FileSystem, str]:
+def _key_of(catalog: Catalog, fragment: ds.Fragment) -> str:
+    key: str = fragment.path.removeprefix(f"{_root(catalog)}/")
+    return key
+
+
+def _root(catalog: Catalog) -> str:
+    """The folder of a catalog, or its bucket and prefix, as Arrow names it."""
+    return catalog.store.url.removeprefix("s3://")
+
+
+def _filesystem(catalog: Catalog) -> pyarrow.fs.FileSystem:
     store = catalog.store
     if isinstance(store, LocalStore):
-        return pyarrow.fs.LocalFileSystem(), store.url
+        return pyarrow.fs.LocalFileSystem()
     if not store.url.startswith("s3://"):
         raise UsageError("a catalog in memory has no files to read")
-    return pyarrow.fs.S3FileSystem(**_s3_options()), store.url.removeprefix("s3://")
+    return pyarrow.fs.S3FileSystem(**_s3_options())
 
 
 def _s3_options() -> dict[str, Any]:

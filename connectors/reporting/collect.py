@@ -60,7 +60,7 @@ class DatastoreReport:
     @property
     def tells_patients(self) -> bool:
         """Whether patients, studies and series can be told apart."""
-        return self.phi.policy is not Policy.DROP
+        return self.phi.tells_patients
 
     @property
     def keeps_texts(self) -> bool:

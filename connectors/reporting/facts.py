@@ -13,7 +13,6 @@ import pyarrow as pa
 from connectors.catalog import Catalog
 from connectors.catalog.dataset import open_dataset, refuse_damaged
 from connectors.errors import AhiCatalogError
-from schemas import Policy
 
 _OTHER: Final = "?"
 """What stands for a code that is none: text in the place of a code may be anything, a name too."""
@@ -95,7 +94,7 @@ def load(catalog: Catalog, datastore_id: str) -> Iterator[Facts]:
         failed = None
         try:
             connection.execute(_LOAD)
-            yield Facts(connection, tells_patients=catalog.description.phi.policy is not Policy.DROP)
+            yield Facts(connection, tells_patients=catalog.description.phi.tells_patients)
         except duckdb.Error as error:
             failed = type(error).__name__  # its text may quote a value
     if failed is not None:

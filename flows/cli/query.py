@@ -45,14 +45,13 @@ def query(*, catalog: str, bucket_owner: str | None, form: str, as_json: bool, s
     """
     from connectors.catalog import open_catalog, open_store  # `--help` does without pyarrow
     from connectors.catalog.querying import run_query
-    from schemas import Policy
 
     form = "json" if as_json else form
     if form == "parquet" and sys.stdout.isatty():
         raise UsageError("Parquet is not for a terminal: send stdout to a file")
     opened = open_catalog(open_store(catalog, S3Access(bucket_owner=bucket_owner)))
     answer = run_query(opened, sql)
-    if opened.description.phi.policy is Policy.DROP and _BY_IDENTIFIER.search(sql):
+    if not opened.description.phi.tells_patients and _BY_IDENTIFIER.search(sql):
         click.echo("This catalog keeps no identifiers (--phi drop): studies and patients are empty.", err=True)
     write_answer(answer, form, title="")
 
