@@ -3,6 +3,7 @@
 python -m benchmarks.contenders pandas|dlt DATASTORE FOLDER
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -62,3 +63,5 @@ def run_dlt(datastore_id: str, folder: Path) -> None:
 
 if __name__ == "__main__":
     {"pandas": run_pandas, "dlt": run_dlt}[sys.argv[1]](sys.argv[2], Path(sys.argv[3]))
+    sys.stdout.flush()
+    os._exit(0)  # pyarrow's threads sometimes abort an interpreter that ends right after to_parquet

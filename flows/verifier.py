@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.catalog import Batch, parquet
-from connectors.catalog.comparison import Comparison, compare, tidy, without
+from connectors.catalog.comparison import Comparison, compare, tidy
 from connectors.catalog.conflicts import until_it_wins
-from connectors.catalog.merge import merge
+from connectors.catalog.merge import merge, without
 from connectors.catalog.publishing import read_object
 from connectors.catalog.verification import Finding, Verification
 from connectors.errors import DamagedError
@@ -105,7 +105,7 @@ class Verifier:
         findings = _count(difference, gone, elsewhere, false)
         written = 0
         if self.verification.is_repairing and findings:
-            merged = merge(without(existing, false), batch.rows, [*gone, *elsewhere])
+            merged = merge([without(existing, false)], batch.rows, [*gone, *elsewhere])
             body = parquet.encode(merged.rows)
             store.put(key, body, expected=stored.etag if stored else None)
             written = len(body)

@@ -11,7 +11,7 @@ from typing import Final
 import pyarrow as pa
 
 from schemas.columns import COLUMNS, LOCAL_DATETIME, TIMESTAMP
-from schemas.external import ExternalTable, projection
+from schemas.external import OBJECT_NAME, ExternalTable, projection
 from schemas.views import VIEWS, View
 
 HIVE_TYPES: Final[dict[pa.DataType, str]] = {
@@ -83,7 +83,7 @@ def spark(table: ExternalTable) -> list[Statement]:
 def duckdb(table: ExternalTable) -> list[Statement]:
     """Views over the Parquet objects, with comments; DuckDB reads s3:// through its httpfs extension."""
     types = ", ".join(f"{key.name}: {_DUCKDB_TYPES[key.type]}" for key in table.keys)
-    pattern = "/".join([_globbed(table.location), *(f"{key.name}=*" for key in table.keys), "*.parquet"])
+    pattern = "/".join([_globbed(table.location), *(f"{key.name}=*" for key in table.keys), OBJECT_NAME])
     name = _qualified(table, table.name, _double_quoted)
     create = (
         f"CREATE OR REPLACE VIEW {name} AS\nSELECT * FROM read_parquet(\n"

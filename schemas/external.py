@@ -14,6 +14,9 @@ PartitionKey = Literal["created_date", "created_month"]
 NAME: Final = "image_sets"
 """What the table is called where nobody says otherwise."""
 
+OBJECT_NAME: Final = "image-sets.parquet"
+"""What each data object is called, in the folder of its partition."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:

@@ -4,7 +4,6 @@ A row is judged by the merge's own order, ``(version, updated_at)``. Storage tie
 it: they may move without a new version, and between two reads they are not promised.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.catalog.layout import Partition
-from connectors.catalog.merge import aligned, newest, same_rows
+from connectors.catalog.merge import aligned, is_newer, newest, same_rows
 from connectors.rows import lies_in
 from connectors.windows import Coverage
 from schemas import SCHEMA
@@ -54,11 +53,11 @@ def compare(existing: pa.Table, found: pa.Table, scanned: Coverage, followed_to:
     existing, found = newest(existing), newest(found)
     before = aligned(existing, found["image_set_id"])
     is_there = pc.is_valid(before["image_set_id"])
-    is_newer, is_older = _is_greater(found, before), _is_greater(before, found)
+    is_later, is_older = is_newer(found, before), is_newer(before, found)
     changed_at = pc.coalesce(found["updated_at"], found["created_at"])
     is_due = pc.less(changed_at, pa.scalar(followed_to, changed_at.type))
-    is_equal = pc.and_(is_there, pc.invert(pc.or_(is_newer, is_older)))
-    is_behind = pc.and_(is_there, is_newer)
+    is_equal = pc.and_(is_there, pc.invert(pc.or_(is_later, is_older)))
+    is_behind = pc.and_(is_there, is_later)
     is_listed = pc.is_in(existing["image_set_id"], found["image_set_id"])
     is_unlisted = pc.and_(lies_in(existing["created_at"], scanned), pc.invert(is_listed))
 
@@ -82,16 +81,3 @@ def tidy(existing: pa.Table, partition: Partition) -> pa.Table:
     Those are second rows of an image set, and rows that belong to another partition by their created_at.
     """
     return newest(existing.filter(lies_in(existing["created_at"], [partition.window])))
-
-
-def without(rows: pa.Table, ids: Collection[str]) -> pa.Table:
-    """The rows of other image sets than those."""
-    return rows.filter(pc.invert(pc.is_in(rows["image_set_id"], pa.array(sorted(ids), pa.string()))))
-
-
-def _is_greater(left: pa.Table, right: pa.Table) -> pa.ChunkedArray:
-    """For each row whether the left one is the newer by (version, updated_at); null is the oldest."""
-    versions = [pc.fill_null(table["version"], -(2**31)) for table in (left, right)]
-    updates = [pc.fill_null(pc.cast(table["updated_at"], pa.int64()), -(2**63)) for table in (left, right)]
-    is_same_version = pc.equal(*versions)
-    return pc.or_(pc.greater(*versions), pc.and_(is_same_version, pc.greater(*updates)))

@@ -50,7 +50,7 @@ def mend(store: Store, partition: Partition) -> None:
         stored = store.get(partition.key)
         found, rows = _tidy(stored, partition)
         if stored is not None and found != Inspection():
-            store.put(partition.key, parquet.encode(rows), expected=stored.etag)
+            store.put(partition.key, parquet.encode([rows]), expected=stored.etag)
 
     until_it_wins(mend_once)
 

@@ -21,11 +21,11 @@ import pyarrow.compute as pc
 
 from connectors.rows import pick
 from connectors.windows import Window
+from schemas.external import OBJECT_NAME
 
 TABLE: Final = "image_sets/"
 STATE: Final = "_state/"
 DESCRIPTION_KEY: Final = f"{STATE}catalog.json"
-_FILE: Final = "image-sets.parquet"
 _STATE_KEY: Final = re.compile(rf"{STATE}datastore_id=(?P<id>[0-9a-z]{{32}})/")
 _RUN_KEY: Final = re.compile(rf"{_STATE_KEY.pattern}runs/\d{{8}}T\d{{6}}Z-[0-9a-z]+\.json")
 
@@ -58,7 +58,7 @@ class Partition:
     @property
     def key(self) -> str:
         """The data object's key in the store."""
-        return f"{table_prefix(self.datastore_id)}{self.unit.column}={self.value}/{_FILE}"
+        return f"{table_prefix(self.datastore_id)}{self.unit.column}={self.value}/{OBJECT_NAME}"
 
     @property
     def window(self) -> Window:
@@ -111,7 +111,7 @@ def parse_partition(key: str) -> Partition | None:
     """The partition that a data object's key names; None where the key is none of ours."""
     found = re.fullmatch(
         rf"{TABLE}datastore_id=(?P<id>[0-9a-z]{{32}})/"
-        rf"(?:created_date=(?P<day>\d{{4}}-\d\d-\d\d)|created_month=(?P<month>\d{{4}}-\d\d))/{_FILE}",
+        rf"(?:created_date=(?P<day>\d{{4}}-\d\d-\d\d)|created_month=(?P<month>\d{{4}}-\d\d))/{OBJECT_NAME}",
         key,
     )
     if not found:

@@ -3,16 +3,24 @@
 By image_set_id the greater ``(version, updated_at)`` wins; where they are equal the row that arrives wins,
 since storage tier and last access may move without a new version. So merging is idempotent, and apart from
 such ties the order of merges does not matter.
+
+A partition may be too large to hold, and what arrives never is. So a partition's rows come in stretches, twice: once
+to see what arriving rows meet there, and again to be written with them.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from connectors.rows import pick
 from schemas import SCHEMA
+
+_ORDER: Final = ("created_at", "image_set_id")
+"""How a partition's rows lie."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +28,8 @@ class Merge:
     """What a merge comes to.
 
     Attributes:
-        rows: The partition's rows afterwards, sorted by created_at and image_set_id.
+        rows: The partition's rows afterwards, sorted by created_at and image_set_id, in stretches; read as they are
+            asked for, and once only.
         new: Image sets that were not there.
         updated: Image sets whose row has changed.
         unchanged: Image sets that arrived and were there just so, or newer.
@@ -28,7 +37,7 @@ class Merge:
         doubled: Rows beyond the one that an image set should have, which are dropped.
     """
 
-    rows: pa.Table = field(repr=False)
+    rows: Iterator[pa.Table] = field(repr=False)
     new: int
     updated: int
     unchanged: int
@@ -41,39 +50,40 @@ class Merge:
         return bool(self.new or self.updated or self.removed or self.doubled)
 
 
-def merge(existing: pa.Table, arriving: pa.Table, gone: Collection[str] = ()) -> Merge:
+def merge(existing: Iterable[pa.Table], arriving: pa.Table, gone: Collection[str] = ()) -> Merge:
     """The rows of a partition after others arrive.
 
     Args:
-        existing: The partition's rows, in the columns of SCHEMA; one an image set, unless something went wrong.
+        existing: The partition's rows in stretches, in the columns of SCHEMA; gone through twice. They lie in order,
+            one an image set, unless something went wrong: then they are held, and put right.
         arriving: Rows to merge; of several of one image set the same rule decides, and later ones win ties.
         gone: Ids of image sets that the service confirms deleted; none of them may arrive.
     """
-    kept = existing.filter(pc.invert(pc.is_in(existing["image_set_id"], _ids(gone)))) if gone else existing
     arriving = newest(arriving)
-    if len(existing) == 0:
-        return Merge(rows=arriving, new=len(arriving), updated=0, unchanged=0, removed=0, doubled=0)
-    rows = newest(pa.concat_tables([kept, arriving]))
-    before = pc.index_in(arriving["image_set_id"], existing["image_set_id"])
-    after = pc.index_in(arriving["image_set_id"], rows["image_set_id"])
-    was_there = pc.is_valid(before)
-    # Column by column: a partition of a hundred thousand rows is not copied twice over to be compared.
-    same = reduce(pc.and_, (_same_values(existing[name].take(before), rows[name].take(after)) for name in SCHEMA.names))
-    unchanged = _count(pc.and_(was_there, same))
-    there = _count(was_there)
+    ids = arriving["image_set_id"]
+    keys, met = _survey(existing, ids)
+    kept = without(keys, gone)
+    doubled = len(kept) - _distinct(kept)
+    if doubled or not _lies_in_order(keys):
+        existing = [newest(pa.concat_tables(existing))]
+        keys, met = _survey(existing, ids)
+    stays = _stays(met, arriving)
+    written = pick(arriving, pc.invert(stays))
+    dropped = pa.chunked_array([*written["image_set_id"].chunks, _ids(gone)])
+    unchanged = _count(stays)
     return Merge(
-        rows=rows,
-        new=len(arriving) - there,
-        updated=there - unchanged,
+        rows=_interleaved((_without(stretch, dropped) for stretch in existing), written),
+        new=len(arriving) - len(met),
+        updated=len(met) - unchanged,
         unchanged=unchanged,
-        removed=len(existing) - len(kept),
-        doubled=len(kept) - pc.count_distinct(kept["image_set_id"]).as_py(),
+        removed=len(keys) - len(without(keys, gone)),
+        doubled=doubled,
     )
 
 
 def newest(rows: pa.Table) -> pa.Table:
     """One row an image set, sorted by created_at and image_set_id."""
-    if len(rows) == 0:
+    if _lies_in_order(rows) and _distinct(rows) == len(rows):
         return rows.cast(SCHEMA)
     keys = pa.table(
         {
@@ -88,9 +98,12 @@ def newest(rows: pa.Table) -> pa.Table:
     is_last = pa.concat_arrays([pc.not_equal(ids.slice(0, len(ids) - 1), ids.slice(1)), pa.array([True])])
     winners = order.filter(is_last)
     # The order is settled on two columns, so that whole rows are copied once.
-    places = rows.select(["created_at", "image_set_id"]).take(winners)
-    settled = pc.sort_indices(places, [(name, "ascending") for name in places.column_names])
-    return rows.take(winners.take(settled))
+    return rows.take(winners.take(_order(rows.select(_ORDER).take(winners))))
+
+
+def without(rows: pa.Table, ids: Collection[str]) -> pa.Table:
+    """The rows of other image sets than those."""
+    return _without(rows, pa.chunked_array([_ids(ids)]))
 
 
 def aligned(rows: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
@@ -101,6 +114,77 @@ def aligned(rows: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
 def same_rows(left: pa.Table, right: pa.Table, names: Iterable[str]) -> pa.ChunkedArray:
     """For each row whether two tables of the same length agree in some columns; null is null's equal."""
     return reduce(pc.and_, (_same_values(left[name], right[name]) for name in names))
+
+
+def is_newer(left: pa.Table, right: pa.Table) -> pa.ChunkedArray:
+    """For each row whether the left one is the newer by (version, updated_at); null is the oldest."""
+    versions = [pc.fill_null(table["version"], -(2**31)) for table in (left, right)]
+    updates = [pc.fill_null(pc.cast(table["updated_at"], pa.int64()), -(2**63)) for table in (left, right)]
+    is_same_version = pc.equal(*versions)
+    return pc.or_(pc.greater(*versions), pc.and_(is_same_version, pc.greater(*updates)))
+
+
+def _survey(stretches: Iterable[pa.Table], ids: pa.ChunkedArray) -> tuple[pa.Table, pa.Table]:
+    """Of all rows, what they are ordered by; and the whole rows of some ids."""
+    keys, met = [SCHEMA.empty_table().select(_ORDER)], [SCHEMA.empty_table()]
+    for stretch in stretches:
+        keys.append(stretch.select(_ORDER))
+        met.append(stretch.filter(pc.is_in(stretch["image_set_id"], ids)))
+    return pa.concat_tables(keys), pa.concat_tables(met)
+
+
+def _stays(met: pa.Table, arriving: pa.Table) -> pa.ChunkedArray:
+    """For each arriving row whether the one of its image set stays as it is."""
+    if len(met) == 0:
+        return pa.chunked_array([pa.repeat(False, len(arriving))])
+    before = aligned(met, arriving["image_set_id"])
+    loses = pc.or_(is_newer(before, arriving), same_rows(before, arriving, SCHEMA.names))
+    return pc.and_(pc.is_valid(before["image_set_id"]), loses)
+
+
+def _without(rows: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
+    return pick(rows, pc.invert(pc.is_in(rows["image_set_id"], ids))) if len(ids) else rows
+
+
+def _interleaved(stretches: Iterable[pa.Table], arriving: pa.Table) -> Iterator[pa.Table]:
+    """Rows in order and others in order, together in order; no image set is among both."""
+    for stretch in stretches:
+        if len(stretch) == 0:
+            continue
+        before = _count(_lies_before(arriving, *(stretch[name][-1] for name in _ORDER)))
+        together = pa.concat_tables([stretch, arriving.slice(0, before)])
+        yield together.take(_order(together)) if before else stretch
+        arriving = arriving.slice(before)
+    yield arriving
+
+
+def _lies_before(rows: pa.Table, created_at: pa.Scalar, image_set_id: pa.Scalar) -> pa.ChunkedArray:
+    is_same_time = pc.equal(rows["created_at"], created_at)
+    return pc.or_(
+        pc.less(rows["created_at"], created_at),
+        pc.and_(is_same_time, pc.less(rows["image_set_id"], image_set_id)),
+    )
+
+
+def _lies_in_order(rows: pa.Table) -> bool:
+    """Whether rows are sorted by created_at and image_set_id."""
+    last = max(len(rows) - 1, 0)
+    created, ids = rows["created_at"], rows["image_set_id"]
+    is_same_time = pc.equal(created.slice(0, last), created.slice(1))
+    is_before = pc.or_(
+        pc.less(created.slice(0, last), created.slice(1)),
+        pc.and_(is_same_time, pc.less(ids.slice(0, last), ids.slice(1))),
+    )
+    return _count(is_before) == last
+
+
+def _order(rows: pa.Table) -> pa.Array:
+    return pc.sort_indices(rows, [(name, "ascending") for name in _ORDER])
+
+
+def _distinct(rows: pa.Table) -> int:
+    count: int = pc.count_distinct(rows["image_set_id"]).as_py()
+    return count
 
 
 def _same_values(left: pa.ChunkedArray, right: pa.ChunkedArray) -> pa.ChunkedArray:

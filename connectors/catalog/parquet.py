@@ -1,6 +1,8 @@
-"""Rows as the bytes of a data object, and back. The bytes are a function of the rows."""
+"""Rows as the bytes of a data object, and back, a stretch at a time. The bytes are a function of the rows."""
 
 import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import pyarrow as pa
@@ -9,7 +11,10 @@ import pyarrow.parquet as pq
 from connectors.errors import DamagedError, StateError
 from schemas import SCHEMA
 
-ROW_GROUP_ROWS: Final = 128 * 1024
+ROW_GROUP_ROWS: Final = 32 * 1024
+"""Few enough to be held while they are written (10 MB), and to be skipped when one patient is looked up."""
+_STRETCH_ROWS: Final = 8 * 1024
+_PAGE_BYTES: Final = 1 << 30
 _COMPRESSION_LEVEL: Final = 1
 """On a million image sets of the Imaging Data Commons smaller than 3 and 6, at half the CPU."""
 _FALSE_POSITIVES: Final = 0.01
@@ -22,54 +27,128 @@ LOOKED_UP: Final = ("image_set_id", "patient_id", "accession_number", "study_ins
 _DISTINCT: Final = ("image_set_id", "series_instance_uid")
 """Columns whose every value is another, so that a dictionary of them would only be in the way."""
 
+_FEW_VALUES: Final = ("patient_sex", "storage_tier", "series_modality", "series_body_part")
+"""Columns that people count by: as runs of a small dictionary they take next to no bytes, so they stay uncompressed."""
 
-def encode(rows: pa.Table) -> bytes:
-    """A Parquet object for Athena, Spark, DuckDB and Trino alike.
+
+class DataObject:
+    """The rows of a data object, in the columns of SCHEMA: stretches of some thousand rows, as often as asked for.
+
+    Every stretch may raise DamagedError as well.
 
     Args:
-        rows: In the columns of SCHEMA, sorted as they shall lie.
-    """
-    rows = rows.combine_chunks()
-    sink = io.BytesIO()
-    # As many distinct values as rows is the most there can be, and the same on every run.
-    values = max(1, min(len(rows), ROW_GROUP_ROWS))
-    pq.write_table(
-        rows,
-        sink,
-        row_group_size=ROW_GROUP_ROWS,
-        compression="zstd",
-        compression_level=_COMPRESSION_LEVEL,
-        use_dictionary=[name for name in SCHEMA.names if name not in _DISTINCT],
-        write_page_index=True,
-        write_statistics=True,
-        store_schema=False,
-        bloom_filter_options={name: {"ndv": values, "fpp": _FALSE_POSITIVES} for name in LOOKED_UP},
-    )
-    return sink.getvalue()
-
-
-def decode(body: bytes) -> pa.Table:
-    """The rows of a data object, in the columns of SCHEMA.
+        body: Its bytes.
 
     Raises:
         DamagedError: The bytes are no Parquet object of a catalog.
         StateError: They were written by a later version.
     """
-    try:
-        table = pq.read_table(pa.BufferReader(body))
-        if not _NEEDED.issubset(table.column_names):
+
+    def __init__(self, body: bytes) -> None:
+        with _telling_damage():
+            self._file = pq.ParquetFile(pa.BufferReader(body))
+            names = set(self._file.schema_arrow.names)
+        if not _NEEDED.issubset(names):
             raise DamagedError("a data object is not of a catalog")
         # Columns of a later version of the schema would be lost by writing the object again.
-        if unknown := set(table.column_names) - set(SCHEMA.names):
+        if unknown := names - set(SCHEMA.names):
             raise StateError(f"a data object has columns that this version does not know ({len(unknown)}); upgrade")
-        absent = [name for name in SCHEMA.names if name not in table.column_names]
-        for name in absent:
-            table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
-        rows = table.select(SCHEMA.names).cast(SCHEMA)
-        rows.validate(full=True)
+        self._present = [name for name in SCHEMA.names if name in names]
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        return self.columns(SCHEMA.names)
+
+    def columns(self, names: Iterable[str]) -> Iterator[pa.Table]:
+        """Stretches of some columns only, which must be of SCHEMA."""
+        schema = pa.schema([SCHEMA.field(name) for name in names])
+        batches = self._file.iter_batches(
+            _STRETCH_ROWS, columns=[n for n in self._present if n in schema.names], use_threads=False
+        )
+        while True:
+            with _telling_damage():
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                stretch = _completed(pa.Table.from_batches([batch]), schema)
+            yield stretch
+
+
+def encode(rows: Iterable[pa.Table]) -> bytes:
+    """A Parquet object for Athena, Spark, DuckDB and Trino alike.
+
+    Args:
+        rows: In the columns of SCHEMA, sorted as they shall lie; how they are cut into tables does not matter.
+    """
+    groups = _regrouped(rows)
+    first = next(groups, SCHEMA.empty_table())
+    sink = io.BytesIO()
+    with pq.ParquetWriter(
+        sink,
+        SCHEMA,
+        compression={name: "none" if name in _FEW_VALUES else "zstd" for name in SCHEMA.names},
+        compression_level={name: _COMPRESSION_LEVEL for name in SCHEMA.names if name not in _FEW_VALUES},
+        use_dictionary=[name for name in SCHEMA.names if name not in _DISTINCT],
+        # One page a column: where pages end would depend on how the rows are cut.
+        max_rows_per_page=ROW_GROUP_ROWS,
+        data_page_size=_PAGE_BYTES,
+        write_page_index=True,
+        write_statistics=True,
+        store_schema=False,
+        # As many distinct values as rows is the most there can be, and the same on every run.
+        bloom_filter_options={name: {"ndv": max(1, len(first)), "fpp": _FALSE_POSITIVES} for name in LOOKED_UP},
+    ) as writer:
+        group: pa.Table | None = first
+        del first
+        while group is not None:
+            writer.write_table(group, ROW_GROUP_ROWS)
+            del group  # before the next one is made
+            group = next(groups, None)
+    return sink.getvalue()
+
+
+def decode(body: bytes) -> pa.Table:
+    """All rows of a data object, in the columns of SCHEMA.
+
+    Raises:
+        DamagedError: The bytes are no Parquet object of a catalog.
+        StateError: They were written by a later version.
+    """
+    return pa.concat_tables([SCHEMA.empty_table(), *DataObject(body)])
+
+
+def _regrouped(rows: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, cut into the row groups that they become."""
+    held: list[pa.Table] = []
+    room = ROW_GROUP_ROWS
+    for table in rows:
+        left = table
+        while len(left):
+            held.append(left.slice(0, room))
+            left = left.slice(room)
+            room -= len(held[-1])
+            if not room:
+                yield pa.concat_tables(held)
+                held, room = [], ROW_GROUP_ROWS
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _completed(found: pa.Table, schema: pa.Schema) -> pa.Table:
+    """With nulls for the columns that an earlier version did not write yet; every value is looked at."""
+    for name in schema.names:
+        if name not in found.column_names:
+            found = found.append_column(name, pa.nulls(len(found), schema.field(name).type))
+    rows = found.select(schema.names).cast(schema)
+    rows.validate(full=True)
+    return rows
+
+
+@contextmanager
+def _telling_damage() -> Iterator[None]:
+    try:
+        yield
     except pa.ArrowMemoryError:
         # That says nothing about the object.
         raise
     except (pa.ArrowException, OSError, ValueError):
         raise DamagedError("a data object is not a readable Parquet object of a catalog") from None
-    return rows

@@ -88,7 +88,7 @@ def publish(
 def _publish_once(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> Published:
     key = batch.partition.key
     stored = store.get(key)
-    with _MERGING:
+    with _MERGING, _named(key):
         published, body = _merge(stored, batch, confirm_gone)
     if body is not None:
         store.put(key, body, expected=stored.etag if stored else None)
@@ -97,15 +97,14 @@ def _publish_once(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> Publ
 
 def _merge(stored: Stored | None, batch: Batch, confirm_gone: ConfirmGone) -> tuple[Published, bytes | None]:
     """What publishing comes to once the bytes are put; None where there is nothing to write."""
-    existing = read_object(batch.partition.key, stored)
-    missing = _missing(existing, batch)
+    existing = None if stored is None else parquet.DataObject(stored.body)
+    missing = _missing(existing, batch) if existing and batch.scanned else []
     gone: Collection[str] = ()
     if missing:
         # It asks the service, which may take minutes.
         with _released(_MERGING):
             gone = confirm_gone(missing)
-    merged = merge(existing, batch.rows, gone)
-    del existing  # half of what is held
+    merged = merge(existing or (), batch.rows, gone)
     body = parquet.encode(merged.rows) if merged.is_change else None
     published = Published(
         new=merged.new,
@@ -134,21 +133,26 @@ def read_object(key: str, stored: Stored | None) -> pa.Table:
         DamagedError: It cannot be read; says how to mend it.
         StateError: It was written by a later version.
     """
-    if stored is None:
-        return SCHEMA.empty_table()
+    with _named(key):
+        return SCHEMA.empty_table() if stored is None else parquet.decode(stored.body)
+
+
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Have what is wrong with an object name it."""
     try:
-        return parquet.decode(stored.body)
+        yield
     except DamagedError as error:
         raise DamagedError(f"{key}: {error}; mend it with: ahi-catalog verify --repair") from None
     except StateError as error:
         raise StateError(f"{key}: {error}") from None
 
 
-def _missing(existing: pa.Table, batch: Batch) -> list[str]:
+def _missing(existing: parquet.DataObject, batch: Batch) -> list[str]:
     """Ids of rows that lie where the scan looked, and that it did not find."""
-    if not batch.scanned or len(existing) == 0:
-        return []
-    looked = lies_in(existing["created_at"], batch.scanned)
-    found = pc.is_in(existing["image_set_id"], batch.rows["image_set_id"])
-    missing: list[str] = existing.filter(pc.and_(looked, pc.invert(found)))["image_set_id"].to_pylist()
+    missing: list[str] = []
+    for stretch in existing.columns(["image_set_id", "created_at"]):
+        looked = lies_in(stretch["created_at"], batch.scanned)
+        found = pc.is_in(stretch["image_set_id"], batch.rows["image_set_id"])
+        missing += stretch.filter(pc.and_(looked, pc.invert(found)))["image_set_id"].to_pylist()
     return missing

@@ -36,7 +36,7 @@ def rewrite(change: Callable[[pa.Table], pa.Table], day: date = SECOND) -> Damag
 
     def damage(world: World) -> None:
         path = world.object(day)
-        path.write_bytes(parquet.encode(change(parquet.decode(path.read_bytes()))))
+        path.write_bytes(parquet.encode([change(parquet.decode(path.read_bytes()))]))
 
     return damage
 

@@ -1,5 +1,6 @@
 """Merging against a dictionary."""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.catalog import parquet
-from connectors.catalog.merge import merge
+from connectors.catalog.merge import Merge, merge, newest
 from schemas import SCHEMA
 
 T0 = datetime(2024, 1, 1, tzinfo=UTC)
@@ -29,10 +30,22 @@ rows = st.builds(
     st.sampled_from(["x", "y", None]),
 )
 batches = st.lists(rows, max_size=10)
+cuts = st.lists(st.integers(0, 6), max_size=3)
 
 
 def table(several: list[Row]) -> pa.Table:
     return pa.Table.from_pylist(several, SCHEMA)
+
+
+def stretches(rows: pa.Table, cuts: list[int]) -> list[pa.Table]:
+    """The rows, cut at some places."""
+    bounds = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
+    return [rows.slice(a, b - a) for a, b in itertools.pairwise(bounds)]
+
+
+def after(merged: Merge) -> pa.Table:
+    """All rows that a merge comes to."""
+    return pa.concat_tables(merged.rows)
 
 
 def rank(row: Row) -> tuple[int, datetime]:
@@ -40,40 +53,66 @@ def rank(row: Row) -> tuple[int, datetime]:
 
 
 def model(state: dict[str, Row], arriving: list[Row]) -> dict[str, Row]:
-    after = dict(state)
+    result = dict(state)
     for row in arriving:
-        held = after.get(row["image_set_id"])
+        held = result.get(row["image_set_id"])
         if held is None or rank(row) >= rank(held):
-            after[row["image_set_id"]] = row
-    return after
+            result[row["image_set_id"]] = row
+    return result
 
 
 @settings(max_examples=200, deadline=None)
-@given(batches, batches, st.sets(st.sampled_from("abcdef")))
-def test_a_merge_is_the_dictionarys(first: list[Row], second: list[Row], gone: set[str]) -> None:
-    """One row an image set, the newest wins, ties go to the row that arrives, and the counts add up."""
+@given(batches, batches, st.sets(st.sampled_from("abcdef")), cuts)
+def test_a_merge_is_the_dictionarys(first: list[Row], second: list[Row], gone: set[str], at: list[int]) -> None:
+    """One row an image set, the newest wins, ties go to the row that arrives, and the counts add up.
+
+    So it is however the rows that are there are cut into stretches.
+    """
     before = model({}, first)
     second = [row for row in second if row["image_set_id"] not in gone]
-    held = merge(SCHEMA.empty_table(), table(first)).rows
+    held = after(merge([], table(first)))
     assert held.select(SCHEMA.names[:6]).to_pylist() == _sorted(before)
-    result = merge(held, table(second), gone)
-    after = model({name: row for name, row in before.items() if name not in gone}, second)
-    assert result.rows.select(SCHEMA.names[:6]).to_pylist() == _sorted(after)
+    result = merge(stretches(held, at), table(second), gone)
+    expected = model({name: row for name, row in before.items() if name not in gone}, second)
+    assert after(result).select(SCHEMA.names[:6]).to_pylist() == _sorted(expected)
     arrived = {row["image_set_id"] for row in second}
     assert result.new == len(arrived - before.keys())
-    assert result.updated == sum(after[name] != before[name] for name in arrived & before.keys())
-    assert result.unchanged == sum(after[name] == before[name] for name in arrived & before.keys())
+    assert result.updated == sum(expected[name] != before[name] for name in arrived & before.keys())
+    assert result.unchanged == sum(expected[name] == before[name] for name in arrived & before.keys())
     assert result.removed == len(gone & before.keys())
 
 
 @settings(max_examples=100, deadline=None)
-@given(batches, batches)
-def test_merging_again_changes_nothing(first: list[Row], second: list[Row]) -> None:
+@given(batches, batches, cuts)
+def test_merging_again_changes_nothing(first: list[Row], second: list[Row], at: list[int]) -> None:
     """A merge is idempotent, and says so; so a repeated publish writes nothing."""
-    once = merge(table([]), table([*first, *second])).rows
-    again = merge(once, once)
+    once = after(merge([], table([*first, *second])))
+    again = merge(stretches(once, at), once)
     assert not again.is_change
-    assert again.rows.equals(once)
+    assert after(again).equals(once)
+
+
+@settings(max_examples=100, deadline=None)
+@given(batches, batches, cuts)
+def test_rows_out_of_order_are_put_right(first: list[Row], second: list[Row], at: list[int]) -> None:
+    """Where something else wrote the object, its rows in any order and some of them twice, the result is the same."""
+    odd = table([*reversed(first), *first])
+    expected = merge([newest(odd)], table(second))
+    result = merge(stretches(odd, at), table(second))
+    assert after(result).equals(after(expected))
+    assert (result.new, result.updated, result.unchanged) == (expected.new, expected.updated, expected.unchanged)
+    assert result.doubled == len(odd) - len({row["image_set_id"] for row in first})
+
+
+@settings(max_examples=50, deadline=None)
+@given(batches, st.sampled_from("abcdef"), st.integers(-9, 9))
+def test_an_image_set_that_moved_in_time_has_one_row(first: list[Row], name: str, by: int) -> None:
+    """A later version with another createdAt takes the row's place, wherever it lies."""
+    held = after(merge([], table(first)))
+    moved = {"image_set_id": name, "version": 9, "created_at": T0 + timedelta(microseconds=by)}
+    result = after(merge([held.slice(n, 1) for n in range(len(held))], table([moved])))
+    assert sorted(result["image_set_id"].to_pylist()) == sorted({*held["image_set_id"].to_pylist(), name})
+    assert result.equals(newest(result))
 
 
 @settings(max_examples=50, deadline=None)
@@ -81,12 +120,11 @@ def test_merging_again_changes_nothing(first: list[Row], second: list[Row]) -> N
 def test_the_bytes_are_a_function_of_the_rows(several: list[Row], random: Any) -> None:
     """Apart from ties, neither the order of arrival nor the cut into batches shows in the object."""
     unique = list({(row["image_set_id"], rank(row)): row for row in several}.values())
-    whole = parquet.encode(merge(table([]), table(unique)).rows)
+    whole = parquet.encode(merge([], table(unique)).rows)
     random.shuffle(unique)
     middle = len(unique) // 2
-    parts = merge(merge(table([]), table(unique[:middle])).rows, table(unique[middle:])).rows
-    assert parquet.encode(parts) == whole
-    assert parquet.decode(whole).equals(parts)
+    first = parquet.encode(merge([], table(unique[:middle])).rows)
+    assert parquet.encode(merge(parquet.DataObject(first), table(unique[middle:])).rows) == whole
 
 
 def _sorted(state: dict[str, Row]) -> list[Row]:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.catalog.parquet import LOOKED_UP, decode, encode
-from connectors.errors import StateError
+from connectors.catalog.parquet import LOOKED_UP, ROW_GROUP_ROWS, DataObject, decode, encode
+from connectors.errors import DamagedError, StateError
 from schemas import COLUMNS, SCHEMA
 
 UTC_MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # the strategy adds the zone
@@ -38,6 +38,7 @@ ROW = {
     "series_number": 4,
 }
 ONE = pa.Table.from_pylist([ROW], SCHEMA)
+MANY = pa.Table.from_pylist([ROW | {"image_set_id": f"{n:032d}", "series_number": n} for n in range(35_000)], SCHEMA)
 
 
 def written(table: pa.Table) -> bytes:
@@ -51,7 +52,7 @@ def written(table: pa.Table) -> bytes:
 @given(tables)
 def test_rows_are_read_back_as_they_were(table: pa.Table) -> None:
     """Every value, null and empty text comes back, through ours and through plain pyarrow."""
-    body = encode(table)
+    body = encode([table])
     assert decode(body).equals(table)
     assert decode(body).schema.equals(SCHEMA)
     assert pq.read_table(io.BytesIO(body)).to_pylist() == table.to_pylist()
@@ -60,12 +61,39 @@ def test_rows_are_read_back_as_they_were(table: pa.Table) -> None:
 @settings(max_examples=60, deadline=None)
 @given(tables, st.lists(st.integers(0, 8), max_size=3))
 def test_the_bytes_do_not_depend_on_chunks(table: pa.Table, cuts: list[int]) -> None:
-    """The same rows in other chunks, or as a slice of more rows, give the same bytes."""
+    """The same rows in other tables, in other chunks, or as a slice of more rows, give the same bytes."""
     bounds = [0, *sorted(min(cut, len(table)) for cut in cuts), len(table)]
     parts = [table.slice(a, b - a) for a, b in itertools.pairwise(bounds)]
     chunked = pa.concat_tables(parts)
     sliced = pa.concat_tables([ONE, table, ONE]).slice(1, len(table))
-    assert encode(chunked) == encode(sliced) == encode(table)
+    assert encode(parts) == encode([chunked]) == encode([sliced]) == encode([table])
+
+
+def test_rows_of_several_row_groups_come_in_stretches_as_often_as_asked() -> None:
+    """However the tables that arrive are cut, row groups are full but the last, and are read a part at a time."""
+    table = pa.concat_tables([MANY] * 3)
+    body = encode([table.slice(0, 5), table.slice(5, 70_000), table.slice(70_005)])
+    metadata = pq.ParquetFile(io.BytesIO(body)).metadata
+    sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    assert sizes == [ROW_GROUP_ROWS, ROW_GROUP_ROWS, ROW_GROUP_ROWS, len(table) - 3 * ROW_GROUP_ROWS]
+    assert body == encode([table])
+    found = DataObject(body)
+    for _ in range(2):
+        assert max(len(stretch) for stretch in found) < ROW_GROUP_ROWS
+        assert pa.concat_tables(found).equals(table)
+    assert pa.concat_tables(found.columns(["created_at", "series_number"])).equals(
+        table.select(["created_at", "series_number"])
+    )
+
+
+def test_damage_in_the_middle_is_told_by_the_stretch_that_has_it() -> None:
+    """An object whose footer is whole and whose pages are not is no object of a catalog, and quotes nothing."""
+    body = bytearray(encode([pa.concat_tables([MANY, MANY])]))
+    at = len(body) // 2
+    body[at : at + 2000] = b"Tester^Tilda" * 167
+    with pytest.raises(DamagedError) as caught:
+        decode(bytes(body))
+    assert "Tester" not in str(caught.value)
 
 
 def test_lookup_columns_carry_bloom_filters_and_all_a_page_index() -> None:
@@ -73,16 +101,19 @@ def test_lookup_columns_carry_bloom_filters_and_all_a_page_index() -> None:
     table = pa.Table.from_pylist(
         [dict.fromkeys(LOOKED_UP, f"{number}") | {"created_at": ROW["created_at"]} for number in range(100)], SCHEMA
     )
-    group = pq.ParquetFile(io.BytesIO(encode(table))).metadata.row_group(0)
+    group = pq.ParquetFile(io.BytesIO(encode([table]))).metadata.row_group(0)
     columns = [group.column(number) for number in range(group.num_columns)]
     assert {column.path_in_schema for column in columns if column.bloom_filter_offset is not None} == set(LOOKED_UP)
     assert all(column.has_offset_index and column.has_column_index for column in columns)
-    assert all(column.compression == "ZSTD" and column.is_stats_set for column in columns)
+    assert all(column.is_stats_set for column in columns)
+    plain = {column.path_in_schema for column in columns if column.compression == "UNCOMPRESSED"}
+    assert plain == {"patient_sex", "storage_tier", "series_modality", "series_body_part"}
+    assert {column.compression for column in columns if column.path_in_schema not in plain} == {"ZSTD"}
 
 
 def test_pandas_reads_the_same_values() -> None:
     """Moments keep their microseconds and zone, days before 1970 stay days, nulls stay nulls."""
-    frame = pd.read_parquet(io.BytesIO(encode(ONE)))
+    frame = pd.read_parquet(io.BytesIO(encode([ONE])))
     assert list(frame.columns) == SCHEMA.names
     [record] = frame.to_dict("records")
     assert record["created_at"] == pd.Timestamp(ROW["created_at"])
@@ -112,8 +143,8 @@ def test_an_object_of_a_later_version_is_refused() -> None:
         b"",
         b"PAR1",
         b"not parquet Tester^Tilda",
-        encode(ONE)[:-1],
-        encode(ONE)[4:],
+        encode([ONE])[:-1],
+        encode([ONE])[4:],
         written(ONE.drop_columns(["image_set_id"])),
         written(ONE.drop_columns(["created_at"])),
         written(ONE.set_column(SCHEMA.get_field_index("version"), "version", pa.array(["Tester^Tilda"]))),
@@ -129,11 +160,11 @@ def test_a_damaged_object_is_refused_without_a_value(body: bytes) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, len(encode(ONE)) - 1))
+@given(st.integers(0, len(encode([ONE])) - 1))
 def test_a_cut_object_is_never_half_read(length: int) -> None:
     """An object that was not written to its end is refused, wherever it was cut."""
     with pytest.raises(StateError):
-        decode(encode(ONE)[:length])
+        decode(encode([ONE])[:length])
 
 
 def test_a_null_where_none_can_be_is_refused() -> None:
