@@ -61,6 +61,13 @@ def read(served: Served, store: str, who: str, folder: Path) -> Measured:
     return measure([sys.executable, "-m", "benchmarks.contenders", who, store, str(folder)], served)
 
 
+def warm_up(served: Served, folder: Path) -> None:
+    """Have each run once on a few rows, so that Python has compiled what they import."""
+    store, _ = served.load(100)
+    for who in CONTENDERS:
+        read(served, store, who, folder / who)
+
+
 def source_of(folder: Path, who: str) -> str:
     """What one of them has written, as DuckDB reads it."""
     return f"read_parquet('{folder / who}/{DATA[who]}', hive_partitioning = true)"
@@ -133,6 +140,7 @@ def main() -> None:
         most=(1_000_000, "image sets that memory, bytes and queries are compared on"),
     )
     with serving(rate=None) as served, scratch() as folder:
+        warm_up(served, folder / "warm-up")
         steps = sorted({given.rows // 10, given.rows, given.rows * 3} - {given.most})
         growth = []
         for rows in steps:

@@ -69,8 +69,10 @@ class Served:
 
     def __init__(self, pipe: Connection, url: str) -> None:
         self._pipe = pipe
-        self.environment = {
-            **os.environ,
+        # Compiled modules are kept, as they are where pip installed them, whatever this shell's habits.
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        self.environment = kept | {
+            "PYTHONPYCACHEPREFIX": str(ROOT / "build" / "pycache"),
             "AWS_ENDPOINT_URL_MEDICAL_IMAGING": url,
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": "benchmark",

@@ -60,8 +60,13 @@ class Attempts:
     ) -> None:
         self._limiter = limiter
         self._stop = stop
-        self._max_attempts = max_attempts
-        self._backoff = backoff or tenacity.wait_random_exponential(multiplier=_FIRST_BACKOFF, max=_LONGEST_BACKOFF)
+        self._retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(max_attempts),
+            wait=backoff or tenacity.wait_random_exponential(multiplier=_FIRST_BACKOFF, max=_LONGEST_BACKOFF),
+            sleep=self._sleep,
+            retry=tenacity.retry_if_exception_type(TransientError),
+            reraise=True,
+        )
 
     def make(self, operation: str, ask: Callable[[], _T], tally: Tally) -> _T:
         """What a request brings.
@@ -75,14 +80,7 @@ class Attempts:
             SourceError: The service refuses, or failed so often that the run gives up.
             StoppedError: The run was asked to stop.
         """
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._max_attempts),
-            wait=self._backoff,
-            sleep=self._sleep,
-            retry=tenacity.retry_if_exception_type(TransientError),
-            reraise=True,
-        )
-        result: _T = retrying(self._ask_once, operation, ask, tally)
+        result: _T = self._retrying(self._ask_once, operation, ask, tally)
         return result
 
     def _ask_once(self, operation: str, ask: Callable[[], _T], tally: Tally) -> _T:

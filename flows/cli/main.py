@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A failure is one l
 went wrong and what to do; a traceback comes with ``--debug`` only.
 """
 
+import gc
 import logging
 import os
 import sys
@@ -30,6 +31,10 @@ from flows.cli.status import status
 from flows.signals import INTERRUPTED
 
 _DONE, _FAILED, _WRONG_USAGE = 0, 1, 2
+
+_COLLECT_AFTER: Final = 50_000
+"""Objects after which Python looks for garbage cycles. Modules and pages are many objects and leave no cycles: at the
+default of 700 a first sync of a hundred thousand image sets spends a fifteenth of its time looking."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -78,6 +83,7 @@ for _command in _COMMANDS:
 
 def main() -> None:
     """Run the command line and exit."""
+    gc.set_threshold(_COLLECT_AFTER)
     sys.exit(run(sys.argv[1:]))
 
 
