@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from connectors.catalog import parquet
 from connectors.catalog.comparison import tidy
@@ -10,6 +11,7 @@ from connectors.catalog.conflicts import until_it_wins
 from connectors.catalog.layout import Partition
 from connectors.catalog.store import Store, Stored
 from connectors.errors import DamagedError
+from connectors.rows import lies_in
 from schemas import SCHEMA
 
 
@@ -33,7 +35,7 @@ def inspect(store: Store, partition: Partition) -> Inspection:
         StateError: It was written by a later version.
         StoreError: It cannot be read.
     """
-    return _tidy(store.get(partition.key), partition)[0]
+    return _look(store.get(partition.key), partition)
 
 
 def mend(store: Store, partition: Partition) -> None:
@@ -48,20 +50,26 @@ def mend(store: Store, partition: Partition) -> None:
 
     def mend_once() -> None:
         stored = store.get(partition.key)
-        found, rows = _tidy(stored, partition)
-        if stored is not None and found != Inspection():
-            store.put(partition.key, parquet.encode([rows]), expected=stored.etag)
+        found = _look(stored, partition)
+        if stored is None or found == Inspection():
+            return
+        rows = SCHEMA.empty_table() if found.is_unreadable else tidy(parquet.decode(stored.body), partition)
+        store.put(partition.key, parquet.encode([rows]), expected=stored.etag)
 
     until_it_wins(mend_once)
 
 
-def _tidy(stored: Stored | None, partition: Partition) -> tuple[Inspection, pa.Table]:
-    """What is wrong with an object, and the rows that are right."""
+def _look(stored: Stored | None, partition: Partition) -> Inspection:
     if stored is None:
-        return Inspection(), SCHEMA.empty_table()
+        return Inspection()
+    rows = 0
+    belonging = [SCHEMA.empty_table().select(["image_set_id"])]
     try:
-        existing = parquet.decode(stored.body)
+        # Every value is read, for damage may be anywhere; only the ids are kept.
+        for stretch in parquet.DataObject(stored.body):
+            rows += len(stretch)
+            is_inside = lies_in(stretch["created_at"], [partition.window])
+            belonging.append(stretch.select(["image_set_id"]).filter(is_inside))
     except DamagedError:
-        return Inspection(is_unreadable=True), SCHEMA.empty_table()
-    rows = tidy(existing, partition)
-    return Inspection(doubled=len(existing) - len(rows)), rows
+        return Inspection(is_unreadable=True)
+    return Inspection(doubled=rows - pc.count_distinct(pa.concat_tables(belonging)["image_set_id"]).as_py())
