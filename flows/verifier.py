@@ -4,25 +4,23 @@ Nothing is removed on the search's word: rows that it does not list are looked u
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from connectors.catalog import Batch, parquet
-from connectors.catalog.comparison import Comparison, compare, tidy
+from connectors.catalog.comparison import Belonging, Comparison, compare
 from connectors.catalog.conflicts import until_it_wins
-from connectors.catalog.merge import merge, without
-from connectors.catalog.publishing import read_object
+from connectors.catalog.merge import merge
+from connectors.catalog.publishing import named
 from connectors.catalog.verification import Finding, Verification
 from connectors.errors import DamagedError
 from connectors.healthimaging.pages import Field
 from connectors.healthimaging.source import ImageSet, Tally
 from connectors.windows import Coverage, Window
 from flows.run import Run
-from schemas import SCHEMA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,27 +89,32 @@ class Verifier:
     def _take_once(self, batch: Batch, look_ups: "_LookUps") -> Checked:
         store, key = self._run.catalog.store, batch.partition.key
         stored = store.get(key)
+        rows: Iterable[pa.Table] = ()
         try:
-            # What does not belong there has been counted by the inspection.
-            existing = tidy(read_object(key, stored), batch.partition)
+            with named(key):
+                rows = parquet.DataObject(stored.body) if stored else ()
+                difference = self._compare(rows, batch)
         except DamagedError:
             if self.verification.is_repairing:
                 raise
             # The inspection has counted the object; all that the service has is missing there.
-            existing = SCHEMA.empty_table()
-        difference = compare(existing, batch.rows, batch.scanned, self._followed_to)
+            difference = self._compare((), batch)
         gone, elsewhere = look_ups.sort_out(difference.unlisted, batch.partition.window)
-        false = look_ups.falsely_ahead(difference.ahead, existing)
+        false = look_ups.falsely_ahead(difference.ahead)
         findings = _count(difference, gone, elsewhere, false)
         written = 0
         if self.verification.is_repairing and findings:
-            merged = merge([without(existing, false)], batch.rows, [*gone, *elsewhere])
-            body = parquet.encode(merged.rows)
+            right = Belonging(rows, batch.partition, false)
+            body = parquet.encode(merge(right, batch.rows, [*gone, *elsewhere]).rows)
             store.put(key, body, expected=stored.etag if stored else None)
             written = len(body)
         return Checked(
             batch=batch, findings=findings, bytes_written=written, is_populated=stored is not None or written > 0
         )
+
+    def _compare(self, rows: Iterable[pa.Table], batch: Batch) -> Comparison:
+        # What does not belong there has been counted by the inspection.
+        return compare(Belonging(rows, batch.partition), batch.rows, batch.scanned, self._followed_to)
 
 
 def _count(
@@ -152,12 +155,9 @@ class _LookUps:
         ]
         return gone, elsewhere
 
-    def falsely_ahead(self, ahead: Collection[str], existing: pa.Table) -> list[str]:
+    def falsely_ahead(self, ahead: Mapping[str, int]) -> list[str]:
         """Of image sets whose row is newer than the search says, those of a version that the service does not know."""
-        answers = self._ask(ahead)
-        rows = existing.filter(pc.is_in(existing["image_set_id"], pa.array(sorted(ahead), pa.string())))
-        versions = {row["image_set_id"]: row["version"] for row in rows.select(["image_set_id", "version"]).to_pylist()}
-        return [name for name, found in answers.items() if found and (versions[name] or 0) > found.version]
+        return [name for name, found in self._ask(ahead).items() if found and ahead[name] > found.version]
 
     def _ask(self, image_set_ids: Collection[str]) -> dict[str, ImageSet | None]:
         tally = Tally()

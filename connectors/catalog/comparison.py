@@ -4,6 +4,7 @@ A row is judged by the merge's own order, ``(version, updated_at)``. Storage tie
 it: they may move without a new version, and between two reads they are not promised.
 """
 
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.catalog.layout import Partition
-from connectors.catalog.merge import aligned, is_newer, newest, same_rows
-from connectors.rows import lies_in
+from connectors.catalog.merge import aligned, is_newer, newest, same_rows, survey, without
+from connectors.rows import lies_in, pick
 from connectors.windows import Coverage
 from schemas import SCHEMA
 
@@ -28,7 +29,8 @@ class Comparison:
         missing: Found by the scan, and not in the partition.
         stale: Their row is older than what the scan found, and the change was to be followed by now.
         altered: Their row is of the very version that the scan found, and says something else.
-        ahead: Their row is newer than what the scan found; another run may have published it meanwhile.
+        ahead: Their row is newer than what the scan found; another run may have published it meanwhile. With the
+            version of the row, 0 where it has none.
         unlisted: Their row lies where the scan looked, and the scan did not find them.
         pending: How many rows are older than what the scan found, by a change that no run was to follow yet.
     """
@@ -36,41 +38,63 @@ class Comparison:
     missing: list[str]
     stale: list[str]
     altered: list[str]
-    ahead: list[str]
+    ahead: Mapping[str, int]
     unlisted: list[str]
     pending: int
 
 
-def compare(existing: pa.Table, found: pa.Table, scanned: Coverage, followed_to: datetime) -> Comparison:
+class Belonging:
+    """The rows of a partition's object that belong there, in stretches; read as often as they are asked for.
+
+    Args:
+        stretches: The object's rows, in the columns of SCHEMA.
+        partition: Rows of others are left out.
+        leaving: So are the rows of these image sets.
+    """
+
+    def __init__(self, stretches: Iterable[pa.Table], partition: Partition, leaving: Collection[str] = ()) -> None:
+        self._stretches = stretches
+        self._bounds = [partition.window]
+        self._leaving = leaving
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        for stretch in self._stretches:
+            yield without(pick(stretch, lies_in(stretch["created_at"], self._bounds)), self._leaving)
+
+
+def compare(existing: Iterable[pa.Table], found: pa.Table, scanned: Coverage, followed_to: datetime) -> Comparison:
     """Compare the rows of a partition with those of a scan.
 
     Args:
-        existing: The partition's rows, in the columns of SCHEMA; of several of an image set the newest is judged.
+        existing: The partition's rows in stretches, in the columns of SCHEMA; of several of an image set the newest
+            is judged.
         found: What the scan found, in the same columns.
         scanned: Ranges of createdAt whose every image set is among the rows found.
         followed_to: Changes before this moment are to be in the catalog; aware UTC.
     """
-    existing, found = newest(existing), newest(found)
-    before = aligned(existing, found["image_set_id"])
+    found = newest(found)
+    keys, met = survey(existing, found["image_set_id"])
+    before = aligned(newest(met), found["image_set_id"])
     is_there = pc.is_valid(before["image_set_id"])
     is_later, is_older = is_newer(found, before), is_newer(before, found)
     changed_at = pc.coalesce(found["updated_at"], found["created_at"])
     is_due = pc.less(changed_at, pa.scalar(followed_to, changed_at.type))
     is_equal = pc.and_(is_there, pc.invert(pc.or_(is_later, is_older)))
     is_behind = pc.and_(is_there, is_later)
-    is_listed = pc.is_in(existing["image_set_id"], found["image_set_id"])
-    is_unlisted = pc.and_(lies_in(existing["created_at"], scanned), pc.invert(is_listed))
+    is_ahead, versions = pc.and_(is_there, is_older), pc.fill_null(before["version"], 0)
+    is_listed = pc.is_in(keys["image_set_id"], found["image_set_id"])
+    is_unlisted = pc.and_(lies_in(keys["created_at"], scanned), pc.invert(is_listed))
 
     def ids(table: pa.Table, mask: pa.ChunkedArray) -> list[str]:
-        chosen: list[str] = table.filter(mask)["image_set_id"].to_pylist()
+        chosen: list[str] = table.filter(mask)["image_set_id"].unique().to_pylist()
         return chosen
 
     return Comparison(
         missing=ids(found, pc.invert(is_there)),
         stale=ids(found, pc.and_(is_behind, is_due)),
         altered=ids(found, pc.and_(is_equal, pc.invert(same_rows(before, found, _JUDGED)))),
-        ahead=ids(found, pc.and_(is_there, is_older)),
-        unlisted=ids(existing, is_unlisted),
+        ahead=dict(zip(ids(before, is_ahead), versions.filter(is_ahead).to_pylist(), strict=True)),
+        unlisted=ids(keys, is_unlisted),
         pending=len(ids(found, pc.and_(is_behind, pc.invert(is_due)))),
     )
 

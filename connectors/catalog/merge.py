@@ -61,12 +61,12 @@ def merge(existing: Iterable[pa.Table], arriving: pa.Table, gone: Collection[str
     """
     arriving = newest(arriving)
     ids = arriving["image_set_id"]
-    keys, met = _survey(existing, ids)
+    keys, met = survey(existing, ids)
     kept = without(keys, gone)
     doubled = len(kept) - _distinct(kept)
     if doubled or not _lies_in_order(keys):
         existing = [newest(pa.concat_tables(existing))]
-        keys, met = _survey(existing, ids)
+        keys, met = survey(existing, ids)
     stays = _stays(met, arriving)
     written = pick(arriving, pc.invert(stays))
     dropped = pa.chunked_array([*written["image_set_id"].chunks, _ids(gone)])
@@ -79,6 +79,15 @@ def merge(existing: Iterable[pa.Table], arriving: pa.Table, gone: Collection[str
         removed=len(keys) - len(without(keys, gone)),
         doubled=doubled,
     )
+
+
+def survey(stretches: Iterable[pa.Table], ids: pa.ChunkedArray) -> tuple[pa.Table, pa.Table]:
+    """Of all rows, created_at and image_set_id; and the whole rows of some ids."""
+    keys, met = [SCHEMA.empty_table().select(_ORDER)], [SCHEMA.empty_table()]
+    for stretch in stretches:
+        keys.append(stretch.select(_ORDER))
+        met.append(stretch.filter(pc.is_in(stretch["image_set_id"], ids)))
+    return pa.concat_tables(keys), pa.concat_tables(met)
 
 
 def newest(rows: pa.Table) -> pa.Table:
@@ -122,15 +131,6 @@ def is_newer(left: pa.Table, right: pa.Table) -> pa.ChunkedArray:
     updates = [pc.fill_null(pc.cast(table["updated_at"], pa.int64()), -(2**63)) for table in (left, right)]
     is_same_version = pc.equal(*versions)
     return pc.or_(pc.greater(*versions), pc.and_(is_same_version, pc.greater(*updates)))
-
-
-def _survey(stretches: Iterable[pa.Table], ids: pa.ChunkedArray) -> tuple[pa.Table, pa.Table]:
-    """Of all rows, what they are ordered by; and the whole rows of some ids."""
-    keys, met = [SCHEMA.empty_table().select(_ORDER)], [SCHEMA.empty_table()]
-    for stretch in stretches:
-        keys.append(stretch.select(_ORDER))
-        met.append(stretch.filter(pc.is_in(stretch["image_set_id"], ids)))
-    return pa.concat_tables(keys), pa.concat_tables(met)
 
 
 def _stays(met: pa.Table, arriving: pa.Table) -> pa.ChunkedArray:

@@ -88,7 +88,7 @@ def publish(
 def _publish_once(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> Published:
     key = batch.partition.key
     stored = store.get(key)
-    with _MERGING, _named(key):
+    with _MERGING, named(key):
         published, body = _merge(stored, batch, confirm_gone)
     if body is not None:
         store.put(key, body, expected=stored.etag if stored else None)
@@ -133,13 +133,18 @@ def read_object(key: str, stored: Stored | None) -> pa.Table:
         DamagedError: It cannot be read; says how to mend it.
         StateError: It was written by a later version.
     """
-    with _named(key):
+    with named(key):
         return SCHEMA.empty_table() if stored is None else parquet.decode(stored.body)
 
 
 @contextmanager
-def _named(key: str) -> Iterator[None]:
-    """Have what is wrong with an object name it."""
+def named(key: str) -> Iterator[None]:
+    """Have what is wrong with an object name it.
+
+    Raises:
+        DamagedError: It cannot be read; says how to mend it.
+        StateError: It was written by a later version.
+    """
     try:
         yield
     except DamagedError as error:
