@@ -35,6 +35,7 @@ class Merge:
         unchanged: Image sets that arrived and were there just so, or newer.
         removed: Image sets taken out.
         doubled: Rows beyond the one that an image set should have, which are dropped.
+        is_reordered: Whether the rows that were there lay in another order, which something else has written.
     """
 
     rows: Iterator[pa.Table] = field(repr=False)
@@ -43,11 +44,12 @@ class Merge:
     unchanged: int
     removed: int
     doubled: int
+    is_reordered: bool
 
     @property
     def is_change(self) -> bool:
         """Whether the partition has to be written."""
-        return bool(self.new or self.updated or self.removed or self.doubled)
+        return bool(self.new or self.updated or self.removed or self.doubled or self.is_reordered)
 
 
 def merge(existing: Iterable[pa.Table], arriving: pa.Table, gone: Collection[str] = ()) -> Merge:
@@ -59,14 +61,18 @@ def merge(existing: Iterable[pa.Table], arriving: pa.Table, gone: Collection[str
         arriving: Rows to merge; of several of one image set the same rule decides, and later ones win ties.
         gone: Ids of image sets that the service confirms deleted; none of them may arrive.
     """
+    if iter(existing) is existing:
+        raise TypeError("an iterator is gone through once")
     arriving = newest(arriving)
     ids = arriving["image_set_id"]
     keys, met = survey(existing, ids)
     kept = without(keys, gone)
+    removed = _distinct(keys) - _distinct(kept) if gone else 0
     doubled = len(kept) - _distinct(kept)
-    if doubled or not _lies_in_order(keys):
+    is_reordered = not _lies_in_order(keys)
+    if doubled or is_reordered:
         existing = [newest(pa.concat_tables(existing))]
-        keys, met = survey(existing, ids)
+        _, met = survey(existing, ids)
     stays = _stays(met, arriving)
     written = pick(arriving, pc.invert(stays))
     dropped = pa.chunked_array([*written["image_set_id"].chunks, _ids(gone)])
@@ -76,8 +82,9 @@ def merge(existing: Iterable[pa.Table], arriving: pa.Table, gone: Collection[str
         new=len(arriving) - len(met),
         updated=len(met) - unchanged,
         unchanged=unchanged,
-        removed=len(keys) - len(without(keys, gone)),
+        removed=removed,
         doubled=doubled,
+        is_reordered=is_reordered,
     )
 
 
@@ -92,8 +99,9 @@ def survey(stretches: Iterable[pa.Table], ids: pa.ChunkedArray) -> tuple[pa.Tabl
 
 def newest(rows: pa.Table) -> pa.Table:
     """One row an image set, sorted by created_at and image_set_id."""
+    rows = rows.cast(SCHEMA)
     if _lies_in_order(rows) and _distinct(rows) == len(rows):
-        return rows.cast(SCHEMA)
+        return rows
     keys = pa.table(
         {
             "id": rows["image_set_id"],

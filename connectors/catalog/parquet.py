@@ -46,9 +46,10 @@ class DataObject:
 
     def __init__(self, body: bytes) -> None:
         with _telling_damage():
-            self._file = pq.ParquetFile(pa.BufferReader(body))
-            names = set(self._file.schema_arrow.names)
-        if not _NEEDED.issubset(names):
+            self._file = pq.ParquetFile(pa.BufferReader(body), page_checksum_verification=True)
+            found = self._file.schema_arrow.names
+        names = set(found)
+        if not _NEEDED.issubset(names) or len(names) < len(found):
             raise DamagedError("a data object is not of a catalog")
         # Columns of a later version of the schema would be lost by writing the object again.
         if unknown := names - set(SCHEMA.names):
@@ -88,11 +89,13 @@ def encode(rows: Iterable[pa.Table]) -> bytes:
         compression={name: "none" if name in _FEW_VALUES else "zstd" for name in SCHEMA.names},
         compression_level={name: _COMPRESSION_LEVEL for name in SCHEMA.names if name not in _FEW_VALUES},
         use_dictionary=[name for name in SCHEMA.names if name not in _DISTINCT],
-        # One page a column: where pages end would depend on how the rows are cut.
+        # One page a column, and one dictionary for all of it: where either ends would depend on how the rows are cut.
         max_rows_per_page=ROW_GROUP_ROWS,
         data_page_size=_PAGE_BYTES,
+        dictionary_pagesize_limit=_PAGE_BYTES,
         write_page_index=True,
         write_statistics=True,
+        write_page_checksum=True,
         store_schema=False,
         # As many distinct values as rows is the most there can be, and the same on every run.
         bloom_filter_options={name: {"ndv": max(1, len(first)), "fpp": _FALSE_POSITIVES} for name in LOOKED_UP},

@@ -26,8 +26,8 @@ from connectors.windows import Coverage
 from schemas import SCHEMA
 
 _MERGING: Final = threading.Lock()
-"""Held while rows are merged: that takes a partition's memory three times over, and only what waits for the store or
-the service gains from going on side by side."""
+"""Held while rows are merged: that is work for the processor, and takes memory; only what waits for the store or the
+service gains from going on side by side."""
 
 ConfirmGone = Callable[[Collection[str]], Collection[str]]
 """Of image set ids, those that the service confirms deleted."""
@@ -88,7 +88,7 @@ def publish(
 def _publish_once(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> Published:
     key = batch.partition.key
     stored = store.get(key)
-    with _MERGING, named(key):
+    with _MERGING:
         published, body = _merge(stored, batch, confirm_gone)
     if body is not None:
         store.put(key, body, expected=stored.etag if stored else None)
@@ -97,15 +97,18 @@ def _publish_once(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> Publ
 
 def _merge(stored: Stored | None, batch: Batch, confirm_gone: ConfirmGone) -> tuple[Published, bytes | None]:
     """What publishing comes to once the bytes are put; None where there is nothing to write."""
-    existing = None if stored is None else parquet.DataObject(stored.body)
-    missing = _missing(existing, batch) if existing and batch.scanned else []
+    key = batch.partition.key
+    with named(key):
+        existing = None if stored is None else parquet.DataObject(stored.body)
+        missing = _missing(existing, batch) if existing and batch.scanned else []
     gone: Collection[str] = ()
     if missing:
         # It asks the service, which may take minutes.
         with _released(_MERGING):
             gone = confirm_gone(missing)
-    merged = merge(existing or (), batch.rows, gone)
-    body = parquet.encode(merged.rows) if merged.is_change else None
+    with named(key):
+        merged = merge(existing or (), batch.rows, gone)
+        body = parquet.encode(merged.rows) if merged.is_change else None
     published = Published(
         new=merged.new,
         updated=merged.updated,

@@ -57,7 +57,7 @@ def put_unconditionally(patch: Patch) -> None:
 
 
 def merge_by_arrival(patch: Patch) -> None:
-    """The row that arrives last wins, whatever its version."""
+    """The row that arrives wins over the one that is there, whatever its version."""
 
     def is_newer(left: pa.Table, right: pa.Table) -> pa.ChunkedArray:
         del right

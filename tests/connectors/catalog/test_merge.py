@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -102,6 +103,32 @@ def test_rows_out_of_order_are_put_right(first: list[Row], second: list[Row], at
     assert after(result).equals(after(expected))
     assert (result.new, result.updated, result.unchanged) == (expected.new, expected.updated, expected.unchanged)
     assert result.doubled == len(odd) - len({row["image_set_id"] for row in first})
+    assert result.is_change == (result.doubled > 0 or expected.is_change)
+
+
+def test_an_object_in_another_order_is_written_again() -> None:
+    """What something else has written in its own order is a change, though no row is; once written, it is none."""
+    several = table([{"image_set_id": name, "created_at": T0} for name in "ba"])
+    nothing = table([])
+    result = merge([several], nothing)
+    assert result.is_change
+    assert (result.new, result.updated, result.removed, result.doubled) == (0, 0, 0, 0)
+    assert not merge([after(result)], nothing).is_change
+
+
+def test_image_sets_that_are_gone_are_counted_not_their_rows() -> None:
+    """One that stands twice, wherever the second row lies, is one image set removed."""
+    for distance in (0, 5):
+        times = [T0, T0 + timedelta(seconds=1), T0 + timedelta(seconds=distance)]
+        several = [{"image_set_id": n, "created_at": at} for n, at in zip("aba", times, strict=True)]
+        assert merge([table(several)], table([]), {"a"}).removed == 1
+
+
+def test_rows_that_can_be_gone_through_once_are_refused() -> None:
+    """The rows of a merge are read once; as what exists for the next one, they would be lost without a word."""
+    once = merge([], table([{"image_set_id": "a", "created_at": T0}]))
+    with pytest.raises(TypeError):
+        merge(once.rows, table([]))
 
 
 @settings(max_examples=50, deadline=None)
