@@ -1,6 +1,7 @@
 """Merging against a dictionary."""
 
 import itertools
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -140,6 +141,41 @@ def test_an_image_set_that_moved_in_time_has_one_row(first: list[Row], name: str
     result = after(merge([held.slice(n, 1) for n in range(len(held))], table([moved])))
     assert sorted(result["image_set_id"].to_pylist()) == sorted({*held["image_set_id"].to_pylist(), name})
     assert result.equals(newest(result))
+
+
+class Large:
+    """60,000 rows in stretches, made as they are asked for; notes how much of Arrow's memory is held."""
+
+    def __init__(self) -> None:
+        self.before = pa.total_allocated_bytes()
+        self.most = self.size = 0
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        self.size = 0
+        for number in range(60):
+            names = [f"{number:02d}{n:030d}" for n in range(1000)]
+            times = [T0 + timedelta(seconds=number)] * len(names)
+            texts = {name: [name * 4 for name in names] for name in ("study_description", "patient_name", "study_id")}
+            empty = {field.name: pa.nulls(len(names), field.type) for field in SCHEMA}
+            stretch = pa.table(empty | {"image_set_id": names, "created_at": times} | texts, schema=SCHEMA)
+            self.size += stretch.nbytes
+            yield stretch
+            self.note()
+
+    def note(self) -> None:
+        self.most = max(self.most, pa.total_allocated_bytes() - self.before)
+
+
+def test_a_partition_is_never_held_whole() -> None:
+    """However many rows there are: ids and times of all, and a few stretches, are held while one row is merged."""
+    large = Large()
+    arriving = table([{"image_set_id": "x", "version": 1, "created_at": T0 + timedelta(seconds=30)}])
+    count = 0
+    for stretch in merge(large, arriving).rows:
+        count += len(stretch)
+        large.note()
+    assert count == 60_001
+    assert large.most < large.size / 5
 
 
 @settings(max_examples=50, deadline=None)
