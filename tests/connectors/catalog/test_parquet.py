@@ -3,6 +3,7 @@
 import io
 import itertools
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -47,6 +48,12 @@ MANY = pa.Table.from_pylist(
     SCHEMA,
 )
 """More than a row group, with more distinct text in a column than Arrow keeps in a dictionary of its own accord."""
+
+
+@cache
+def many_body() -> bytes:
+    """MANY as a data object."""
+    return encode([MANY])
 
 
 def written(table: pa.Table) -> bytes:
@@ -97,7 +104,7 @@ def test_rows_of_several_row_groups_come_in_stretches_as_often_as_asked() -> Non
 @pytest.mark.parametrize("name", SCHEMA.names)
 def test_damage_in_the_middle_is_told_by_the_stretch_that_has_it(name: str) -> None:
     """One bit of any column of a later row group: what lies before is read, then the error, which quotes nothing."""
-    body = bytearray(encode([MANY]))
+    body = bytearray(many_body())
     chunk = pq.ParquetFile(io.BytesIO(body)).metadata.row_group(1).column(SCHEMA.get_field_index(name))
     start = chunk.data_page_offset if chunk.dictionary_page_offset is None else chunk.dictionary_page_offset
     body[start + chunk.total_compressed_size - 1] ^= 1
