@@ -10,7 +10,6 @@ from typing import Final
 import pyarrow as pa
 
 _M_MMAP_THRESHOLD: Final = -3
-_M_ARENA_MAX: Final = -8
 _MAPPED_BYTES: Final = 128 << 10
 
 
@@ -25,12 +24,10 @@ def prepare() -> None:
 
 def _give_memory_back() -> None:
     # Arrow's own allocators keep what many threads freed: half as much memory again at a million image sets. So does
-    # glibc, unless told to hand back every block of 128 KB or more, and to have one heap for all threads (mallopt(3)).
+    # glibc, unless told to hand back every block of 128 KB or more (mallopt(3)).
     pa.set_memory_pool(pa.system_memory_pool())
     with suppress(OSError, AttributeError):  # another C library
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-        mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
-        mallopt(_M_ARENA_MAX, 1)
+        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
 
 
 class _Hiding(MetaPathFinder):
