@@ -89,16 +89,16 @@ class Verifier:
     def _take_once(self, batch: Batch, look_ups: "_LookUps") -> Checked:
         store, key = self._run.catalog.store, batch.partition.key
         stored = store.get(key)
-        rows: Iterable[pa.Table] = ()
         try:
             with named(key):
-                rows = parquet.DataObject(stored.body) if stored else ()
+                rows: Iterable[pa.Table] = parquet.DataObject(stored.body) if stored else ()
                 difference = self._compare(rows, batch)
         except DamagedError:
             if self.verification.is_repairing:
                 raise
             # The inspection has counted the object; all that the service has is missing there.
-            difference = self._compare((), batch)
+            rows = ()
+            difference = self._compare(rows, batch)
         gone, elsewhere = look_ups.sort_out(difference.unlisted, batch.partition.window)
         false = look_ups.falsely_ahead(difference.ahead)
         findings = _count(difference, gone, elsewhere, false)

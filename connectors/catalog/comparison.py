@@ -54,12 +54,12 @@ class Belonging:
 
     def __init__(self, stretches: Iterable[pa.Table], partition: Partition, leaving: Collection[str] = ()) -> None:
         self._stretches = stretches
-        self._bounds = [partition.window]
+        self._partition = partition
         self._leaving = leaving
 
     def __iter__(self) -> Iterator[pa.Table]:
         for stretch in self._stretches:
-            yield without(pick(stretch, lies_in(stretch["created_at"], self._bounds)), self._leaving)
+            yield without(belonging(stretch, self._partition), self._leaving)
 
 
 def compare(existing: Iterable[pa.Table], found: pa.Table, scanned: Coverage, followed_to: datetime) -> Comparison:
@@ -104,4 +104,9 @@ def tidy(existing: pa.Table, partition: Partition) -> pa.Table:
 
     Those are second rows of an image set, and rows that belong to another partition by their created_at.
     """
-    return newest(existing.filter(lies_in(existing["created_at"], [partition.window])))
+    return newest(belonging(existing, partition))
+
+
+def belonging(rows: pa.Table, partition: Partition) -> pa.Table:
+    """The rows that belong to a partition by their created_at."""
+    return pick(rows, lies_in(rows["created_at"], [partition.window]))

@@ -6,12 +6,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.catalog import parquet
-from connectors.catalog.comparison import tidy
+from connectors.catalog.comparison import belonging, tidy
 from connectors.catalog.conflicts import until_it_wins
 from connectors.catalog.layout import Partition
 from connectors.catalog.store import Store, Stored
 from connectors.errors import DamagedError
-from connectors.rows import lies_in
 from schemas import SCHEMA
 
 
@@ -63,13 +62,12 @@ def _look(stored: Stored | None, partition: Partition) -> Inspection:
     if stored is None:
         return Inspection()
     rows = 0
-    belonging = [SCHEMA.empty_table().select(["image_set_id"])]
+    inside = [SCHEMA.empty_table().select(["image_set_id"])]
     try:
         # Every value is read, for damage may be anywhere; only the ids are kept.
         for stretch in parquet.DataObject(stored.body):
             rows += len(stretch)
-            is_inside = lies_in(stretch["created_at"], [partition.window])
-            belonging.append(stretch.select(["image_set_id"]).filter(is_inside))
+            inside.append(belonging(stretch, partition).select(["image_set_id"]))
     except DamagedError:
         return Inspection(is_unreadable=True)
-    return Inspection(doubled=rows - pc.count_distinct(pa.concat_tables(belonging)["image_set_id"]).as_py())
+    return Inspection(doubled=rows - pc.count_distinct(pa.concat_tables(inside)["image_set_id"]).as_py())

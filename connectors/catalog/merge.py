@@ -11,7 +11,7 @@ to see what arriving rows meet there, and again to be written with them.
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -67,8 +67,9 @@ def merge(existing: Iterable[pa.Table], arriving: pa.Table, gone: Collection[str
     ids = arriving["image_set_id"]
     keys, met = survey(existing, ids)
     kept = without(keys, gone)
-    removed = _distinct(keys) - _distinct(kept) if gone else 0
-    doubled = len(kept) - _distinct(kept)
+    distinct = _distinct(kept)
+    removed = _distinct(keys) - distinct if gone else 0
+    doubled = len(kept) - distinct
     is_reordered = not _lies_in_order(keys)
     if doubled or is_reordered:
         existing = [newest(pa.concat_tables(existing))]
@@ -102,14 +103,9 @@ def newest(rows: pa.Table) -> pa.Table:
     rows = rows.cast(SCHEMA)
     if _lies_in_order(rows) and _distinct(rows) == len(rows):
         return rows
-    keys = pa.table(
-        {
-            "id": rows["image_set_id"],
-            "version": pc.fill_null(rows["version"], -(2**31)),
-            "updated": pc.fill_null(pc.cast(rows["updated_at"], pa.int64()), -(2**63)),
-            "arrival": pa.array(range(len(rows)), pa.int64()),
-        }
-    )
+    version, updated = _rank(rows)
+    arrival = pa.array(range(len(rows)), pa.int64())
+    keys = pa.table({"id": rows["image_set_id"], "version": version, "updated": updated, "arrival": arrival})
     order = pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names])
     ids = keys["id"].take(order).combine_chunks()
     is_last = pa.concat_arrays([pc.not_equal(ids.slice(0, len(ids) - 1), ids.slice(1)), pa.array([True])])
@@ -135,10 +131,7 @@ def same_rows(left: pa.Table, right: pa.Table, names: Iterable[str]) -> pa.Chunk
 
 def is_newer(left: pa.Table, right: pa.Table) -> pa.ChunkedArray:
     """For each row whether the left one is the newer by (version, updated_at); null is the oldest."""
-    versions = [pc.fill_null(table["version"], -(2**31)) for table in (left, right)]
-    updates = [pc.fill_null(pc.cast(table["updated_at"], pa.int64()), -(2**63)) for table in (left, right)]
-    is_same_version = pc.equal(*versions)
-    return pc.or_(pc.greater(*versions), pc.and_(is_same_version, pc.greater(*updates)))
+    return _is_less(_rank(right), _rank(left))
 
 
 def _stays(met: pa.Table, arriving: pa.Table) -> pa.ChunkedArray:
@@ -159,31 +152,35 @@ def _interleaved(stretches: Iterable[pa.Table], arriving: pa.Table) -> Iterator[
     for stretch in stretches:
         if len(stretch) == 0:
             continue
-        before = _count(_lies_before(arriving, *(stretch[name][-1] for name in _ORDER)))
+        before = _count(_is_less(_place(arriving), tuple(stretch[name][-1] for name in _ORDER)))
         together = pa.concat_tables([stretch, arriving.slice(0, before)])
         yield together.take(_order(together)) if before else stretch
         arriving = arriving.slice(before)
     yield arriving
 
 
-def _lies_before(rows: pa.Table, created_at: pa.Scalar, image_set_id: pa.Scalar) -> pa.ChunkedArray:
-    is_same_time = pc.equal(rows["created_at"], created_at)
-    return pc.or_(
-        pc.less(rows["created_at"], created_at),
-        pc.and_(is_same_time, pc.less(rows["image_set_id"], image_set_id)),
-    )
-
-
 def _lies_in_order(rows: pa.Table) -> bool:
     """Whether rows are sorted by created_at and image_set_id."""
     last = max(len(rows) - 1, 0)
-    created, ids = rows["created_at"], rows["image_set_id"]
-    is_same_time = pc.equal(created.slice(0, last), created.slice(1))
-    is_before = pc.or_(
-        pc.less(created.slice(0, last), created.slice(1)),
-        pc.and_(is_same_time, pc.less(ids.slice(0, last), ids.slice(1))),
-    )
-    return _count(is_before) == last
+    return _count(_is_less(_place(rows.slice(0, last)), _place(rows.slice(1)))) == last
+
+
+def _place(rows: pa.Table) -> tuple[pa.ChunkedArray, ...]:
+    """What rows are sorted by."""
+    return tuple(rows[name] for name in _ORDER)
+
+
+def _rank(rows: pa.Table) -> tuple[pa.ChunkedArray, ...]:
+    """What rows of an image set are judged by: (version, updated_at); null is the least."""
+    updated = pc.cast(rows["updated_at"], pa.int64())
+    return pc.fill_null(rows["version"], -(2**31)), pc.fill_null(updated, -(2**63))
+
+
+def _is_less(left: tuple[Any, ...], right: tuple[Any, ...]) -> pa.ChunkedArray:
+    """For each row whether one pair of values comes before the other."""
+    (first, second), (other_first, other_second) = left, right
+    is_tied = pc.equal(first, other_first)
+    return pc.or_(pc.less(first, other_first), pc.and_(is_tied, pc.less(second, other_second)))
 
 
 def _order(rows: pa.Table) -> pa.Array:

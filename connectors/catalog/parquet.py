@@ -100,12 +100,11 @@ def encode(rows: Iterable[pa.Table]) -> bytes:
         # As many distinct values as rows is the most there can be, and the same on every run.
         bloom_filter_options={name: {"ndv": max(1, len(first)), "fpp": _FALSE_POSITIVES} for name in LOOKED_UP},
     ) as writer:
-        group: pa.Table | None = first
-        del first
-        while group is not None:
+        writer.write_table(first, ROW_GROUP_ROWS)
+        del first  # as every group, before the next one is made
+        for group in groups:
             writer.write_table(group, ROW_GROUP_ROWS)
-            del group  # before the next one is made
-            group = next(groups, None)
+            del group
     return sink.getvalue()
 
 
