@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,14 @@ from tests.connectors.reporting.conftest import publish_rows, row
 
 PROGRAM = str(Path(sys.executable).with_name("ahi-catalog"))
 COLOR = re.compile(r"\x1b\[(?:\d+;)*(?:3|4|9)\d[;m]")
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """Commands hear Ctrl-C, also where a shell runs these tests in the background, which makes all of it deaf."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def environment(**more: str) -> dict[str, str]:
