@@ -107,6 +107,10 @@ class Coverage:
         )
         return Coverage(clipped)
 
+    def before(self, end: datetime) -> "Coverage":
+        """The moments of this one before another, which is aware UTC on a whole second."""
+        return Coverage(Window(window.start, min(window.end, end)) for window in self.windows if window.start < end)
+
 
 def _united(windows: Iterable[Window]) -> Iterator[Window]:
     current: Window | None = None

@@ -155,6 +155,8 @@ class _Reading:
             raise
         self._schedule.finish(window, scan.remainder, scan.pace)
         self._run.report.count_scan(scan)
+        if scan.served_at is not None:
+            self._run.served_at.append(scan.served_at)
         if scan.proven is None:
             return
         self._proven.append(scan.proven)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 
 import pyarrow as pa
 
@@ -64,9 +65,17 @@ def sync(
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
     ends = open_ends(settings, runner, stop, clock, connection)
-    start, upper = bounds(settings, ends.source, ends.tally, clock())
-    with ends.running("sync", *ends.open_catalog(is_creating=True)) as run:
-        checkpoint = _open_checkpoint(run, upper)
+    ask = cache(lambda: bounds(settings, ends.source, ends.tally, clock()))
+    catalog, protect = ends.open_catalog(is_creating=True, before_creating=ask)
+    known = catalog.checkpoint(settings.datastore_id)
+    start = settings.start or (known and known.datastore_created_at)
+    if known and start:
+        # Nothing need be asked first: each scan brings the service's clock, and nothing younger is covered.
+        start, upper = floor_second(start), floor_second(clock() - settings.settle)
+    else:
+        start, upper = ask()
+    with ends.running("sync", catalog, protect) as run:
+        checkpoint = _open_checkpoint(run, upper, created_at=None if settings.start else start)
         windows = plan_sync(checkpoint.coverage, start, upper, settings.look_back)
         engine.read(run, Field.CREATED_AT, windows, Publisher(run))
         if not stop.is_set():
@@ -108,14 +117,14 @@ def backfill(
     return run.report
 
 
-def _open_checkpoint(run: Run, upper: datetime) -> Checkpoint:
-    """The checkpoint, made by the first run.
+def _open_checkpoint(run: Run, upper: datetime, *, created_at: datetime | None = None) -> Checkpoint:
+    """The checkpoint, made by the first run; with the data store's creation, if that is known.
 
     Its followed_to is this run's upper bound: every row is read after that moment, so it shows all changes
     before it, and a run that resumes days later follows those since.
     """
     fresh = Checkpoint(datastore_id=run.datastore_id, coverage=Coverage(), followed_to=upper)
-    checkpoint = run.catalog.update_checkpoint(run.datastore_id, lambda found: found or fresh)
+    checkpoint = run.catalog.update_checkpoint(run.datastore_id, lambda found: (found or fresh).created(created_at))
     run.report.watermark_before = run.report.watermark_after = checkpoint.coverage.watermark
     run.report.followed_to = checkpoint.followed_to
     return checkpoint
@@ -134,6 +143,7 @@ def _follow_changes(run: Run, settings: Settings, followed_to: datetime, upper: 
     except InvalidRequestError:
         # The older API reference has no updatedAt filter.
         _log.info("the service refuses an updatedAt filter; following changes newest first")
+        run.served_at.append(run.source.clock(run.report.tally))
         changes = walk_changes(run.source.page, since, run.report.tally)
         engine.take_rows(run, _protected(run, changes), publisher, covered)
         run.follow(upper, publisher.populated)
@@ -165,12 +175,15 @@ class Ends:
     stop: threading.Event
     clock: Clock
 
-    def open_catalog(self, *, is_creating: bool) -> tuple[Catalog, Protect]:
+    def open_catalog(
+        self, *, is_creating: bool, before_creating: Callable[[], object] = lambda: None
+    ) -> tuple[Catalog, Protect]:
         """The catalog, and what its PHI policy makes of rows.
 
         Args:
-            is_creating: Whether to make it if there is none; not before the service has answered, so that a wrong
-                data store id leaves nothing behind.
+            is_creating: Whether to make it if there is none.
+            before_creating: Called before it is made: the service has to answer, so that a wrong data store id
+                leaves nothing behind.
 
         Raises:
             UsageError: There is none, or it was made in another way than the settings ask for.
@@ -180,7 +193,9 @@ class Ends:
         asked = asked_policy(settings, load_key)
         if is_creating:
             unit = None if settings.partition is None else Unit(settings.partition)
-            catalog = open_or_create(self.store, unit, asked, single_writer=settings.single_writer)
+            catalog = open_or_create(
+                self.store, unit, asked, single_writer=settings.single_writer, before_creating=before_creating
+            )
         else:
             catalog = open_catalog(self.store)
             if asked is not None:
@@ -214,6 +229,7 @@ class Ends:
                 workers=settings.workers,
                 buffer_rows=settings.buffer_rows,
                 handing_back=handing_back,
+                settle=settings.settle,
             )
             with _reporting(run):
                 yield run

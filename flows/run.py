@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from connectors.catalog import Catalog, Checkpoint
 from connectors.errors import StateError, StoppedError
 from connectors.healthimaging.source import Source, Tally
-from connectors.windows import Coverage, Window
+from connectors.windows import Coverage, Window, floor_second
 from flows.handing_back import HandingBack
 from flows.observers import Observer, Progress
 from flows.report import RunReport
@@ -32,6 +32,8 @@ class Run:
         workers: Scans side by side.
         buffer_rows: Rows held before partitions are published early.
         handing_back: Asks as many scans for their rest as there are workers with nothing to do.
+        settle: How old an image set must be before it is taken as searchable.
+        served_at: The service's clock when scans began.
     """
 
     catalog: Catalog
@@ -46,7 +48,14 @@ class Run:
     workers: int
     buffer_rows: int
     handing_back: HandingBack
+    settle: timedelta
+    served_at: list[datetime] = field(default_factory=list)
     confirmations: list[Tally] = field(default_factory=list)
+
+    @property
+    def _settled_to(self) -> datetime:
+        """What is older had settled when the run began to read, by the service's clock; the local one may be fast."""
+        return floor_second(min(self.served_at) - self.settle)
 
     def confirm_gone(self, image_set_ids: Collection[str]) -> list[str]:
         """Of image sets that a scan should have found, those that the service confirms deleted.
@@ -64,14 +73,15 @@ class Run:
         return gone
 
     def cover(self, windows: Collection[Window], populated: Coverage) -> None:
-        """Extend the checkpoint's coverage by windows whose rows are published.
+        """Extend the checkpoint's coverage by windows whose rows are published, as far as they had settled.
 
         Args:
             windows: Ranges of createdAt.
             populated: Partitions that are known to have an object.
         """
+        settled = Coverage(windows).before(self._settled_to)
         checkpoint = self.catalog.update_checkpoint(
-            self.datastore_id, lambda found: _existing(found).covering(windows, populated)
+            self.datastore_id, lambda found: _existing(found).covering(settled, populated)
         )
         self.report.watermark_after = checkpoint.coverage.watermark
 
@@ -81,9 +91,10 @@ class Run:
             self.catalog.update_checkpoint(self.datastore_id, lambda found: _existing(found).uncovering(windows))
 
     def follow(self, to: datetime, populated: Coverage) -> None:
-        """Write down how far changes are followed and published."""
+        """Write down how far changes are followed and published, as far as they had settled."""
+        settled = min(to, self._settled_to)
         checkpoint = self.catalog.update_checkpoint(
-            self.datastore_id, lambda found: _existing(found).following(to).covering((), populated)
+            self.datastore_id, lambda found: _existing(found).following(settled).covering((), populated)
         )
         self.report.followed_to = checkpoint.followed_to
 

@@ -203,7 +203,12 @@ def open_catalog(store: Store) -> Catalog:
 
 
 def open_or_create(
-    store: Store, unit: Unit | None, phi: PhiPolicy | None = None, *, single_writer: bool = False
+    store: Store,
+    unit: Unit | None,
+    phi: PhiPolicy | None = None,
+    *,
+    single_writer: bool = False,
+    before_creating: Callable[[], object] = lambda: None,
 ) -> Catalog:
     """The catalog that lies in a store, made if there is none.
 
@@ -212,6 +217,7 @@ def open_or_create(
         unit: The partition unit asked for; None: the catalog's own, `day` for a new one.
         phi: The PHI policy asked for; None: the catalog's own, `keep` for a new one.
         single_writer: Create it in a store without conditional writes, for one run at a time.
+        before_creating: Called before one is made; what it raises leaves nothing behind.
 
     Raises:
         UsageError: The catalog has another partition unit, PHI policy, PHI key or number of writers than asked for.
@@ -219,6 +225,7 @@ def open_or_create(
         StoreError: There is none, and the store does not honour conditional writes.
     """
     if store.get(layout.DESCRIPTION_KEY) is None:
+        before_creating()
         fresh = Description(
             unit=unit or Unit.DAY,
             catalog_id=uuid.uuid4().hex,

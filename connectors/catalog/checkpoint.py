@@ -28,6 +28,8 @@ class Checkpoint:
         populated: The ranges of the partitions that have an object, as far as runs have noted it; so that one
             that is lost can be named.
         catalog_id: The catalog that it belongs to.
+        datastore_created_at: When the data store was created; aware UTC on a whole second. None where no run has
+            asked for it yet.
     """
 
     datastore_id: str
@@ -35,6 +37,7 @@ class Checkpoint:
     followed_to: datetime
     populated: Coverage = NOWHERE
     catalog_id: str = ""
+    datastore_created_at: datetime | None = None
 
     def covering(self, windows: Iterable[Window], populated: Iterable[Window] = ()) -> "Checkpoint":
         """With more windows covered, and more partitions that have an object."""
@@ -44,6 +47,10 @@ class Checkpoint:
         """Without windows whose rows are lost; they are read again."""
         return replace(self, coverage=self.coverage.minus(windows), populated=self.populated.minus(windows))
 
+    def created(self, at: datetime | None) -> "Checkpoint":
+        """With the moment when the data store was created, if it is known."""
+        return replace(self, datastore_created_at=at or self.datastore_created_at)
+
     def following(self, to: datetime) -> "Checkpoint":
         """With changes followed at least to a moment."""
         return replace(self, followed_to=max(self.followed_to, to))
@@ -51,13 +58,14 @@ class Checkpoint:
 
 def encode(checkpoint: Checkpoint) -> bytes:
     """The checkpoint as JSON; the watermark stands there for people and is not read back."""
-    watermark = checkpoint.coverage.watermark
+    watermark, created = checkpoint.coverage.watermark, checkpoint.datastore_created_at
     document = {
         "format": FORMAT,
         "catalog_id": checkpoint.catalog_id,
         "datastore_id": checkpoint.datastore_id,
         "watermark": format_time(watermark) if watermark else None,
         "followed_to": format_time(checkpoint.followed_to),
+        "datastore_created_at": format_time(created) if created else None,
         "coverage": format_windows(checkpoint.coverage),
         "populated": format_windows(checkpoint.populated),
     }
@@ -78,12 +86,14 @@ def decode(body: bytes, datastore_id: str, catalog_id: str) -> Checkpoint:
     if document.get("catalog_id", "") != catalog_id:
         raise DamagedError(f"the checkpoint belongs to another catalog; {advice}")
     try:
+        created = document.get("datastore_created_at")
         return Checkpoint(
             datastore_id=datastore_id,
             coverage=parse_windows(document["coverage"]),
             followed_to=parse_time(document["followed_to"]),
             populated=parse_windows(document.get("populated", [])),
             catalog_id=catalog_id,
+            datastore_created_at=None if created is None else parse_time(created),
         )
     except (KeyError, TypeError, ValueError):
         raise DamagedError(f"the checkpoint is damaged; {advice}") from None

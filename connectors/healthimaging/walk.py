@@ -50,6 +50,7 @@ class Scan:
         is_sorted: Whether the service answered oldest first.
         pace: The time that each of the last pages took up; None where there were no rows.
         tally: Requests made.
+        served_at: The service's clock at the first page; aware UTC, cut to the second. None: no page was read.
         unparsable: Values sent that their column cannot hold, by column; counted as the service sent them.
     """
 
@@ -59,6 +60,7 @@ class Scan:
     is_sorted: bool
     pace: timedelta | None
     tally: Tally
+    served_at: datetime | None
     unparsable: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -96,6 +98,7 @@ class Walk:
         self._restarts = 0
         self._recent: deque[int] = deque(maxlen=_PACE_PAGES)
         self._last = to_epoch_microseconds(window.start - SECOND)
+        self._served_at: datetime | None = None
         self._began_at: datetime | None = None
         self._seen: set[tuple[str, int]] = set()
         self._bodies: list[bytes] = []
@@ -165,6 +168,7 @@ class Walk:
             is_sorted=self.is_sorted,
             pace=self._pace(),
             tally=self._tally,
+            served_at=self._served_at,
             unparsable=unparsable(rows),
         )
 
@@ -230,6 +234,7 @@ class Walk:
 
     def _keep(self, page: Page) -> None:
         self.pages_read += 1
+        self._served_at = self._served_at or page.served_at
         self._began_at = self._began_at or page.served_at
         self._seen.update(zip(page.ids, page.updated, strict=True))
         self._bodies.append(page.body)

@@ -27,12 +27,13 @@ def seconds(several: list[Window] | Coverage) -> set[datetime]:
 @settings(max_examples=200, deadline=None)
 @given(coverages, coverages, windows)
 def test_coverage_is_a_set_of_seconds(left: list[Window], right: list[Window], bounds: Window) -> None:
-    """Union, difference and intersection are those of sets; the windows stay sorted, disjoint and apart."""
+    """Union, difference, intersection and a part before a moment are those of sets; windows stay sorted and apart."""
     a, b = Coverage(left), Coverage(right)
     for found, expected in (
         (a.union(b), seconds(left) | seconds(right)),
         (a.minus(b), seconds(left) - seconds(right)),
         (a.within(bounds), seconds(left) & seconds([bounds])),
+        (a.before(bounds.start), {second for second in seconds(left) if second < bounds.start}),
     ):
         assert seconds(found) == expected
         assert all(x.end < y.start for x, y in itertools.pairwise(found.windows))

@@ -140,7 +140,7 @@ def test_nothing_leaks_whatever_fails(leaks: Leaks, prefect: str) -> None:
     verify = leaks.arguments("verify", prefect, "--repair", "--restart")
     leaks.run(
         {"args": sync, "break": "cast"},
-        {"args": sync, "faults": [{"kind": "shorten", "next": 60}]},
+        {"args": sync, "faults": [{"kind": "shorten", "next": 1_000}]},
         {"args": sync, "faults": BAD_PAGES},
         {"args": backfill, "faults": BAD_PAGES},
         {"args": backfill, "break": "cast"},

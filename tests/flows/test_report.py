@@ -39,6 +39,7 @@ def scanned(tally: Tally) -> Scan:
         is_sorted=True,
         pace=None,
         tally=tally,
+        served_at=None,
         unparsable={},
     )
 

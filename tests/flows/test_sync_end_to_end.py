@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
 
-from connectors.catalog import layout, open_catalog, open_store
+from connectors.catalog import Checkpoint, layout, open_catalog, open_store
 from connectors.healthimaging.emulator.dicom_files import load_dicom_files
 from connectors.healthimaging.emulator.idc import RELEASES, load_idc
 from connectors.windows import Coverage, Window
@@ -22,10 +23,14 @@ DAY = timedelta(days=1)
 SETTLED = TODAY - timedelta(minutes=10)
 
 
-def coverage_of(world: World) -> Coverage:
+def checkpoint_of(world: World) -> Checkpoint:
     checkpoint = open_catalog(open_store(str(world.catalog))).checkpoint(world.datastore_id)
     assert checkpoint is not None
-    return checkpoint.coverage
+    return checkpoint
+
+
+def coverage_of(world: World) -> Coverage:
+    return checkpoint_of(world).coverage
 
 
 def test_a_first_sync_of_a_real_catalog_equals_the_service(world: World) -> None:
@@ -50,7 +55,7 @@ def test_a_sync_of_real_dicom_files_equals_the_service(world: World) -> None:
 
 
 def test_a_second_sync_with_nothing_new_writes_no_data_and_asks_little(world: World) -> None:
-    """Cost follows change: three requests beyond the look-back, and no data object is touched."""
+    """Cost follows change: one search for new image sets, one for changes, and no data object is touched."""
     world.fill(2_000)
     world.sync()
     before = {path: path.stat() for path in world.catalog.glob("image_sets/**/*.parquet")}
@@ -60,7 +65,7 @@ def test_a_second_sync_with_nothing_new_writes_no_data_and_asks_little(world: Wo
     assert {path: (s.st_mtime_ns, s.st_ino) for path, s in before.items()} == {
         path: (s.st_mtime_ns, s.st_ino) for path, s in after.items()
     }
-    assert sum(world.service.counters.requests.values()) == report.tally.requests <= 3
+    assert sum(world.service.counters.requests.values()) == report.tally.requests <= 2
     assert report.partitions_written == 0
 
 
@@ -205,11 +210,44 @@ def test_rows_that_become_searchable_late_are_caught(make_world: Callable[..., W
 
 
 def test_a_clock_that_is_wrong_moves_no_bound_past_the_services(world: World) -> None:
-    """With the local clock an hour fast, the run still ends at the service's clock less the settle time."""
+    """With the local clock an hour fast, first and later runs still end at the service's clock less the settle time."""
     world.fill(100)
-    with ThreadRunner(2) as runner:
-        jobs.sync(world.settings, runner, threading.Event(), clock=lambda: world.service.now() + HOUR)
-    assert coverage_of(world).watermark == SETTLED
+    for hours in range(2):
+        with ThreadRunner(2) as runner:
+            jobs.sync(world.settings, runner, threading.Event(), clock=lambda: world.service.now() + HOUR)
+        checkpoint = checkpoint_of(world)
+        assert checkpoint.coverage == Coverage([Window(BORN, SETTLED + hours * HOUR)])
+        assert checkpoint.followed_to == SETTLED + hours * HOUR
+        world.service.advance(HOUR)
+
+
+@pytest.mark.parametrize("options", [{"older_api": True}, {"ignore_sort": True}], ids=str)
+def test_a_fast_clock_moves_no_bound_where_the_service_is_an_old_one(
+    make_world: Callable[..., World], options: dict[str, bool]
+) -> None:
+    """The same where changes are followed newest first, and where windows are read to their end."""
+    world = make_world(**options)
+    world.fill(100)
+    for hours in range(2):
+        with ThreadRunner(2) as runner:
+            settings = replace(world.settings, look_back=timedelta())
+            jobs.sync(settings, runner, threading.Event(), clock=lambda: world.service.now() + HOUR)
+        assert checkpoint_of(world).followed_to == SETTLED + hours * HOUR
+        world.service.advance(HOUR)
+
+
+def test_a_data_store_is_asked_once_when_it_was_created(world: World) -> None:
+    """The checkpoint keeps it, from the first run without --start on; a checkpoint of before learns it."""
+    world.fill(100)
+    world.sync(start=BORN + DAY)
+    assert "GetDatastore" not in world.service.counters.requests
+    assert coverage_of(world).windows[0].start == BORN + DAY
+    for _ in range(3):
+        world.service.advance(HOUR)
+        world.sync()
+        assert world.service.counters.requests["GetDatastore"] == 1
+        assert coverage_of(world).windows[0].start == BORN
+    world.assert_catalog_equals_service()
 
 
 def test_months_as_partitions_hold_the_same_rows(world: World) -> None:

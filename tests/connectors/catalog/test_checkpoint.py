@@ -23,9 +23,16 @@ windows = st.builds(
 )
 coverages = st.lists(windows, max_size=6)
 checkpoints = st.builds(
-    lambda several, to: Checkpoint(datastore_id=ID, catalog_id=CATALOG, coverage=Coverage(several), followed_to=to),
+    lambda several, to, created: Checkpoint(
+        datastore_id=ID,
+        catalog_id=CATALOG,
+        coverage=Coverage(several),
+        followed_to=to,
+        datastore_created_at=created,
+    ),
     coverages,
     moments,
+    st.none() | moments,
 )
 
 
@@ -73,6 +80,13 @@ def test_updates_commute_and_only_grow(
 def test_the_good_document_is_good() -> None:
     """The document that the refusals below start from is itself accepted."""
     assert decode(document(), ID, CATALOG).followed_to == datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def test_a_checkpoint_of_before_knows_no_creation_and_learns_it_once() -> None:
+    """One without that field is read; what is noted then stays, also where a later run knows nothing."""
+    before = decode(document(), ID, CATALOG)
+    assert before.datastore_created_at is None
+    assert before.created(START).created(None).datastore_created_at == START
 
 
 def test_the_watermark_is_not_read_back() -> None:
