@@ -157,3 +157,6 @@ SCHEMA: Final = pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c i
 
 RECEIVED: Final = tuple(column for column in COLUMNS if column.source)
 """The columns that hold a field of the service as it is; the others are computed from them."""
+
+RECEIVED_SCHEMA: Final = pa.schema([SCHEMA.field(name) for name in (*(c.name for c in RECEIVED), "extra")])
+"""The Arrow schema of what is received, before the other columns are computed."""

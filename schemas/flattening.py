@@ -3,15 +3,17 @@
 Two ways lead to the same table: :mod:`schemas.fast` for pages as declared, :mod:`schemas.slow` for the rest.
 """
 
+import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import fast, slow
+from schemas.answers import Answer, Rows
 from schemas.columns import COLUMNS, RECEIVED, SCHEMA
 from schemas.dicom import combine, parse_dates, parse_times, unpad
 
@@ -23,33 +25,33 @@ _PARSED: Final = {
 """Computed columns, the raw column whose text they need, and what parses it."""
 
 
-def flatten(pages: Sequence[bytes]) -> pa.Table:
+def read(body: bytes) -> Answer:
+    """What an answer of SearchImageSets says.
+
+    Args:
+        body: JSON in UTF-8, as received.
+
+    Raises:
+        MalformedSummaryError: It cannot be read, or a summary lacks what no row can do without.
+    """
+    try:
+        return fast.read(body)
+    except (ValueError, RecursionError):
+        pass  # The error may quote values, and ends here.
+    return slow.read(body)
+
+
+def flatten(pages: Iterable[Rows]) -> pa.Table:
     """One row an image set, in the order of the pages, in the columns of ``SCHEMA``.
 
     Args:
-        pages: Bodies of SearchImageSets answers, JSON in UTF-8.
-
-    Raises:
-        MalformedSummaryError: A page cannot be read, or a summary lacks what no row can do without.
+        pages: The rows of answers that `read` has read.
     """
-    if not pages:
-        return SCHEMA.empty_table()
-    received = _read_fast(pages)
-    if received is not None:
-        return _compute(received)
-    if len(pages) == 1:
-        return _compute(slow.read_page(pages[0]))
-    # Halving keeps the fast way for all pages but the odd ones.
-    middle = len(pages) // 2
-    return pa.concat_tables([flatten(pages[:middle]), flatten(pages[middle:])])
-
-
-def _read_fast(pages: Sequence[bytes]) -> pa.Table | None:
-    """The received columns of pages as declared; None where one is not. Arrow's error quotes values and ends here."""
-    try:
-        return fast.read_pages(pages)
-    except pa.ArrowInvalid:
-        return None
+    tables: list[pa.Table] = []
+    for is_table, alike in itertools.groupby(pages, lambda rows: isinstance(rows, pa.Table)):
+        found = list(alike)
+        tables += found if is_table else [fast.to_table(list(itertools.chain.from_iterable(found)))]
+    return _compute(pa.concat_tables(tables)) if tables else SCHEMA.empty_table()
 
 
 def _compute(received: pa.Table) -> pa.Table:

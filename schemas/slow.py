@@ -1,4 +1,4 @@
-"""One page at a time through Python objects: for what Arrow's JSON reader refuses.
+"""One page at a time through Python objects: for what :mod:`schemas.fast` refuses.
 
 Fields that the API has grown, and values that their column cannot hold, go into ``extra`` under their own
 names; times may be ISO texts.
@@ -10,33 +10,45 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import orjson
 import pyarrow as pa
 
-from schemas.columns import RECEIVED, SCHEMA, SUMMARIES, TAGS, TIMESTAMP
+from schemas.answers import Answer, MalformedSummaryError
+from schemas.columns import RECEIVED, RECEIVED_SCHEMA, SUMMARIES, TAGS, TIMESTAMP
 
 _MICROSECONDS: Final = 1e6
 _MOST_DIGITS: Final = 1000
 
 
-class MalformedSummaryError(ValueError):
-    """A page that is no list of image sets, or an image set without identifier or time of creation."""
-
-
-def load_page(page: bytes) -> Mapping[str, Any]:
-    """The page as Python objects.
+def read(body: bytes) -> Answer:
+    """Any page.
 
     Raises:
-        MalformedSummaryError: It is not a JSON object with a list of image sets.
+        MalformedSummaryError: It cannot be read, or an image set on it lacks what no row can do without.
     """
+    page = _load(body)
+    rows = pa.Table.from_pylist([_read_summary(summary) for summary in page[SUMMARIES]], RECEIVED_SCHEMA)
+    created, updated = (rows[name].cast(pa.int64()).to_pylist() for name in ("created_at", "updated_at"))
+    token = page.get("nextToken")
+    return Answer(
+        rows=rows,
+        ids=tuple(rows["image_set_id"].to_pylist()),
+        created=tuple(created),
+        updated=tuple(born if changed is None else changed for born, changed in zip(created, updated, strict=True)),
+        next_token=token if isinstance(token, str) and token else None,
+        sort=_sort(page.get("sort")),
+    )
+
+
+def _sort(value: Any) -> tuple[str, str] | None:
+    return (str(value.get("sortField")), str(value.get("sortOrder"))) if isinstance(value, dict) else None
+
+
+def _load(body: bytes) -> Mapping[str, Any]:
+    """The page as Python objects; MalformedSummaryError where it is not a JSON object with a list of image sets."""
     try:
-        loaded = orjson.loads(page)
-    except orjson.JSONDecodeError:
-        # orjson refuses what JSON allows but UTF-8 cannot hold: a lone surrogate, an integer beyond 64 bits.
-        try:
-            loaded = json.loads(page, parse_constant=_refuse_constant, parse_float=_float, parse_int=_int)
-        except (ValueError, RecursionError):
-            raise MalformedSummaryError("a page of the service is not JSON") from None
+        loaded = json.loads(body, parse_constant=_refuse_constant, parse_float=_float, parse_int=_int)
+    except (ValueError, RecursionError):
+        raise MalformedSummaryError("a page of the service is not JSON") from None
     if not isinstance(loaded, dict) or not isinstance(loaded.get(SUMMARIES), list):
         raise MalformedSummaryError(f"a page of the service has no list {SUMMARIES}")
     return loaded
@@ -54,12 +66,6 @@ def _float(text: str) -> float | str:
 def _int(text: str) -> int | str:
     """The number, or its text where Python converts no number of so many digits back."""
     return int(text) if len(text) <= _MOST_DIGITS else text
-
-
-def read_page(page: bytes) -> pa.Table:
-    rows = [_read_summary(summary) for summary in load_page(page)[SUMMARIES]]
-    names = [*(c.name for c in RECEIVED), "extra"]
-    return pa.Table.from_pylist(rows, pa.schema([SCHEMA.field(name) for name in names]))
 
 
 def _read_summary(summary: Any) -> dict[str, Any]:
@@ -105,7 +111,7 @@ def _discard(summary: dict[str, Any], source: tuple[str, ...]) -> None:
 def _hold(value: Any, type_: pa.DataType) -> Any:
     """The value in its column's type, or None where the column cannot hold it."""
     if type_ == TIMESTAMP:
-        return to_microseconds(value)
+        return _to_microseconds(value)
     if pa.types.is_boolean(type_):
         return value if isinstance(value, bool) else None
     if pa.types.is_integer(type_):
@@ -114,7 +120,7 @@ def _hold(value: Any, type_: pa.DataType) -> Any:
     return value if isinstance(value, str) and _is_unicode(value) else None
 
 
-def to_microseconds(value: Any) -> int | None:
+def _to_microseconds(value: Any) -> int | None:
     """Epoch microseconds of epoch seconds or of an ISO 8601 text with a zone (botocore reads both)."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:

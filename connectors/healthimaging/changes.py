@@ -16,9 +16,9 @@ from connectors.healthimaging.pages import Field, Page, Search
 from connectors.healthimaging.source import Tally
 from connectors.healthimaging.walk import Fetch
 from connectors.windows import to_epoch_microseconds
-from schemas import flatten
+from schemas import Rows, flatten
 
-_BATCH_PAGES: Final = 200
+_BATCH_PAGES: Final = 40
 _RESTARTS: Final = 5
 _EVERYTHING: Final = Search(Field.UPDATED_AT, None)
 
@@ -35,14 +35,14 @@ def walk_changes(fetch: Fetch, since: datetime, tally: Tally) -> Iterator[pa.Tab
         SourceError: The service refuses, or rejects page tokens again and again.
     """
     back_to = to_epoch_microseconds(since)
-    bodies: list[bytes] = []
+    pages: list[Rows] = []
     for page in _pages(fetch, back_to, tally):
-        bodies.append(page.body)
-        if len(bodies) == _BATCH_PAGES:
-            yield flatten(bodies)
-            bodies = []
-    if bodies:
-        yield flatten(bodies)
+        pages.append(page.rows)
+        if len(pages) == _BATCH_PAGES:
+            yield flatten(pages)
+            pages = []
+    if pages:
+        yield flatten(pages)
 
 
 def _pages(fetch: Fetch, back_to: int, tally: Tally) -> Iterator[Page]:

@@ -1,15 +1,13 @@
-"""One page of SearchImageSets: its body, untouched, and what a scan must know of it."""
+"""One page of SearchImageSets, and what is asked for."""
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from connectors.windows import SECOND, Window
-from schemas.columns import SUMMARIES
-from schemas.slow import MalformedSummaryError, load_page, to_microseconds
+from schemas import Answer, read
 
 
 class Field(StrEnum):
@@ -47,25 +45,13 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """An answer of SearchImageSets.
+class Page(Answer):
+    """An answer of SearchImageSets, and when it was given.
 
     Attributes:
-        body: JSON as received.
-        ids: Image set ids, in the order of the page.
-        created: createdAt of each, epoch microseconds.
-        updated: updatedAt of each, epoch microseconds; createdAt where the service sent none.
-        next_token: Where the next page begins; None on the last.
-        sort: (sortField, sortOrder) that the service says it used, if it says so.
         served_at: The service's clock, from the Date header, cut to the second, aware UTC.
     """
 
-    body: bytes = field(repr=False)
-    ids: tuple[str, ...]
-    created: tuple[int, ...]
-    updated: tuple[int, ...]
-    next_token: str | None
-    sort: tuple[str, str] | None
     served_at: datetime
 
     def moments(self, field: Field) -> tuple[int, ...]:
@@ -79,35 +65,18 @@ class Page:
 
 
 def read_page(body: bytes, served_at: datetime) -> Page:
-    """What a scan must know of a page.
+    """The page of an answer's body.
 
     Raises:
-        MalformedSummaryError: The body is no page, or an image set on it has no id or no time of creation.
+        MalformedSummaryError: It is none, or an image set on it has no id or no time of creation.
     """
-    loaded = load_page(body)
-    ids, created, updated = [], [], []
-    for summary in loaded[SUMMARIES]:
-        if not isinstance(summary, dict) or not isinstance(summary.get("imageSetId"), str):
-            raise MalformedSummaryError("an image set in a page of the service has no usable imageSetId")
-        if (born := to_microseconds(summary.get("createdAt"))) is None:
-            raise MalformedSummaryError("an image set in a page of the service has no usable createdAt")
-        changed = to_microseconds(summary.get("updatedAt"))
-        ids.append(summary["imageSetId"])
-        created.append(born)
-        updated.append(born if changed is None else changed)
-    token = loaded.get("nextToken")
+    answer = read(body)
     return Page(
-        body=body,
-        ids=tuple(ids),
-        created=tuple(created),
-        updated=tuple(updated),
-        next_token=token if isinstance(token, str) and token else None,
-        sort=_sort(loaded.get("sort")),
+        rows=answer.rows,
+        ids=answer.ids,
+        created=answer.created,
+        updated=answer.updated,
+        next_token=answer.next_token,
+        sort=answer.sort,
         served_at=served_at,
     )
-
-
-def _sort(value: Any) -> tuple[str, str] | None:
-    if not isinstance(value, Mapping):
-        return None
-    return str(value.get("sortField")), str(value.get("sortOrder"))

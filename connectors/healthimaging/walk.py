@@ -25,13 +25,12 @@ from connectors.healthimaging.pages import Field, Page, Search
 from connectors.healthimaging.source import Tally
 from connectors.rows import lies_in, pick
 from connectors.windows import SECOND, Window, floor_second, from_epoch_microseconds, to_epoch_microseconds
-from schemas import SCHEMA, MalformedSummaryError, flatten, unparsable
+from schemas import SCHEMA, Rows, flatten, unparsable
 
 _RESTARTS: Final = 5
 """Restarts in a row without a newly proven second before the walk gives up."""
-_FLATTEN_PAGES: Final = 200
-"""Pages kept as bytes before they become Arrow, about 8 MB."""
-
+_FLATTEN_PAGES: Final = 40
+"""Pages kept as Python objects before they become Arrow, about 4 MB."""
 _PACE_PAGES: Final = 8
 """Pages over which the pace is taken."""
 
@@ -64,14 +63,6 @@ class Scan:
     unparsable: Mapping[str, int] = field(default_factory=dict)
 
 
-def _flattened(bodies: list[bytes]) -> pa.Table:
-    try:
-        return flatten(bodies)
-    except MalformedSummaryError as error:
-        reason = str(error)
-    raise SourceError(f"SearchImageSets: {reason}")
-
-
 class Walk:
     """A walk under way; `step` reads one page, `take` hands out what is proven.
 
@@ -101,7 +92,7 @@ class Walk:
         self._served_at: datetime | None = None
         self._began_at: datetime | None = None
         self._seen: set[tuple[str, int]] = set()
-        self._bodies: list[bytes] = []
+        self._pages: list[Rows] = []
         self._tables: list[pa.Table] = []
 
     def is_spent(self, budget: int) -> bool:
@@ -237,14 +228,14 @@ class Walk:
         self._served_at = self._served_at or page.served_at
         self._began_at = self._began_at or page.served_at
         self._seen.update(zip(page.ids, page.updated, strict=True))
-        self._bodies.append(page.body)
-        if len(self._bodies) >= _FLATTEN_PAGES:
+        self._pages.append(page.rows)
+        if len(self._pages) >= _FLATTEN_PAGES:
             self._flatten()
 
     def _flatten(self) -> None:
-        if self._bodies:
-            self._tables.append(_flattened(self._bodies))
-            self._bodies = []
+        if self._pages:
+            self._tables.append(flatten(self._pages))
+            self._pages = []
 
     def _restart(self) -> None:
         """Begin again from the last proven second; the rows read twice are merged away later."""

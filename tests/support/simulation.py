@@ -22,7 +22,6 @@ from connectors.windows import SECOND, Window, to_epoch_microseconds
 from flows.handing_back import HandingBack
 from flows.schedule import Schedule
 
-_EMPTY = b'{"imageSetsMetadataSummaries":[]}'
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -67,7 +66,7 @@ class TimesOnly:
         end = min(start + PAGE_ROWS, high)
         moments = tuple(self._times[start:end].tolist())
         return Page(
-            body=_EMPTY,
+            rows=(),
             ids=tuple(map(str, range(start, end))),
             created=moments,
             updated=moments,

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-import orjson
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -63,7 +63,7 @@ def test_where_the_order_does_not_hold_all_is_read() -> None:
             for seconds in pages[number]
         ]
         following = str(number + 1) if number + 1 < len(pages) else None
-        return read_page(orjson.dumps({SUMMARIES: summaries, "nextToken": following}), NOW)
+        return read_page(msgspec.json.encode({SUMMARIES: summaries, "nextToken": following}), NOW)
 
     [table] = walk_changes(fetch, NOW, Tally())
     assert table["image_set_id"].to_pylist() == ["i-9", "i-8", "i-7", "i1", "i-6", "i2"]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import orjson
+import msgspec
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -75,7 +75,7 @@ def pages(client: Client, store: str, search: Search) -> Iterator[dict[str, Any]
     """The pages of a search, as our client brings them."""
     token = None
     while True:
-        page = orjson.loads(raw_body(client.search_image_sets(**request(store, search, token))))
+        page = msgspec.json.decode(raw_body(client.search_image_sets(**request(store, search, token))))
         yield page
         if (token := page.get("nextToken")) is None:
             return

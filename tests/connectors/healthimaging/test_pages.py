@@ -1,8 +1,8 @@
 """What a scan reads off a page, and what it asks for."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +18,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def body(*created: float, sort: object = None, **more: object) -> bytes:
     summaries = [{"imageSetId": f"i{number}", "createdAt": moment} for number, moment in enumerate(created)]
-    return orjson.dumps({SUMMARIES: summaries, "sort": sort, **more})
+    return json.dumps({SUMMARIES: summaries, "sort": sort, **more}).encode()
 
 
 def test_bounds_are_a_second_wider_and_aware() -> None:
@@ -39,7 +39,7 @@ def test_bounds_are_a_second_wider_and_aware() -> None:
 def test_a_page_and_its_rows_have_the_same_times(moments: list[int]) -> None:
     """The scan decides by the very microseconds that the catalog will hold."""
     page = read_page(body(*(moment / 1e6 for moment in moments)), AT)
-    held = flatten([page.body])["created_at"].to_pylist()
+    held = flatten([page.rows])["created_at"].to_pylist()
     assert list(page.created) == moments == [(at - EPOCH) // timedelta(microseconds=1) for at in held]
     assert page.updated == page.created
 
@@ -82,8 +82,7 @@ def test_a_page_token_is_a_text(token: object, expected: str | None) -> None:
     ],
 )
 def test_a_page_that_makes_no_sense_is_refused_without_a_value(bad: bytes) -> None:
-    """Half bodies, garbage and times beyond all bounds are malformed pages, for both who read them."""
-    for read in (lambda: read_page(bad, AT), lambda: flatten([bad])):
-        with pytest.raises(MalformedSummaryError) as caught:
-            read()
-        assert "Tester" not in str(caught.value)
+    """Half bodies, garbage and times beyond all bounds are malformed pages."""
+    with pytest.raises(MalformedSummaryError) as caught:
+        read_page(bad, AT)
+    assert "Tester" not in str(caught.value)

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
-import orjson
+import msgspec
 import pytest
 from botocore.config import Config
 
@@ -50,7 +50,7 @@ class Reply:
 
     @property
     def json(self) -> Any:
-        return orjson.loads(self.body)
+        return msgspec.json.decode(self.body)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class Running:
     def http(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Reply:
         """A request by hand; `body` is sent as JSON unless it is bytes."""
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=20)
-        raw = body if isinstance(body, bytes) else b"" if body is None else orjson.dumps(body)
+        raw = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
         try:
             connection.request(method, path, raw, headers or {})
             answer = connection.getresponse()

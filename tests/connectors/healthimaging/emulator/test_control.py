@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import orjson
+import msgspec
 import pytest
 
 TIME = "2026-05-01T10:00:00.000001+00:00"
@@ -19,7 +19,7 @@ def test_image_sets_are_made_changed_and_deleted(running: Any) -> None:
     changed = running.http("PATCH", f"{base}/{'1' * 32}", changes)
     assert (changed.status, changed.json["version"]) == (200, 2)
     dump = running.http("GET", base)
-    assert [orjson.loads(line) for line in dump.body.splitlines()] == running.service.rows("a" * 32)
+    assert [msgspec.json.decode(line) for line in dump.body.splitlines()] == running.service.rows("a" * 32)
     found = running.client.search_image_sets(datastoreId="a" * 32)["imageSetsMetadataSummaries"]
     assert found[0]["DICOMTags"] == {"DICOMStudyId": "7"}
     assert found[0]["createdAt"] == found[0]["updatedAt"] == found[0]["lastAccessedAt"]
