@@ -8,7 +8,7 @@ import queue
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 
@@ -21,8 +21,6 @@ from flows.run import Run
 from flows.runners import Pending
 from flows.schedule import Schedule
 from flows.sink import Sink
-
-_PUBLISHERS: Final = 2
 
 
 def read(run: Run, by: Field, windows: Coverage, sink: Sink, *, keep: Coverage | None = None) -> Coverage:
@@ -41,8 +39,12 @@ def read(run: Run, by: Field, windows: Coverage, sink: Sink, *, keep: Coverage |
     Raises:
         Exception: The first failure; what was proven by then is taken and covered.
     """
-    with ThreadPoolExecutor(_PUBLISHERS, thread_name_prefix="publish") as publishers:
-        return _Reading(run, by, windows, sink, keep=keep, publishers=publishers).run_to_end()
+    # Covering has a thread of its own: in the others' queue it would come after all that waits to be published.
+    with (
+        ThreadPoolExecutor(run.catalog.store.writers, thread_name_prefix="publish") as publishers,
+        ThreadPoolExecutor(1, thread_name_prefix="cover") as coverer,
+    ):
+        return _Reading(run, by, windows, sink, keep=keep, publishers=publishers, coverer=coverer).run_to_end()
 
 
 def take_rows(run: Run, tables: Iterable[pa.Table], sink: Sink, keep: Coverage) -> None:
@@ -78,10 +80,12 @@ class _Reading:
         *,
         keep: Coverage | None,
         publishers: ThreadPoolExecutor,
+        coverer: ThreadPoolExecutor,
     ) -> None:
         self._run = run
         self._sink = sink
         self._publishers = publishers
+        self._coverer = coverer
         self._by = by
         self._keep = keep
         self._schedule = Schedule(windows, run.workers)
@@ -190,7 +194,7 @@ class _Reading:
             return
         windows, self._coverable = self._coverable, []
         self._is_covering = True
-        self._expect(self._publishers.submit(self._sink.cover, windows), self._take_covered)
+        self._expect(self._coverer.submit(self._sink.cover, windows), self._take_covered)
 
     def _take_covered(self, result: Callable[[], Any]) -> None:
         self._is_covering = False

@@ -39,6 +39,8 @@ class SingleWriterStore:
         clock: Aware.
     """
 
+    writers = 2
+
     def __init__(self, store: Store, run_id: str, clock: Clock) -> None:
         self._store = store
         self._run_id = run_id

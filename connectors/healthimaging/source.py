@@ -21,7 +21,7 @@ from schemas import MalformedSummaryError
 
 __all__ = ["FLOW_SHARE", "Connection", "ImageSet", "Source", "Tally", "connect", "list_datastores", "open_source"]
 
-_CONFIRMING: Final = 2
+_CONFIRMING: Final = 16
 """Connections for what publishing asks about image sets, beside those of the scans."""
 FLOW_SHARE: Final = 0.1
 """Of the quota, what a flow's process keeps for itself where workers of a cluster scan."""

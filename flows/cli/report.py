@@ -1,7 +1,6 @@
 """`ahi-catalog report`."""
 
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +26,8 @@ def report(*, catalog: str, out: Path, runs: int) -> None:
     A page of the demo's catalog:
       ahi-catalog report --catalog demo-catalog --out report.html
     """
+    from importlib.metadata import version  # and without what reads packages' metadata
+
     from connectors.catalog import open_catalog, open_store  # `--help` does without pyarrow
     from connectors.reporting import collect
 

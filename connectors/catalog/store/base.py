@@ -43,6 +43,11 @@ class Store(Protocol):
         """The root, as a user would write it."""
         ...
 
+    @property
+    def writers(self) -> int:
+        """Objects worth replacing side by side: many where a write is mostly waiting for an answer."""
+        ...
+
     def get(self, key: str) -> Stored | None:
         """The object, or None where there is none.
 

@@ -30,6 +30,8 @@ class LocalStore:
         root: The folder.
     """
 
+    writers = 2
+
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
 

@@ -10,6 +10,8 @@ from connectors.errors import ConflictError
 class MemoryStore:
     """Objects in a dictionary; the promises of `Store`, kept by one lock."""
 
+    writers = 2
+
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}
         self._lock = threading.Lock()

@@ -91,6 +91,8 @@ class S3Store:
         backoff: Seconds to wait after so many tries; a test hands in none.
     """
 
+    writers = 16
+
     def __init__(
         self,
         bucket: str,
@@ -235,7 +237,9 @@ def _encryption(access: S3Access) -> dict[str, str]:
     return {"ServerSideEncryption": "AES256"} if access.sse_s3 else {}
 
 
-def open_s3_store(bucket: str, prefix: str, access: S3Access = _ANY, *, connections: int = 16) -> S3Store:
+def open_s3_store(
+    bucket: str, prefix: str, access: S3Access = _ANY, *, connections: int = S3Store.writers + 1
+) -> S3Store:
     """A store in S3, or in what `AWS_ENDPOINT_URL_S3` names, with boto3's credentials and region.
 
     Raises:
