@@ -27,7 +27,6 @@ from connectors.healthimaging.emulator.idc import RELEASES, load_idc
 ROOT = Path(__file__).parent.parent
 AHI_CATALOG = str(Path(sys.executable).with_name("ahi-catalog"))
 UNTHROTTLED = ("--rate", "100000", "--burst", "100000", "--concurrency", "8")
-_EVENLY = timedelta(days=80)
 _CORES = sorted(os.sched_getaffinity(0))
 
 
@@ -87,14 +86,14 @@ class Served:
         self._pipe.send((command, arguments))
         return self._pipe.recv()
 
-    def load(self, rows: int | None, *, evenly: bool = False) -> tuple[str, int]:
+    def load(self, rows: int | None, *, days: int | None = None) -> tuple[str, int]:
         """Load the Imaging Data Commons; the data store, and its image sets.
 
         Args:
             rows: So many of its series; None: all.
-            evenly: As if they had arrived one by one, at the same pace, in the last eighty days.
+            days: As if they had arrived one by one, at the same pace, in so many days; None: as they did.
         """
-        store, count = self.ask("load", rows, evenly)
+        store, count = self.ask("load", rows, days)
         return str(store), int(count)
 
 
@@ -127,14 +126,17 @@ def _serve(pipe: Connection, options: dict[str, Any]) -> None:
             pipe.send({"load": _load, "change": _change}[command](service, *arguments))
 
 
-def _load(service: Service, rows: int | None, evenly: bool) -> tuple[str, int]:  # noqa: FBT001  # comes by a pipe
+def _load(service: Service, rows: int | None, days: int | None) -> tuple[str, int]:
     store = service.create_datastore(name=f"idc-{rows}", created_at=RELEASES[0])
     load_idc(service, store, rows=rows)
-    if evenly:
+    if days is not None:
+        span = timedelta(days=days)
         loaded = service.rows(store)
         shares = np.random.default_rng(7).random(len(loaded))
-        store = service.create_datastore(name=f"even-{rows}", created_at=_settled() - _EVENLY)
-        service.insert(store, (row | _at(share) for row, share in zip(loaded, shares.tolist(), strict=True)))
+        store = service.create_datastore(name=f"even-{rows}", created_at=_settled() - span)
+        service.insert(
+            store, (row | _at(_settled() - span * share) for row, share in zip(loaded, shares.tolist(), strict=True))
+        )
     return store, len(service.datastore(store).current)
 
 
@@ -142,8 +144,7 @@ def _settled() -> datetime:
     return datetime.now(UTC) - timedelta(hours=1)  # a sync leaves out what is younger than the settle time
 
 
-def _at(share: float) -> dict[str, Any]:
-    moment = _settled() - _EVENLY * share
+def _at(moment: datetime) -> dict[str, Any]:
     return {"createdAt": moment, "updatedAt": moment, "lastAccessedAt": moment}
 
 

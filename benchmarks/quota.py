@@ -11,6 +11,8 @@ import math
 from benchmarks.harness import Goal, arguments, conclude, first_core, scratch, serving, show, sync
 
 LATENCY = 0.1
+EVEN_DAYS = 80
+"""Over so many days image sets are spread where they arrive steadily."""
 
 
 def run(
@@ -19,7 +21,7 @@ def run(
     """Sync so many rows; the lines, and the best run's use of the quota, of the ideal time, throttled, waste."""
     lines, figures = [], []
     with serving(rate=rate, burst=burst, latency=LATENCY) as served:
-        store, count = served.load(rows, evenly=evenly)
+        store, count = served.load(rows, days=EVEN_DAYS if evenly else None)
         pages = math.ceil(count / 50)
         for number in range(runs):
             with scratch() as folder:

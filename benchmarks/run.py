@@ -16,6 +16,7 @@ QUICK = {
     "quota": ("--rows", "3000", "--raised", "3000", "--runs", "1"),
     "cost": ("--rows", "3000", "--most", "9000"),
     "incremental": ("--rows", "20000", "--changes", "100"),
+    "far_store": ("--rows", "1500"),
 }
 
 
