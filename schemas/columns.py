@@ -15,6 +15,11 @@ import pyarrow as pa
 TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
 LOCAL_DATETIME: Final = pa.timestamp("us")
 
+EARLIEST: Final = -62_135_596_800
+"""Epoch seconds of the first second of year 1. Python and Athena know no moment before it, or after the year 9999."""
+LATEST: Final = 253_402_300_799
+"""Epoch seconds of the last second of year 9999."""
+
 SUMMARIES: Final = "imageSetsMetadataSummaries"
 """The key of a page under which SearchImageSets lists its image sets."""
 TAGS: Final = "DICOMTags"

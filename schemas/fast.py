@@ -15,15 +15,14 @@ import pyarrow.compute as pc
 from msgspec import Meta
 
 from schemas.answers import Answer
-from schemas.columns import RECEIVED, RECEIVED_SCHEMA, SUMMARIES, TAGS, TIMESTAMP, Column
+from schemas.columns import EARLIEST, LATEST, RECEIVED, RECEIVED_SCHEMA, SUMMARIES, TAGS, TIMESTAMP, Column
 
 _MICROSECONDS: Final = 1e6
 _WIRE_TYPES: Final[dict[pa.DataType, Any]] = {
     pa.string(): str,
     pa.bool_(): bool,
     pa.int32(): Annotated[int, Meta(ge=-(2**31), lt=2**31)],
-    # Epoch seconds whose microseconds 64 bits hold, with some to spare.
-    TIMESTAMP: Annotated[float, Meta(ge=-9e12, le=9e12)],
+    TIMESTAMP: Annotated[float, Meta(ge=EARLIEST, le=LATEST)],
 }
 
 

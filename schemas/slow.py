@@ -13,7 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from schemas.answers import Answer, MalformedSummaryError
-from schemas.columns import RECEIVED, RECEIVED_SCHEMA, SUMMARIES, TAGS, TIMESTAMP
+from schemas.columns import EARLIEST, LATEST, RECEIVED, RECEIVED_SCHEMA, SUMMARIES, TAGS, TIMESTAMP
 
 _MICROSECONDS: Final = 1e6
 _MOST_DIGITS: Final = 1000
@@ -127,7 +127,7 @@ def _to_microseconds(value: Any) -> int | None:
             microseconds = round(value * _MICROSECONDS)
         except OverflowError:
             return None
-        return microseconds if -(2**63) <= microseconds < 2**63 else None
+        return microseconds if EARLIEST <= microseconds // 10**6 <= LATEST else None
     if not isinstance(value, str):
         return None
     try:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -103,6 +104,30 @@ def test_a_lone_surrogate_is_kept_in_extra() -> None:
     [row] = flattened([page([summary])]).to_pylist()
     assert row["patient_name"] is None
     assert json.loads(row["extra"]) == {"DICOMTags": {"DICOMPatientName": "A\ud800"}}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "held"),
+    [
+        (-62_135_596_800, datetime(1, 1, 1, tzinfo=UTC)),
+        (-62_135_596_801, None),
+        (253_402_300_799.5, datetime(9999, 12, 31, 23, 59, 59, 500_000, tzinfo=UTC)),
+        (253_402_300_800, None),
+        (1e15, None),
+    ],
+)
+def test_a_time_outside_of_the_calendar_is_kept_in_extra(seconds: float, held: datetime | None) -> None:
+    """Readers know the years 1 to 9999; what lies beyond is no time that a column holds."""
+    [row] = flattened([page([{"imageSetId": "0" * 32, "createdAt": 0, "updatedAt": seconds}])]).to_pylist()
+    kept = json.loads(row["extra"] or "{}")
+    assert (row["updated_at"], kept) == ((held, {}) if held else (None, {"updatedAt": seconds}))
+
+
+@pytest.mark.parametrize("seconds", [-62_135_596_801, 253_402_300_800])
+def test_a_time_of_creation_outside_of_the_calendar_is_none(seconds: int) -> None:
+    """An image set cannot be without it, so the page is malformed."""
+    with pytest.raises(MalformedSummaryError):
+        read(page([{"imageSetId": "0" * 32, "createdAt": seconds}]))
 
 
 def test_what_does_not_parse_or_fit_is_counted_by_column() -> None:
