@@ -5,10 +5,11 @@ a sync); a run that is stopped or fails hands on and covers what is proven, and 
 """
 
 import queue
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -21,6 +22,9 @@ from flows.run import Run
 from flows.runners import Pending
 from flows.schedule import Schedule
 from flows.sink import Sink
+
+_COVER_AFTER: Final = 1.0
+"""Seconds between two writings of the checkpoint, while there is other work: a run that dies reads so much again."""
 
 
 def read(run: Run, by: Field, windows: Coverage, sink: Sink, *, keep: Coverage | None = None) -> Coverage:
@@ -99,6 +103,7 @@ class _Reading:
         self._under_way = 0
         self._publishing_rows = 0
         self._is_covering = False
+        self._covered_at = float("-inf")
         self._is_store_broken = False
         self._failure: Exception | None = None
 
@@ -121,7 +126,6 @@ class _Reading:
 
     def _go_on(self) -> None:
         """Start whatever may start now."""
-        self._cover()
         self._run.progressed(
             self._sink.phase(self._by),
             self._seconds_proven,
@@ -133,6 +137,7 @@ class _Reading:
                 break
             scanning = self._run.runner.submit(self._run.scan_window, self._by, window)
             self._expect(scanning, partial(self._take_scan, window))
+        self._cover()
         self._run.handing_back.ask(self._schedule.idle)
 
     def _holds_too_much(self) -> bool:
@@ -189,9 +194,13 @@ class _Reading:
         self._coverable += batch.scanned
 
     def _cover(self) -> None:
-        """Write down what is published, one write at a time; what is published meanwhile goes into the next."""
+        """Write down what is published, now and then; what is published meanwhile goes into the next write."""
         if self._is_covering or not self._coverable:
             return
+        now = time.monotonic()
+        if self._under_way and now - self._covered_at < _COVER_AFTER:
+            return
+        self._covered_at = now
         windows, self._coverable = self._coverable, []
         self._is_covering = True
         self._expect(self._coverer.submit(self._sink.cover, windows), self._take_covered)

@@ -55,3 +55,33 @@ def test_publishing_waits_for_no_other(world: World, store: MemoryStore, monkeyp
     world.fill(80, step=timedelta(hours=12))
     report = world.sync()
     assert (report.new, report.partitions_written) == (80, 8)
+
+
+class Counting(MemoryStore):
+    """A store that counts how often the checkpoint's coverage grows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.coverages: list[list[list[str]]] = []
+
+    def put(self, key: str, body: bytes, *, expected: str | None) -> str:
+        etag = super().put(key, body, expected=expected)
+        if key.endswith("checkpoint.json"):
+            coverage = json.loads(body)["coverage"]
+            if coverage != (self.coverages or [[]])[-1]:
+                self.coverages.append(coverage)
+        return etag
+
+
+def test_the_checkpoint_is_written_now_and_then_and_at_the_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However rarely: what is published first is covered at once, and everything before the run ends."""
+    store = Counting()
+    monkeypatch.setattr("flows.jobs.open_store", lambda *_: store)
+    monkeypatch.setattr("flows.engine._COVER_AFTER", float("inf"))
+    world.fill(300, step=timedelta(hours=12))
+    report = world.sync(page_budget=1)
+    assert report.new == 300
+    assert len(store.coverages) == 2
+    [(_, end)] = store.coverages[-1]
+    assert report.watermark_after is not None
+    assert end == f"{report.watermark_after:%Y-%m-%dT%H:%M:%SZ}"
