@@ -23,9 +23,8 @@ def prepare() -> None:
 
 
 def _give_memory_back() -> None:
-    # Arrow's own allocators keep what many threads freed: half as much memory again at a million image sets. So does
-    # glibc, unless told to hand back every block of 128 KB or more (mallopt(3)).
-    pa.set_memory_pool(pa.system_memory_pool())
+    # glibc, whose malloc Arrow uses here (flows/cli/main.py), keeps what was freed as well: half as much memory again
+    # at a million image sets, unless told to hand back every block of 128 KB or more (mallopt(3)).
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
 
