@@ -29,6 +29,8 @@ _MERGING: Final = threading.Lock()
 """Held while rows are merged: that is work for the processor, and takes memory; only what waits for the store or the
 service gains from going on side by side."""
 
+_LARGE_BYTES: Final = 1 << 20
+
 ConfirmGone = Callable[[Collection[str]], Collection[str]]
 """Of image set ids, those that the service confirms deleted."""
 
@@ -88,16 +90,21 @@ def publish(
 def _publish_once(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> Published:
     key = batch.partition.key
     stored = store.get(key)
+    etag = stored.etag if stored else None
     with _MERGING:
         published, body = _merge(stored, batch, confirm_gone)
+    del stored  # the old object, which need not be held while the new one is put
     if body is not None:
-        store.put(key, body, expected=stored.etag if stored else None)
+        store.put(key, body, expected=etag)
     return published
 
 
 def _merge(stored: Stored | None, batch: Batch, confirm_gone: ConfirmGone) -> tuple[Published, bytes | None]:
     """What publishing comes to once the bytes are put; None where there is nothing to write."""
     key = batch.partition.key
+    if stored is not None and len(stored.body) > _LARGE_BYTES:
+        # What was freed in pieces between others that are in use, which only this hands back to the system.
+        pa.default_memory_pool().release_unused()
     with named(key):
         existing = None if stored is None else parquet.DataObject(stored.body)
         missing = _missing(existing, batch) if existing and batch.scanned else []

@@ -4,9 +4,13 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from io import BufferedReader
 from typing import Final, Protocol
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_=][A-Za-z0-9_=.:-]*(?:/[A-Za-z0-9_=][A-Za-z0-9_=.:-]*)*")
+
+_digest = partial(hashlib.blake2b, digest_size=16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,12 @@ class Store(Protocol):
 
 def content_etag(body: bytes) -> str:
     """An etag that names bytes by their content, for stores that have none of their own."""
-    return hashlib.blake2b(body, digest_size=16).hexdigest()
+    return _digest(body).hexdigest()
+
+
+def file_etag(file: BufferedReader) -> str:
+    """The same of a file's bytes, which are not held."""
+    return hashlib.file_digest(file, _digest).hexdigest()
 
 
 def check_key(key: str) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from connectors.catalog.store.base import Entry, Stored, check_key, content_etag
+from connectors.catalog.store.base import Entry, Stored, check_key, content_etag, file_etag
 from connectors.errors import ConflictError, StoreError
 
 _SCRATCH: Final = "_state/.scratch"
@@ -50,17 +50,18 @@ class LocalStore:
 
     def put(self, key: str, body: bytes, *, expected: str | None) -> str:
         path = self._path(key)
+        etag = content_etag(body)
         try:
             with self._locked() as scratch:
-                found = self.get(key)
-                if found is not None and found.body == body:
-                    return found.etag
-                if (found.etag if found else None) != expected:
+                found = _etag_of(path)
+                if found == etag:
+                    return etag
+                if found != expected:
                     raise ConflictError(f"{key} was written by another run")
                 self._replace(path, body, scratch)
         except OSError as error:
             raise StoreError(_describe("write", key, error)) from None
-        return content_etag(body)
+        return etag
 
     def overwrite(self, key: str, body: bytes) -> str:
         path = self._path(key)
@@ -138,6 +139,15 @@ def _files(folder: Path) -> Iterator[Path]:
 def _raise_unless_absent(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error
+
+
+def _etag_of(path: Path) -> str | None:
+    """What is there now; it may be a large object, and the one to be written is held already."""
+    try:
+        with path.open("rb") as file:
+            return file_etag(file)
+    except FileNotFoundError:
+        return None
 
 
 def _sync_folder(folder: Path) -> None:
