@@ -8,7 +8,12 @@ import time
 
 from benchmarks.harness import UNTHROTTLED, Goal, arguments, conclude, measure, scratch, serving, show, sync
 
-IMPORTS = "import flows.cli.running, flows.cli.main, flows.jobs, boto3, pyarrow.parquet, pyarrow.json"
+IMPORTS = """
+import os
+from flows.cli.main import LIBRARIES
+os.environ |= LIBRARIES
+import flows.cli.running, flows.jobs, boto3, pyarrow.parquet
+"""
 DAYS = ("2022-02-07", "2024-07-06", "2024-07-07", "2025-08-10")
 
 

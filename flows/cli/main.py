@@ -36,7 +36,7 @@ _COLLECT_AFTER: Final = 50_000
 """Objects after which Python looks for garbage cycles. Modules and pages are many objects and leave no cycles: at the
 default of 700 a first sync of a hundred thousand image sets spends a fifteenth of its time looking."""
 
-_LIBRARIES: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "1"}
+LIBRARIES: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "1"}
 """Settings that are read as libraries are loaded. Arrow's own allocators keep what many threads freed: a quarter more
 memory, whatever pool Python chooses later, for its Parquet writer asks C++ for one. OpenBLAS, which comes with numpy,
 which Arrow imports, starts a thread for each core, and each spins for a tenth of a second before it sleeps."""
@@ -88,7 +88,7 @@ for _command in _COMMANDS:
 
 def main() -> None:
     """Run the command line and exit."""
-    for name, value in _LIBRARIES.items():
+    for name, value in LIBRARIES.items():
         os.environ.setdefault(name, value)
     gc.set_threshold(_COLLECT_AFTER)
     code = run(sys.argv[1:])
