@@ -30,6 +30,7 @@ _MERGING: Final = threading.Lock()
 service gains from going on side by side."""
 
 _LARGE_BYTES: Final = 1 << 20
+"""Objects beyond this, of some twenty thousand rows, take so much to merge that it is worth making room first."""
 
 ConfirmGone = Callable[[Collection[str]], Collection[str]]
 """Of image set ids, those that the service confirms deleted."""
