@@ -24,7 +24,8 @@ from flows.schedule import Schedule
 from flows.sink import Sink
 
 _COVER_AFTER: Final = 1.0
-"""Seconds between two writings of the checkpoint, while there is other work: a run that dies reads so much again."""
+"""Seconds at least between two writings of the checkpoint, while there is other work. The next result that comes in
+after them brings the next one; a run that dies before reads again what it had published since."""
 
 
 def read(run: Run, by: Field, windows: Coverage, sink: Sink, *, keep: Coverage | None = None) -> Coverage:

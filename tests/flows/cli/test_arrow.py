@@ -4,10 +4,11 @@ import os
 import subprocess
 import sys
 
+from flows.cli.main import LIBRARIES
+
 
 def printed_by(code: str) -> str:
-    unset = {"ARROW_DEFAULT_MEMORY_POOL", "OPENBLAS_NUM_THREADS"}
-    given = {name: value for name, value in os.environ.items() if name not in unset}
+    given = {name: value for name, value in os.environ.items() if name not in LIBRARIES}
     done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
