@@ -3,7 +3,7 @@
 The embedded service runs in this process, without a quota, and is not counted. Everything of the command is: start,
 imports, workers, publishing. Cores may be shared, so only CPU seconds are compared, of one run of this script.
 
-    python benchmarks/cluster_cost.py [--rows 100000]
+    python -m benchmarks.cluster_cost [--rows 100000]
 """
 
 import argparse

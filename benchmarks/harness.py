@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -123,7 +123,7 @@ def _serve(pipe: Connection, options: dict[str, Any]) -> None:
             command, arguments = pipe.recv()
             if command == "stop":
                 return
-            pipe.send({"load": _load, "change": _change}[command](service, *arguments))
+            pipe.send(_COMMANDS[command](service, *arguments))
 
 
 def _load(service: Service, rows: int | None, days: int | None) -> tuple[str, int]:
@@ -171,6 +171,9 @@ def _change(service: Service, store: str, days: Sequence[str], new: int, changed
     ]
     for name in every[:: max(1, len(every) // changed)][:changed]:
         service.update(store, name, {"DICOMTags": {"DICOMStudyId": "revised"}})
+
+
+_COMMANDS: dict[str, Callable[..., Any]] = {"load": _load, "change": _change}
 
 
 def measure(command: Sequence[str], served: Served, *, cores: Sequence[int] = ()) -> Measured:
