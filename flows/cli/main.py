@@ -26,7 +26,7 @@ from flows.cli.register import register
 from flows.cli.report import report
 from flows.cli.runs import backfill, sync, verify
 from flows.cli.serve import serve
-from flows.cli.settings_file import init, read_settings
+from flows.cli.settings_file import check_variables, init, read_settings
 from flows.cli.status import status
 from flows.signals import INTERRUPTED
 
@@ -60,6 +60,7 @@ def cli(context: click.Context, *, debug: bool) -> None:
     in the current folder (`ahi-catalog init` writes one to fill in). Credentials, regions and endpoints are
     boto3's own: AWS_PROFILE, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL_MEDICAL_IMAGING, AWS_ENDPOINT_URL_S3.
     """
+    check_variables(cli, os.environ)
     context.default_map = read_settings(cli)
     _log_to_stderr(logging.DEBUG if debug else logging.WARNING)
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from flows.durations import parse_duration
+
+PREFIX: Final = "AHI_CATALOG_"
+"""What the name of every variable of ours begins with."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -43,7 +46,7 @@ class Moment(click.ParamType[datetime]):
 def option(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:
     """A click option that `AHI_CATALOG_<NAME>` sets too, and that shows its default."""
     long = max(names, key=len).partition("/")[0]
-    variable = "AHI_CATALOG_" + long.removeprefix("--").removeprefix("no-").replace("-", "_").upper()
+    variable = PREFIX + long.removeprefix("--").removeprefix("no-").replace("-", "_").upper()
     attributes.setdefault("show_default", True)
     return click.option(*names, envvar=variable, **attributes)
 

@@ -1,13 +1,15 @@
 """`ahi-catalog.toml`: settings for every command, and `ahi-catalog init`, which writes one to fill in.
 
+What no command knows is refused, in the file as in a variable: a misspelled `phi` must not keep what it was to drop.
 A key is an option's long name. What is made up or stands in the way of a stated choice (the demo and the embedded
 service, ranges and forms of output) is no setting. The template derives from the commands, so it names every
 setting that there is, and no other.
 """
 
+import difflib
 import textwrap
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +17,7 @@ from typing import Any, Final
 import click
 
 from connectors.errors import UsageError
-from flows.cli.options import Duration, Moment
+from flows.cli.options import PREFIX, Duration, Moment
 
 SETTINGS_FILE: Final = "ahi-catalog.toml"
 
@@ -23,6 +25,10 @@ _WITHOUT_SETTINGS: Final = frozenset({"demo", "emulate", "init", "completion"})
 _NO_SETTINGS: Final = frozenset(
     {"help", "json", "from", "to", "out", "format", "watch", "for", "only", "repair", "restart", "part"}
 )
+_VARIABLES_ELSEWHERE: Final = frozenset({"AHI_CATALOG_PHI_KEY", "AHI_CATALOG_WORK_POOL"})
+"""Variables that set no option: the key of the pseudonyms (connectors/phi_key.py), and what prefect.yaml reads."""
+_KUBERNETES: Final = ("PORT", "SERVICE_")
+"""What follows the prefix in variables that Kubernetes gives a pod beside a Service named ahi-catalog."""
 _EXAMPLES: Final = {"catalog": "s3://bucket/imaging", "datastore-id": "0123456789abcdef0123456789abcdef"}
 _EXAMPLES_BY_TYPE: Final[dict[type, Any]] = {
     click.types.BoolParamType: False,
@@ -65,6 +71,26 @@ def read_settings(group: click.Group) -> dict[str, dict[str, Any]]:
         }
         for name, keys in known.items()
     }
+
+
+def check_variables(group: click.Group, variables: Iterable[str]) -> None:
+    """See that each variable of ours is one that sets something.
+
+    Args:
+        group: The commands.
+        variables: Names of the environment's variables, whosever they are.
+
+    Raises:
+        UsageError: One begins as ours do, and sets nothing; it is named, and one that is near.
+    """
+    commands = [group, *group.commands.values()]
+    options = {param.envvar for command in commands for param in command.params if isinstance(param.envvar, str)}
+    known = {name.removeprefix(PREFIX) for name in options | _VARIABLES_ELSEWHERE}
+    given = {name.removeprefix(PREFIX) for name in variables if name.startswith(PREFIX)}
+    for unknown in sorted(name for name in given - known if not name.startswith(_KUBERNETES)):
+        near = difflib.get_close_matches(unknown, known, n=1)
+        advice = f"did you mean {PREFIX}{near[0]}?" if near else "unset it"
+        raise UsageError(f"the variable {PREFIX}{unknown} sets nothing that a command knows; {advice}")
 
 
 def _default(option: click.Option, value: Any) -> Any:

@@ -1,5 +1,6 @@
 """ahi-catalog.toml: the template names every setting and no other; flags come before variables before the file."""
 
+import re
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,8 +9,11 @@ import click
 import pytest
 
 from connectors.errors import UsageError
+from connectors.phi_key import VARIABLE
 from flows.cli.main import cli, run
-from flows.cli.settings_file import SETTINGS_FILE, read_settings, template
+from flows.cli.settings_file import SETTINGS_FILE, check_variables, read_settings, template
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -111,6 +115,30 @@ def test_flags_come_before_variables_before_the_file(
     arguments = ["--catalog", "c", "--datastore-id", "0" * 32, *(["--rate", flag] if flag else [])]
     context = cli.commands["sync"].make_context("sync", arguments, default_map=read_settings(cli).get("sync"))
     assert context.params["rate"] == expected
+
+
+def test_a_misspelled_variable_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Patients' data is not kept because `AHI_CATALOG_PHI` was misspelled: one line names both, and no value."""
+    monkeypatch.setenv("AHI_CATALOG_PHY", "drop-it-all")
+    assert run(["status", "--catalog", str(folder / "catalog")]) == 2
+    said = capsys.readouterr().err
+    assert (
+        said == "Error: the variable AHI_CATALOG_PHY sets nothing that a command knows; did you mean AHI_CATALOG_PHI?\n"
+    )
+
+
+def test_every_variable_that_is_read_is_known() -> None:
+    """Those of all options, of the key, of prefect.yaml; other people's variables are no matter of ours."""
+    others = ["AWS_PROFILE", "_AHI_CATALOG_COMPLETE", "AHI_CATALOG_SERVICE_HOST", "AHI_CATALOG_PORT_80_TCP"]
+    options = (param for command in [cli, *cli.commands.values()] for param in command.params)
+    names = [str(param.envvar) for param in options if param.envvar]
+    in_deployments = re.findall(r"\$(AHI_CATALOG_\w+)", (ROOT / "prefect.yaml").read_text(encoding="utf-8"))
+    assert len(in_deployments) > 3
+    check_variables(cli, [*names, VARIABLE, *in_deployments, *others])
+    with pytest.raises(UsageError, match="unset it"):
+        check_variables(cli, ["AHI_CATALOG_XYZZY"])
 
 
 def test_dates_of_toml_are_dates(folder: Path) -> None:
