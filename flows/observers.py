@@ -56,6 +56,23 @@ class Observers:
             observer.finished(report)
 
 
+class LastReport:
+    """Keeps what a run came to.
+
+    Attributes:
+        report: Of the run that ended last; None: none has.
+    """
+
+    def __init__(self) -> None:
+        self.report: RunReport | None = None
+
+    def progressed(self, progress: Progress) -> None:
+        pass
+
+    def finished(self, report: RunReport) -> None:
+        self.report = report
+
+
 _WATCHING: ContextVar[tuple[Observer, ...]] = ContextVar("observers", default=())
 
 

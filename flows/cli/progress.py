@@ -1,6 +1,5 @@
-"""A run on the terminal: a bar while it goes on; its report is kept for afterwards."""
+"""A run on the terminal: a bar while it goes on. Imported where there is a terminal only, for rich takes its time."""
 
-import sys
 from types import TracebackType
 from typing import Final, Self
 
@@ -14,18 +13,14 @@ from flows.report import RunReport
 _SHOWN_OF_ID: Final = 8
 
 
-class TerminalObserver:
-    """Shows how far runs are, on stderr where that is a terminal, a bar for each data store; a context manager.
+class Bars:
+    """Shows how far runs are, on stderr, a bar for each data store; a context manager.
 
     Args:
         is_one_of_many: Whether several data stores are read, so that each bar says which it is for.
-
-    Attributes:
-        report: Of the run that ended last.
     """
 
-    def __init__(self, *, is_one_of_many: bool = False) -> None:
-        self.report: RunReport | None = None
+    def __init__(self, *, is_one_of_many: bool) -> None:
         self._is_one_of_many = is_one_of_many
         self._bar = Bar(
             SpinnerColumn(),
@@ -36,7 +31,6 @@ class TerminalObserver:
             TextColumn("{task.fields[requests]:,} requests"),
             TimeElapsedColumn(),
             console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
             transient=True,
         )
         self._starting = self._add("starting")
@@ -57,7 +51,6 @@ class TerminalObserver:
         )
 
     def finished(self, report: RunReport) -> None:
-        self.report = report
         if self._is_one_of_many:
             self._hide(self._tasks.get(report.datastore_id))
 

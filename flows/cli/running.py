@@ -2,7 +2,9 @@
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from typing import Any, Final
 
@@ -15,9 +17,8 @@ from flows import findings
 from flows.cli import arrow
 from flows.cli.datastores import chosen_datastores
 from flows.cli.output import print_json, print_pairs, print_table
-from flows.cli.progress import TerminalObserver
 from flows.many import EACH, Job, Result, collecting, outcome_of, run_many
-from flows.observers import watched_by
+from flows.observers import LastReport, watched_by
 from flows.report import Outcome, RunReport, summary_table
 from flows.runners import open_runner
 from flows.signals import INTERRUPTED, stop_on_signals
@@ -67,7 +68,7 @@ def run_chosen(
         return run_job(job, lambda: flow(settings, chosen), settings, prefect=prefect, as_json=as_json)
     settings = make_settings(datastore_id=EACH, **given)
     arrow.prepare()
-    with TerminalObserver(is_one_of_many=True) as terminal, watched_by(terminal), collecting() as results:
+    with _watched(is_one_of_many=True), collecting() as results:
         if prefect:
             state = _run_flow(lambda: flow(settings, chosen))
             if (state.is_failed() or state.is_crashed()) and not results:
@@ -95,18 +96,18 @@ def run_job(job: Job, flow: Callable[[], Any], settings: Settings, *, prefect: b
         AhiCatalogError: The run failed.
     """
     arrow.prepare()
-    with TerminalObserver() as terminal, watched_by(terminal):
+    with _watched(is_one_of_many=False) as last:
         if prefect:
             state = _run_flow(flow)
             # A verification that found differences has a failed state too, and a report to show.
-            if (state.is_failed() or state.is_crashed()) and not (terminal.report and terminal.report.left):
+            if (state.is_failed() or state.is_crashed()) and not (last.report and last.report.left):
                 state.result(raise_on_failure=True)
-            if state.is_cancelled() and terminal.report is None:
+            if state.is_cancelled() and last.report is None:
                 raise StoppedError("stopped before anything was read")
         else:
             with stop_on_signals() as stop, open_runner(settings, stop) as runner:
                 job(settings, runner=runner, stop=stop, connection=connect(settings))
-    report = terminal.report
+    report = last.report
     if report is None:
         raise AhiCatalogError("Prefect did not run the flow; see its logs, or run with --no-prefect")
     if as_json:
@@ -117,6 +118,19 @@ def run_job(job: Job, flow: Callable[[], Any], settings: Settings, *, prefect: b
     if report.outcome is Outcome.STOPPED:
         return INTERRUPTED
     return 1 if report.left else 0
+
+
+@contextmanager
+def _watched(*, is_one_of_many: bool) -> Iterator[LastReport]:
+    """Have runs started inside watched, with bars where there is a terminal; what the last one came to."""
+    last = LastReport()
+    with ExitStack() as stack:
+        stack.enter_context(watched_by(last))
+        if sys.stderr.isatty():
+            from flows.cli.progress import Bars
+
+            stack.enter_context(watched_by(stack.enter_context(Bars(is_one_of_many=is_one_of_many))))
+        yield last
 
 
 def _show_many(results: Sequence[Result], *, as_json: bool) -> None:
