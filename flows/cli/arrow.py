@@ -1,6 +1,7 @@
 """Arrow as a long-running command wants it: memory goes back to the system, and pandas stays away."""
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +11,6 @@ from typing import Final
 import pyarrow as pa
 
 _M_MMAP_THRESHOLD: Final = -3
-_MAPPED_BYTES: Final = 128 << 10
 
 
 def prepare() -> None:
@@ -23,10 +23,11 @@ def prepare() -> None:
 
 
 def _give_memory_back() -> None:
-    # glibc, whose malloc Arrow uses here (flows/cli/main.py), keeps what was freed as well: half as much memory again
-    # at a million image sets, unless told to hand back every block of 128 KB or more (mallopt(3)).
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, _MAPPED_BYTES)
+    # glibc, whose malloc Arrow uses here, has read its variable before flows/cli/main.py could set it.
+    with suppress(
+        OSError, AttributeError, ValueError
+    ):  # another C library, or a variable that it would not read either
+        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, int(os.environ.get("MALLOC_MMAP_THRESHOLD_", "")))
 
 
 class _Hiding(MetaPathFinder):

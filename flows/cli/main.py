@@ -36,10 +36,16 @@ _COLLECT_AFTER: Final = 50_000
 """Objects after which Python looks for garbage cycles. Modules and pages are many objects and leave no cycles: at the
 default of 700 a first sync of a hundred thousand image sets spends a fifteenth of its time looking."""
 
-LIBRARIES: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "1"}
-"""Settings that are read as libraries are loaded. Arrow's own allocators keep what many threads freed: a quarter more
-memory, whatever pool Python chooses later, for its Parquet writer asks C++ for one. OpenBLAS, which comes with numpy,
-which Arrow imports, starts a thread for each core, and each spins for a tenth of a second before it sleeps."""
+LIBRARIES: Final = {
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "MALLOC_MMAP_THRESHOLD_": "131072",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""Settings that are read as libraries are loaded, here and by processes that this one starts (those of `serve`'s runs,
+Dask's local workers); prefect.yaml has them for other workers. Arrow's own allocators keep what many threads freed: a
+quarter more memory, whatever pool Python chooses later, for its Parquet writer asks C++ for one. glibc's malloc keeps
+it as well, half as much again at a million image sets, unless told which blocks to hand back (mallopt(3)). OpenBLAS,
+which comes with numpy, which Arrow imports, starts a thread for each core, and each spins for a tenth of a second."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

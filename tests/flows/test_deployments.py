@@ -18,7 +18,7 @@ from prefect.utilities.schema_tools.validation import validate
 
 from connectors.settings import Quota, S3Access, Settings
 from flows.backfill import backfill
-from flows.cli.main import run
+from flows.cli.main import LIBRARIES, run
 from flows.cli.runs import sync as sync_command
 from flows.cli.serve import make_plan, serve
 from flows.deployments import make_deployments
@@ -71,6 +71,12 @@ def test_serve_registers_what_prefect_yaml_does() -> None:
             "grace_period_seconds": served.concurrency_options.grace_period_seconds,
         }
         assert load_flow_from_entrypoint(written["entrypoint"], use_placeholder_flow=False).name == served.flow_name
+
+
+def test_runs_of_a_worker_have_the_memory_of_the_command_line() -> None:
+    """What the command line sets for its libraries, prefect.yaml sets for the processes of a work pool."""
+    for written in of_prefect_yaml():
+        assert written["work_pool"]["job_variables"]["env"].items() >= LIBRARIES.items()
 
 
 def test_serve_takes_what_sync_takes() -> None:

@@ -30,6 +30,30 @@ print("pandas" in sys.modules)
     assert printed_by(code).split() == ["False", "True"]
 
 
+def test_a_large_block_is_handed_back_again_and_again() -> None:
+    """glibc maps a block anew after one was freed, where by itself it would keep the next one in its heap."""
+    code = """
+import ctypes, os
+from flows.cli.main import LIBRARIES
+os.environ |= LIBRARIES
+from flows.cli import arrow
+import pyarrow as pa
+
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd a b c d e".split()]
+
+mallinfo = ctypes.CDLL("libc.so.6").mallinfo2  # mallinfo(3)
+mallinfo.restype = Info
+arrow.prepare()
+for _ in range(2):
+    before = mallinfo().hblks
+    block = pa.allocate_buffer(1 << 20)
+    print(mallinfo().hblks - before)
+    del block
+"""
+    assert printed_by(code).split() == ["1", "1"]
+
+
 def test_memory_comes_from_the_system() -> None:
     """What Python makes and what Arrow makes by itself, so that what is freed goes back; no BLAS thread spins."""
     code = """
