@@ -40,7 +40,7 @@ def main() -> None:
             service.reset_counters()
             program = str(Path(sys.executable).with_name("ahi-catalog"))
             given = ["--catalog", f"{folder}/{len(more)}", "--datastore-id", datastore_id, "--partition", "month"]
-            fast = ["--rate", "100000", "--burst", "100000", "--no-prefect", "--json"]
+            fast = ["--rate", "100000", "--burst", "100000", "--concurrency", "8", "--no-prefect", "--json"]
             seconds = cost([program, "sync", *given, *fast, *more])
             requests = sum(service.counters.requests.values())
             print(
