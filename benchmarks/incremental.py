@@ -27,7 +27,11 @@ def main() -> None:
         settled = ("--settle", "0", "--look-back", "0", *UNTHROTTLED)
         first = sync(served, store, folder / "catalog", *settled)
         imports = min(measure([sys.executable, "-c", IMPORTS], served).cpu for _ in range(3))
-        nothing = min((sync(served, store, folder / "catalog", *settled) for _ in range(3)), key=lambda run: run.cpu)
+        runs = []
+        for _ in range(3):
+            time.sleep(2)  # a run that begins in the second up to which the one before read asks for nothing at all
+            runs.append(sync(served, store, folder / "catalog", *settled))
+        nothing = min(runs, key=lambda run: run.cpu)
         time.sleep(4)  # the new image sets are two seconds old, and no run has covered that second yet
         served.ask("change", store, DAYS, given.changes, given.changes)
         time.sleep(3)
@@ -42,7 +46,7 @@ def main() -> None:
         ["", "requests", "CPU s", "seconds", "peak MB", "new", "updated", "partitions written"],
         lines,
     )
-    asked, beyond = nothing.report["requests"], nothing.cpu - imports
+    asked, beyond = max(run.report["requests"] for run in runs), nothing.cpu - imports
     report = some.report
     assert (report["new"], report["updated"]) == (given.changes, given.changes), "the changes were not followed"
     written, least = report["partitions_written"], 1 + len(DAYS)
