@@ -23,10 +23,9 @@ def prepare() -> None:
 
 
 def _give_memory_back() -> None:
-    # glibc, whose malloc Arrow uses here, has read its variable before flows/cli/main.py could set it.
-    with suppress(
-        OSError, AttributeError, ValueError
-    ):  # another C library, or a variable that it would not read either
+    # glibc, whose malloc Arrow uses here, has read its variable before flows/cli/main.py could set it. There may be
+    # another C library, or a number that is none, which glibc overlooks as well.
+    with suppress(OSError, AttributeError, ValueError):
         ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, int(os.environ.get("MALLOC_MMAP_THRESHOLD_", "")))
 
 
