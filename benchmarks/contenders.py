@@ -46,7 +46,7 @@ def run_dlt(datastore_id: str, folder: Path) -> None:
     """Dlt with an incremental resource, to Parquet files."""
     import dlt  # noqa: PLC0415
 
-    @dlt.resource(name="image_sets", primary_key="imageSetId")
+    @dlt.resource(name="image_sets", primary_key="imageSetId")  # type: ignore[untyped-decorator]
     def image_sets(
         created: Any = dlt.sources.incremental("createdAt", initial_value=EVERYTHING[0]),  # noqa: B008
     ) -> Iterator[Any]:
