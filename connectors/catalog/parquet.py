@@ -13,7 +13,8 @@ from schemas import SCHEMA
 
 ROW_GROUP_ROWS: Final = 32 * 1024
 """Few enough to be held while they are written (10 MB), and to be skipped when one patient is looked up."""
-_STRETCH_ROWS: Final = 8 * 1024
+_PAGE_ROWS: Final = 8 * 1024
+"""So many rows of a column are held while they are decoded, and they are what is read at a time."""
 _PAGE_BYTES: Final = 1 << 30
 _COMPRESSION_LEVEL: Final = 1
 """On a million image sets of the Imaging Data Commons smaller than 3 and 6, at half the CPU."""
@@ -63,7 +64,7 @@ class DataObject:
         """Stretches of some columns only, which must be of SCHEMA."""
         schema = pa.schema([SCHEMA.field(name) for name in names])
         batches = self._file.iter_batches(
-            _STRETCH_ROWS, columns=[n for n in self._present if n in schema.names], use_threads=False
+            _PAGE_ROWS, columns=[n for n in self._present if n in schema.names], use_threads=False
         )
         while True:
             with _telling_damage():
@@ -89,8 +90,9 @@ def encode(rows: Iterable[pa.Table]) -> bytes:
         compression={name: "none" if name in _FEW_VALUES else "zstd" for name in SCHEMA.names},
         compression_level={name: _COMPRESSION_LEVEL for name in SCHEMA.names if name not in _FEW_VALUES},
         use_dictionary=[name for name in SCHEMA.names if name not in _DISTINCT],
-        # One page a column, and one dictionary for all of it: where either ends would depend on how the rows are cut.
-        max_rows_per_page=ROW_GROUP_ROWS,
+        # By rows, and one dictionary for all of a row group: where pages end by size, or a dictionary does, depends on
+        # how the rows are cut into tables.
+        max_rows_per_page=_PAGE_ROWS,
         data_page_size=_PAGE_BYTES,
         dictionary_pagesize_limit=_PAGE_BYTES,
         write_page_index=True,
