@@ -18,7 +18,8 @@ _LATENCY: Final = 0.2
 _FEWEST_WORKERS: Final = 8
 _MOST_WORKERS: Final = 64
 _LONGEST: Final = timedelta(days=36_500)
-_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""No image set is older."""
 _SCHEDULER: Final = re.compile(r"(tcp|tls)://[A-Za-z0-9.:\[\]-]+:\d{1,5}")
 _DATASTORE_ID: Final = re.compile(r"[0-9a-z]{32}")
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
@@ -128,7 +129,7 @@ class Settings:
             )
         if not all(timedelta() <= held <= _LONGEST for held in (self.settle, self.look_back)):
             raise UsageError("settle and look-back are between 0 and 36500d")
-        if self.start is not None and self.start < _EARLIEST:
+        if self.start is not None and self.start < EARLIEST:
             raise UsageError("coverage cannot begin before 1970-01-01: no image set is that old")
         if self.phi not in (None, "keep", "pseudonymize", "drop"):
             raise UsageError("a PHI policy is keep, pseudonymize or drop")

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 
 SECOND: Final = timedelta(seconds=1)
+_TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -18,6 +19,21 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 def floor_second(moment: datetime) -> datetime:
     """The whole second at or before an aware moment, in UTC."""
     return moment.astimezone(UTC).replace(microsecond=0)
+
+
+def format_time(moment: datetime) -> str:
+    """A whole second as ISO 8601, in UTC."""
+    # Not strftime, which writes the year 1 as "1".
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
+
+
+def parse_time(text: str) -> datetime:
+    """The moment of `format_time`, aware UTC.
+
+    Raises:
+        ValueError: The text is none.
+    """
+    return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
 
 
 def to_epoch_microseconds(moment: datetime) -> int:
@@ -49,7 +65,7 @@ class Window:
             raise ValueError("a window's start is before its end")
 
     def __str__(self) -> str:
-        return f"{self.start:%Y-%m-%dT%H:%M:%SZ}..{self.end:%Y-%m-%dT%H:%M:%SZ}"
+        return f"{format_time(self.start)}..{format_time(self.end)}"
 
     @property
     def seconds(self) -> int:

@@ -173,6 +173,6 @@ _COLLECTING: ContextVar[list[Result] | None] = ContextVar("results", default=Non
 def _is_single_writer(settings: Settings) -> bool:
     """Whether runs have to wait for each other; a catalog that is not there yet is made as the settings say."""
     try:
-        return open_catalog(open_store(settings.catalog)).description.is_single_writer
+        return open_catalog(open_store(settings.catalog, settings.s3)).description.is_single_writer
     except UsageError:
         return settings.single_writer

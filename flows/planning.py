@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 from connectors.catalog import Partition
 from connectors.errors import UsageError
-from connectors.windows import SECOND, Coverage, Window, floor_second
+from connectors.settings import EARLIEST
+from connectors.windows import SECOND, Coverage, Window, floor_second, format_time
 
 
 def upper_bound(local_clock: datetime, service_clock: datetime, settle: timedelta) -> datetime:
@@ -48,15 +49,17 @@ def plan_backfill(start: datetime, end: datetime, upper: datetime) -> Coverage:
         upper: From `upper_bound`.
 
     Raises:
-        UsageError: The range is empty, or too young altogether.
+        UsageError: The range is empty, begins before there can be image sets, or is too young altogether.
     """
     if start >= end:
         raise UsageError("the range is empty: --from must be before --to")
+    if start < EARLIEST:
+        raise UsageError("the range cannot begin before 1970-01-01: no image set is that old")
     if start >= upper:
         raise UsageError(
-            f"the range is too young: image sets settle first, so it must begin before {upper:%Y-%m-%dT%H:%M:%SZ}"
+            f"the range is too young: image sets settle first, so it must begin before {format_time(upper)}"
         )
-    return Coverage([Window(floor_second(start), min(_ceil_second(end), upper))])
+    return Coverage([Window(floor_second(start), _ceil_second(min(end, upper)))])
 
 
 def _ceil_second(moment: datetime) -> datetime:

@@ -8,10 +8,10 @@ from enum import StrEnum
 from typing import Any
 
 from connectors.catalog import Published
-from connectors.catalog.checkpoint import format_time
 from connectors.catalog.verification import Verification
 from connectors.healthimaging.scan import Scan
 from connectors.healthimaging.source import Tally
+from connectors.windows import format_time
 from flows import findings
 
 

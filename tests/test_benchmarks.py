@@ -1,4 +1,4 @@
-"""Benchmarks that `make bench` does not end in go on running; what it runs, it shows."""
+"""Benchmarks beside the table of goals still run to their end, on a few rows."""
 
 import subprocess
 import sys

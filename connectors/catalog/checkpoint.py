@@ -7,14 +7,13 @@ exception is `uncovering`, for a repair that has found a data object unreadable 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from connectors.errors import DamagedError, StateError
-from connectors.windows import NOWHERE, Coverage, Window
+from connectors.windows import NOWHERE, Coverage, Window, format_time, parse_time
 
 FORMAT: Final = 1
-_TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,18 +130,3 @@ def parse_windows(pairs: Any) -> Coverage:
         TypeError, ValueError: It is something else.
     """
     return Coverage(Window(parse_time(start), parse_time(end)) for start, end in pairs)
-
-
-def format_time(moment: datetime) -> str:
-    """A whole second in UTC as ISO 8601."""
-    # Not strftime, which writes the year 1 as "1".
-    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
-
-
-def parse_time(text: str) -> datetime:
-    """The moment of `format_time`, aware UTC.
-
-    Raises:
-        ValueError: The text is none.
-    """
-    return datetime.strptime(text, _TIME).replace(tzinfo=UTC)

@@ -24,7 +24,14 @@ from connectors.errors import InvalidRequestError, SourceError
 from connectors.healthimaging.pages import Field, Page, Search
 from connectors.healthimaging.source import Tally
 from connectors.rows import lies_in, pick
-from connectors.windows import SECOND, Window, floor_second, from_epoch_microseconds, to_epoch_microseconds
+from connectors.windows import (
+    SECOND,
+    Window,
+    floor_second,
+    format_time,
+    from_epoch_microseconds,
+    to_epoch_microseconds,
+)
 from schemas import SCHEMA, Rows, flatten, unparsable
 
 _RESTARTS: Final = 5
@@ -243,7 +250,7 @@ class Walk:
         if self._restarts > _RESTARTS:
             raise SourceError(
                 "SearchImageSets: the service rejects or repeats its page tokens within one second of "
-                f"{self._proven_end:%Y-%m-%dT%H:%M:%SZ}; run again later"
+                f"{format_time(self._proven_end)}; run again later"
             )
         self._go_to_front()
         self._last = to_epoch_microseconds(self._proven_end - SECOND)

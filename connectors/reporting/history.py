@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from connectors.catalog.checkpoint import parse_time
+from connectors.windows import parse_time
 
 _CLASSES: Final = (
     (0, "none"),

@@ -11,6 +11,7 @@ from typing import Final
 import pyarrow as pa
 
 _M_MMAP_THRESHOLD: Final = -3
+_INT_MAX: Final = 2**31 - 1
 
 
 def prepare() -> None:
@@ -23,10 +24,12 @@ def prepare() -> None:
 
 
 def _give_memory_back() -> None:
-    # glibc, whose malloc Arrow uses here, has read its variable before flows/cli/main.py could set it. There may be
-    # another C library, or a number that is none, which glibc overlooks as well.
+    # glibc, whose malloc Arrow uses here, has read its variable before flows/cli/main.py could set it. A user's own it
+    # has read by itself, or overlooked, in forms beyond these; and there may be another C library.
     with suppress(OSError, AttributeError, ValueError):
-        ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, int(os.environ.get("MALLOC_MMAP_THRESHOLD_", "")))
+        threshold = int(os.environ.get("MALLOC_MMAP_THRESHOLD_", ""))
+        if 0 <= threshold <= _INT_MAX:
+            ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD, threshold)
 
 
 class _Hiding(MetaPathFinder):

@@ -5,7 +5,8 @@ import itertools
 import click
 
 from connectors.errors import UsageError
-from flows.cli.options import catalog_option, json_option, option
+from flows.cli.opening import open_to_read, read_options
+from flows.cli.options import json_option, option
 from flows.cli.output import print_json
 
 _MAKES = ("image_sets", "partitions", "studies", "patients")
@@ -13,7 +14,7 @@ _MAKES = ("image_sets", "partitions", "studies", "patients")
 
 @click.command()
 @click.argument("engine", type=click.Choice(["athena", "spark", "duckdb"]))
-@catalog_option
+@read_options
 @option("--database", default="", metavar="NAME", show_default=False, help="Database to name before each table.")
 @option("--table", default="image_sets", metavar="NAME", help="What to call the table.")
 @option(
@@ -24,7 +25,15 @@ _MAKES = ("image_sets", "partitions", "studies", "patients")
 @option("--injected", is_flag=True, help="Athena: each query names its datastore_id, so that new ones need no change.")
 @json_option
 def ddl(
-    *, engine: str, catalog: str, database: str, table: str, only: str | None, injected: bool, as_json: bool
+    *,
+    engine: str,
+    catalog: str,
+    bucket_owner: str | None,
+    database: str,
+    table: str,
+    only: str | None,
+    injected: bool,
+    as_json: bool,
 ) -> None:
     """Print the DDL that makes a catalog a table of ENGINE: athena, spark or duckdb.
 
@@ -38,11 +47,11 @@ def ddl(
       ahi-catalog ddl athena --catalog s3://bucket/imaging --database imaging --only image_sets
       ahi-catalog ddl athena --catalog s3://bucket/imaging --database imaging --only studies
     """
-    from connectors.catalog import open_catalog, open_store  # `--help` does without pyarrow
-    from connectors.catalog.external import describe
+    from connectors.catalog.external import describe  # `--help` does without pyarrow
     from schemas.ddl import ENGINES
 
-    described = describe(open_catalog(open_store(catalog)), engine, injected=injected, database=database, name=table)
+    opened = open_to_read(catalog, bucket_owner)
+    described = describe(opened, engine, injected=injected, database=database, name=table)
     statements = [found for found in ENGINES[engine](described) if only in {None, found.makes}]
     if not statements:
         raise UsageError(f"{engine} needs no statement that makes {only}: its table knows them itself")

@@ -1,10 +1,10 @@
 """`ahi-catalog doctor`."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from flows.cli.options import catalog_option, datastore_option, json_option, option
+from flows.cli.options import catalog_option, datastore_option, json_option, option, s3_options
 from flows.cli.output import print_json, show
 
 if TYPE_CHECKING:
@@ -19,10 +19,11 @@ _MUST_BE_FIXED: Final = 1
 @click.command()
 @catalog_option
 @datastore_option
+@s3_options
 @option("--rate", type=float, default=25.0, metavar="N", help="Requests a second that the quota allows.")
 @option("--prefect/--no-prefect", default=True, help="Whether runs go through Prefect.")
 @json_option
-def doctor(*, catalog: str, datastore_id: str, rate: float, prefect: bool, as_json: bool) -> int:
+def doctor(*, catalog: str, datastore_id: str, rate: float, prefect: bool, as_json: bool, **s3: Any) -> int:
     """Check what a sync needs, and say line by line what to fix.
 
     Credentials, region, data store, every permission, the clock, the bucket and its conditional writes, encryption,
@@ -33,10 +34,10 @@ def doctor(*, catalog: str, datastore_id: str, rate: float, prefect: bool, as_js
     Before the first sync:
       ahi-catalog doctor --catalog s3://bucket/imaging --datastore-id ID
     """
-    from connectors.settings import Quota, Settings  # `--help` does without boto3
+    from connectors.settings import Quota, S3Access, Settings  # `--help` does without boto3
     from flows.doctor import Verdict, examine
 
-    settings = Settings(catalog=catalog, datastore_id=datastore_id, quota=Quota(rate=rate))
+    settings = Settings(catalog=catalog, datastore_id=datastore_id, quota=Quota(rate=rate), s3=S3Access(**s3))
     found: list[Check] = []
     for check in examine(settings, prefect=prefect):
         found.append(check)

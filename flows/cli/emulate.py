@@ -6,9 +6,14 @@ from connectors.errors import AhiCatalogError
 from flows.cli.demo import NO_EXTRA
 from flows.cli.options import option
 
+_port_option = click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, metavar="N", help="The port on 127.0.0.1."
+)
+"""Without a variable: Kubernetes would set AHI_CATALOG_PORT beside a Service named ahi-catalog."""
+
 
 @click.command()
-@option("--port", type=click.IntRange(0, 65535), default=8080, metavar="N", help="The port on 127.0.0.1.")
+@_port_option
 @option("--rows", type=click.IntRange(1), default=50_000, metavar="N", help="About how many series, at most 1,009,557.")
 @option("--dicom-files", is_flag=True, help="pydicom's own files in place of the Imaging Data Commons.")
 @option("--throttle", type=float, default=25.0, metavar="N", help="Requests a second; 0 for no limit.")

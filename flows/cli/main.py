@@ -33,8 +33,8 @@ from flows.signals import INTERRUPTED
 _DONE, _FAILED, _WRONG_USAGE = 0, 1, 2
 
 _COLLECT_AFTER: Final = 50_000
-"""Objects after which Python looks for garbage cycles. Modules and pages are many objects and leave no cycles: at the
-default of 700 a first sync of a hundred thousand image sets spends a fifteenth of its time looking."""
+"""Objects after which Python looks for garbage cycles. Modules and pages are many objects and leave no cycles: at
+Python 3.11's default of 700 a first sync of a hundred thousand image sets spends a fifteenth of its time looking."""
 
 LIBRARIES: Final = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
@@ -66,9 +66,9 @@ def cli(context: click.Context, *, debug: bool) -> None:
     in the current folder (`ahi-catalog init` writes one to fill in). Credentials, regions and endpoints are
     boto3's own: AWS_PROFILE, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL_MEDICAL_IMAGING, AWS_ENDPOINT_URL_S3.
     """
+    _log_to_stderr(logging.DEBUG if debug else logging.WARNING)
     check_variables(cli, os.environ)
     context.default_map = read_settings(cli)
-    _log_to_stderr(logging.DEBUG if debug else logging.WARNING)
 
 
 _COMMANDS: Final = (
@@ -99,8 +99,9 @@ def main() -> None:
         os.environ.setdefault(name, value)
     gc.set_threshold(_COLLECT_AFTER)
     code = run(sys.argv[1:])
-    # At exit Python looks through all that is left for cycles: a tenth of a second, and the process's end frees it.
-    gc.freeze()
+    if "duckdb" not in sys.modules:  # whose binding complains about objects that are left at exit
+        # At exit Python looks through all that is left for cycles: a tenth of a second, and the process's end frees it.
+        gc.freeze()
     sys.exit(code)
 
 
@@ -113,7 +114,6 @@ def run(arguments: list[str]) -> int:
     Returns:
         The exit code.
     """
-    debug = "--debug" in arguments or bool(os.environ.get("AHI_CATALOG_DEBUG"))
     try:
         code = cli.main(arguments, prog_name="ahi-catalog", standalone_mode=False)
     except click.ClickException as error:
@@ -127,19 +127,19 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
     except AhiCatalogError as error:
-        _say_trace(error, debug=debug)
+        _say_trace(error)
         click.echo(f"Error: {error}", err=True)
         return _WRONG_USAGE if isinstance(error, UsageError) else _FAILED
     except Exception as error:  # noqa: BLE001  # the last stop; its type and place are told
-        _say_trace(error, debug=debug)
+        _say_trace(error)
         # Its text is not ours and may quote data.
         click.echo(f"Error: unexpected {describe(error)}; run again with --debug before reporting it", err=True)
         return _FAILED
     return code if isinstance(code, int) else _DONE
 
 
-def _say_trace(error: Exception, *, debug: bool) -> None:
-    if debug:
+def _say_trace(error: Exception) -> None:
+    if logging.getLogger("flows").isEnabledFor(logging.DEBUG):
         for line in trace(error):
             click.echo(line, err=True)
 

@@ -38,14 +38,14 @@ class Moment(click.ParamType[datetime]):
         """The aware UTC moment that a text names, or a date of TOML."""
         try:
             moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-        except ValueError:
+            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
             self.fail("a date is 2026-05-01 or 2026-05-01T12:30:00Z (UTC where no zone is given)", param, ctx)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def option(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:
     """A click option that `AHI_CATALOG_<NAME>` sets too, and that shows its default."""
-    long = max(names, key=len).partition("/")[0]
+    long = max((name for name in names if name.startswith("--")), key=len).partition("/")[0]
     variable = PREFIX + long.removeprefix("--").removeprefix("no-").replace("-", "_").upper()
     attributes.setdefault("show_default", True)
     return click.option(*names, envvar=variable, **attributes)

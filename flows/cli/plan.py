@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from connectors.errors import UsageError
+from flows.cli.opening import read_options
 from flows.cli.options import (
     Duration,
     Moment,
-    catalog_option,
     datastore_option,
     json_option,
     option,
@@ -22,7 +22,7 @@ from flows.cli.output import print_json, print_pairs
 
 
 @click.command()
-@catalog_option
+@read_options
 @datastore_option
 @quota_options
 @settle_option

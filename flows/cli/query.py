@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from connectors.errors import UsageError
-from connectors.settings import S3Access
-from flows.cli.options import catalog_option, option, owner_option
+from flows.cli.opening import open_to_read, read_options
+from flows.cli.options import option
 from flows.cli.output import fits, json_text, make_table, pairs_table, print_json, show
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ _BY_IDENTIFIER: Final = re.compile(r"\b(from|join)\s+(studies|patients)\b", re.I
 
 
 @click.command()
-@catalog_option
-@owner_option
+@read_options
 @option(
     "--format",
     "form",
@@ -43,13 +42,12 @@ def query(*, catalog: str, bucket_owner: str | None, form: str, as_json: bool, s
     To a file:
       ahi-catalog query --catalog demo-catalog --format parquet "from image_sets" > all.parquet
     """
-    from connectors.catalog import open_catalog, open_store  # `--help` does without pyarrow
-    from connectors.catalog.querying import run_query
+    from connectors.catalog.querying import run_query  # `--help` does without pyarrow
 
     form = "json" if as_json else form
     if form == "parquet" and sys.stdout.isatty():
         raise UsageError("Parquet is not for a terminal: send stdout to a file")
-    opened = open_catalog(open_store(catalog, S3Access(bucket_owner=bucket_owner)))
+    opened = open_to_read(catalog, bucket_owner)
     answer = run_query(opened, sql)
     if not opened.description.phi.tells_patients and _BY_IDENTIFIER.search(sql):
         click.echo("This catalog keeps no identifiers (--phi drop): studies and patients are empty.", err=True)

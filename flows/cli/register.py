@@ -4,17 +4,20 @@ from dataclasses import asdict
 
 import click
 
-from flows.cli.options import catalog_option, json_option, option
+from flows.cli.opening import open_to_read, read_options
+from flows.cli.options import json_option, option
 from flows.cli.output import print_json
 
 
 @click.command()
-@catalog_option
+@read_options
 @option("--database", required=True, metavar="NAME", help="Glue's database; made if there is none.")
 @option("--table", default="image_sets", metavar="NAME", help="The table in it.")
 @option("--injected", is_flag=True, help="Each query names its datastore_id, so that new ones need no change.")
 @json_option
-def register(*, catalog: str, database: str, table: str, injected: bool, as_json: bool) -> None:
+def register(
+    *, catalog: str, bucket_owner: str | None, database: str, table: str, injected: bool, as_json: bool
+) -> None:
     """Make a catalog on S3 a table of Athena's, in the Glue Data Catalog; again: bring it up to date.
 
     New columns, data stores and older days are added. Nothing that is there is dropped: your properties,
@@ -23,12 +26,12 @@ def register(*, catalog: str, database: str, table: str, injected: bool, as_json
     \b
       ahi-catalog register --catalog s3://bucket/imaging --database imaging
     """
-    from connectors.catalog import open_catalog, open_store  # `--help` does without pyarrow
-    from connectors.catalog.external import describe
+    from connectors.catalog.external import describe  # `--help` does without pyarrow
     from connectors.glue import open_glue
     from connectors.glue import register as register_table
 
-    described = describe(open_catalog(open_store(catalog)), "athena", injected=injected, database=database, name=table)
+    opened = open_to_read(catalog, bucket_owner)
+    described = describe(opened, "athena", injected=injected, database=database, name=table)
     done = register_table(open_glue(), described)
     if as_json:
         print_json(asdict(done))

@@ -7,16 +7,17 @@ from typing import Final
 import click
 
 from connectors.errors import AhiCatalogError
-from flows.cli.options import catalog_option, option
+from flows.cli.opening import open_to_read, read_options
+from flows.cli.options import option
 
 _NO_EXTRA: Final = "the report's plots come with an extra: pip install 'ahi-catalog[report]'"
 
 
 @click.command()
-@catalog_option
+@read_options
 @option("--out", type=click.Path(dir_okay=False, path_type=Path), default="report.html", help="The file to write.")
 @option("--runs", type=click.IntRange(0), default=100, metavar="N", help="How many of the last runs to show.")
-def report(*, catalog: str, out: Path, runs: int) -> None:
+def report(*, catalog: str, bucket_owner: str | None, out: Path, runs: int) -> None:
     """Write a page on what a catalog holds: arrivals, modalities, tiers, quality, sync history.
 
     One HTML file that opens anywhere, without a network. It holds counts only: no identifier, no free text, and no
@@ -28,15 +29,14 @@ def report(*, catalog: str, out: Path, runs: int) -> None:
     """
     from importlib.metadata import version  # and without what reads packages' metadata
 
-    from connectors.catalog import open_catalog, open_store  # `--help` does without pyarrow
-    from connectors.reporting import collect
+    from connectors.reporting import collect  # `--help` does without pyarrow
 
     try:
         from flows.page.render import render
     except ImportError:
         raise AhiCatalogError(_NO_EXTRA) from None
 
-    opened = open_catalog(open_store(catalog))
+    opened = open_to_read(catalog, bucket_owner)
     now = datetime.now(UTC)
     reports = [collect(opened, found, runs=runs, now=now) for found in opened.datastore_ids()]
     page = render(catalog, reports, version=version("ahi-catalog"), now=now)

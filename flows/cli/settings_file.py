@@ -7,6 +7,7 @@ setting that there is, and no other.
 """
 
 import difflib
+import re
 import textwrap
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -27,8 +28,9 @@ _NO_SETTINGS: Final = frozenset(
 )
 _VARIABLES_ELSEWHERE: Final = frozenset({"AHI_CATALOG_PHI_KEY", "AHI_CATALOG_WORK_POOL"})
 """Variables that set no option: the key of the pseudonyms (connectors/phi_key.py), and what prefect.yaml reads."""
-_KUBERNETES: Final = ("PORT", "SERVICE_")
-"""What follows the prefix in variables that Kubernetes gives a pod beside a Service named ahi-catalog."""
+_KUBERNETES: Final = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
+"""What follows the prefix in variables that Kubernetes gives a pod beside a Service named ahi-catalog, or
+ahi-catalog-something (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables)."""
 _EXAMPLES: Final = {"catalog": "s3://bucket/imaging", "datastore-id": "0123456789abcdef0123456789abcdef"}
 _EXAMPLES_BY_TYPE: Final[dict[type, Any]] = {
     click.types.BoolParamType: False,
@@ -53,16 +55,20 @@ def read_settings(group: click.Group) -> dict[str, dict[str, Any]]:
     """
     try:
         text = Path(SETTINGS_FILE).read_text(encoding="utf-8")
-        settings = {key.replace("_", "-"): value for key, value in tomllib.loads(text).items()}
+        written = tomllib.loads(text)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise UsageError(f"{SETTINGS_FILE} cannot be read: {error}") from None
     known = {name: dict(_settable(command)) for name, command in _commands(group)}
-    if unknown := sorted(settings.keys() - {key for keys in known.values() for key in keys}):
+    every = {key for keys in known.values() for key in keys}
+    if unknown := sorted(key for key in written if _name(key) not in every):
         raise UsageError(
             f"{SETTINGS_FILE} sets what no command knows: {', '.join(unknown)}; `ahi-catalog init` names what there is"
         )
+    settings = {_name(key): value for key, value in written.items()}
+    if twice := sorted(key for key in written if key != _name(key) and _name(key) in written):
+        raise UsageError(f"{SETTINGS_FILE} sets the same twice: {', '.join(twice)}, once with hyphens; keep one")
     return {
         name: {
             str(keys[key].name): _default(keys[key], value)
@@ -87,10 +93,15 @@ def check_variables(group: click.Group, variables: Iterable[str]) -> None:
     options = {param.envvar for command in commands for param in command.params if isinstance(param.envvar, str)}
     known = {name.removeprefix(PREFIX) for name in options | _VARIABLES_ELSEWHERE}
     given = {name.removeprefix(PREFIX) for name in variables if name.startswith(PREFIX)}
-    for unknown in sorted(name for name in given - known if not name.startswith(_KUBERNETES)):
-        near = difflib.get_close_matches(unknown, known, n=1)
+    for unknown in sorted(name for name in given - known if not _KUBERNETES.fullmatch(name)):
+        near = difflib.get_close_matches(unknown.upper(), known, n=1)
         advice = f"did you mean {PREFIX}{near[0]}?" if near else "unset it"
         raise UsageError(f"the variable {PREFIX}{unknown} sets nothing that a command knows; {advice}")
+
+
+def _name(key: str) -> str:
+    """The option's, of a key with hyphens or underscores."""
+    return key.replace("_", "-")
 
 
 def _default(option: click.Option, value: Any) -> Any:

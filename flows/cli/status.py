@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from connectors.errors import UsageError
-from connectors.settings import S3Access
-from flows.cli.options import catalog_option, json_option, option, owner_option
+from flows.cli.opening import open_to_read, read_options
+from flows.cli.options import json_option, option
 from flows.cli.output import make_table, pairs_table, print_json, show
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@catalog_option
-@owner_option
+@read_options
 @option("--runs", type=click.IntRange(0), default=5, metavar="N", help="How many of the last runs to show.")
 @option(
     "--watch",
@@ -44,9 +43,7 @@ def status(*, catalog: str, bucket_owner: str | None, runs: int, watch: float | 
     While a sync runs elsewhere:
       ahi-catalog status --catalog s3://bucket/imaging --watch 10
     """
-    from connectors.catalog import open_catalog, open_store  # `--help` does without pyarrow
-
-    opened = open_catalog(open_store(catalog, S3Access(bucket_owner=bucket_owner)))
+    opened = open_to_read(catalog, bucket_owner)
     if watch is not None:
         _watch(opened, runs, watch, as_json=as_json)
         return 0
@@ -164,6 +161,6 @@ def _lag(summary: "Summary", now: datetime) -> int | None:
 
 
 def _time(moment: datetime | None) -> str | None:
-    from connectors.catalog.checkpoint import format_time
+    from connectors.windows import format_time
 
     return format_time(moment) if moment else None

@@ -36,7 +36,7 @@ def examine(
     else:
         yield note("HealthImaging", "not asked without credentials")
     if credentials.verdict is Verdict.OK or not settings.catalog.startswith("s3://"):
-        yield from _storage(settings.catalog)
+        yield from _storage(settings)
     else:
         yield note("storage", "not asked without credentials")
     if prefect:
@@ -64,9 +64,9 @@ def _quotas() -> Any:
     return make("service-quotas", config=Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 1}))
 
 
-def _storage(url: str) -> Iterator[Check]:
+def _storage(settings: Settings) -> Iterator[Check]:
     try:
-        store = open_store(url)
+        store = open_store(settings.catalog, settings.s3)
     except AhiCatalogError as error:
         yield fix("storage", str(error))
         return

@@ -4,10 +4,10 @@ import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from connectors.windows import Coverage, Window
+from connectors.windows import Coverage, Window, format_time, parse_time
 
 EPOCH = datetime(2024, 2, 28, 23, 59, 30, tzinfo=UTC)
 
@@ -75,3 +75,12 @@ def test_no_window_is_empty_naive_or_between_seconds(start: datetime, end: datet
     """Bounds that make no window are refused."""
     with pytest.raises(ValueError, match="window"):
         Window(start, end)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.datetimes(timezones=st.just(UTC)).map(lambda moment: moment.replace(microsecond=0)))
+def test_a_time_is_read_back_as_it_was(moment: datetime) -> None:
+    """Every whole second from year 1 to 9999; a window is written so, too."""
+    assert parse_time(format_time(moment)) == moment
+    assume(moment > datetime.min.replace(tzinfo=UTC))
+    assert str(Window(moment - timedelta(seconds=1), moment)).endswith(f"..{format_time(moment)}")

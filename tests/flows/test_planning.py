@@ -81,6 +81,11 @@ def test_a_backfill_reads_each_second_that_its_range_touches(start: int, end: in
     assert seconds(plan_backfill(begin, stop, bound)) == set(touched)
 
 
+def test_a_range_may_end_with_the_calendar() -> None:
+    """The last microsecond of the year 9999 is later than all that can be read."""
+    assert seconds(plan_backfill(at(5), datetime.max.replace(tzinfo=UTC), at(50))) == set(range(5, 50))
+
+
 @pytest.mark.parametrize(
     ("start", "end", "message"),
     [
@@ -88,6 +93,7 @@ def test_a_backfill_reads_each_second_that_its_range_touches(start: int, end: in
         (at(6), at(5), "--from must be before --to"),
         (at(50), at(60), "must begin before 2024-02-29T00:00:20Z"),
         (at(50) + MICROSECOND, at(60), "too young"),
+        (datetime.min.replace(tzinfo=UTC), at(60), "cannot begin before 1970-01-01"),
     ],
 )
 def test_a_range_that_cannot_be_read_is_refused_with_what_to_do(start: datetime, end: datetime, message: str) -> None:

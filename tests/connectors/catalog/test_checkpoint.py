@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.catalog.checkpoint import FORMAT, Checkpoint, decode, encode, format_time, parse_time
+from connectors.catalog.checkpoint import FORMAT, Checkpoint, decode, encode
 from connectors.errors import StateError
 from connectors.windows import Coverage, Window
 
@@ -55,13 +55,6 @@ def test_a_checkpoint_is_read_back_as_it_was(checkpoint: Checkpoint) -> None:
     body = encode(checkpoint)
     assert decode(body, ID, CATALOG) == checkpoint
     assert encode(decode(body, ID, CATALOG)) == body
-
-
-@settings(max_examples=100, deadline=None)
-@given(moments)
-def test_a_time_is_read_back_as_it_was(moment: datetime) -> None:
-    """Every whole second from year 1 to 9999."""
-    assert parse_time(format_time(moment)) == moment
 
 
 @settings(max_examples=100, deadline=None)

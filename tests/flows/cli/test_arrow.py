@@ -54,6 +54,29 @@ for _ in range(2):
     assert printed_by(code).split() == ["1", "1"]
 
 
+def test_a_threshold_of_ones_own_is_glibcs_matter() -> None:
+    """A number too large to be handed on, or none at all, changes nothing: a small block stays in the heap."""
+    code = """
+import ctypes, os
+from flows.cli import arrow
+import pyarrow as pa
+
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd a b c d e".split()]
+
+mallinfo = ctypes.CDLL("libc.so.6").mallinfo2  # mallinfo(3)
+mallinfo.restype = Info
+for threshold in ("4294967296", "9" * 30, "-1", "many", ""):
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = threshold
+    arrow.prepare()
+    before = mallinfo().hblks
+    block = pa.allocate_buffer(5000, memory_pool=pa.system_memory_pool())
+    print(mallinfo().hblks - before)
+    del block
+"""
+    assert printed_by(code).split() == ["0"] * 5
+
+
 def test_memory_comes_from_the_system() -> None:
     """What Python makes and what Arrow makes by itself, so that what is freed goes back; no BLAS thread spins."""
     code = """

@@ -129,16 +129,61 @@ def test_a_misspelled_variable_is_refused(
     )
 
 
+def test_a_variable_has_the_name_of_its_flag() -> None:
+    """AHI_CATALOG_JSON for --json, for every option that has a variable, --no-… left out."""
+    options = (param for command in [cli, *cli.commands.values()] for param in command.params if param.envvar)
+    for option in options:
+        assert option.envvar in {
+            f"AHI_CATALOG_{flag.removeprefix('--').removeprefix('no-').replace('-', '_').upper()}"
+            for flag in option.opts
+            if flag.startswith("--")
+        }
+
+
 def test_every_variable_that_is_read_is_known() -> None:
     """Those of all options, of the key, of prefect.yaml; other people's variables are no matter of ours."""
-    others = ["AWS_PROFILE", "_AHI_CATALOG_COMPLETE", "AHI_CATALOG_SERVICE_HOST", "AHI_CATALOG_PORT_80_TCP"]
+    others = ["AWS_PROFILE", "_AHI_CATALOG_COMPLETE"]
+    of_kubernetes = ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP", "PORT_80_TCP_ADDR"]
+    others += [f"AHI_CATALOG_{service}{name}" for service in ("", "DASK_") for name in of_kubernetes]
     options = (param for command in [cli, *cli.commands.values()] for param in command.params)
     names = [str(param.envvar) for param in options if param.envvar]
     in_deployments = re.findall(r"\$(AHI_CATALOG_\w+)", (ROOT / "prefect.yaml").read_text(encoding="utf-8"))
     assert len(in_deployments) > 3
     check_variables(cli, [*names, VARIABLE, *in_deployments, *others])
-    with pytest.raises(UsageError, match="unset it"):
-        check_variables(cli, ["AHI_CATALOG_XYZZY"])
+    for unknown, advice in (("XYZZY", "unset it"), ("phi", "AHI_CATALOG_PHI"), ("EXPORT", "EXPORT sets nothing")):
+        with pytest.raises(UsageError, match=advice):
+            check_variables(cli, [f"AHI_CATALOG_{unknown}"])
+
+
+def test_one_setting_is_not_set_twice(folder: Path) -> None:
+    """With hyphens and with underscores: neither wins."""
+    (folder / SETTINGS_FILE).write_text('look-back = "1d"\nlook_back = "2d"\n', encoding="utf-8")
+    with pytest.raises(UsageError, match="twice: look_back"):
+        read_settings(cli)
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00", "2024-13-01", ""])
+def test_a_moment_that_there_is_not_is_wrong_usage(moment: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where only its zone takes it off the calendar."""
+    assert run(["sync", "--catalog", "c", "--datastore-id", "0" * 32, "--start", moment]) == 2
+    assert "a date is 2026-05-01" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["0", "1"])
+def test_the_variable_for_debugging_is_read_as_its_flag(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    """0 is no; 1 shows where an error comes from."""
+    monkeypatch.setenv("AHI_CATALOG_DEBUG", given)
+    assert run(["status", "--catalog", str(folder / "none")]) == 2
+    assert (len(capsys.readouterr().err.splitlines()) > 1) is (given == "1")
+
+
+def test_every_command_on_a_catalog_can_be_told_whose_bucket_it_is() -> None:
+    """All that open one, but for the demo, which makes its own here."""
+    for name, flags in options().items():
+        if "catalog" in flags and name not in {"demo", "iam-policy"}:
+            assert "bucket-owner" in flags, name
 
 
 def test_dates_of_toml_are_dates(folder: Path) -> None:
