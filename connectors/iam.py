@@ -45,7 +45,7 @@ class Place:
     Attributes:
         bucket: The catalog's; None: it is a local folder.
         prefix: In the bucket, without slashes at its ends; may be empty.
-        datastore_id: The data store.
+        datastore_ids: The data stores; none: all of the account and region, which a run then lists.
         partition: ``aws``, ``aws-us-gov``, ``aws-cn``.
         region: Of the data store, or ``*``.
         account: Twelve digits, or ``*``.
@@ -55,7 +55,7 @@ class Place:
 
     bucket: str | None
     prefix: str
-    datastore_id: str
+    datastore_ids: tuple[str, ...]
     partition: str = "aws"
     region: str = "*"
     account: str = "*"
@@ -75,11 +75,16 @@ def policy(jobs: Iterable[str], place: Place) -> dict[str, Any]:
         place: Where things lie.
     """
     actions = {_ACTIONS.get(call, call) for job in jobs for call in CALLS[job]}
+    is_reading = "medical-imaging:SearchImageSets" in actions
+    stores = [place.arn("medical-imaging", f"datastore/{each}") for each in place.datastore_ids or ("*",)]
+    image_sets = [f"{store}/imageset/*" for store in stores]
     statements = [
-        _statement("Search", actions, {"SearchImageSets", "GetDatastore"}, [_datastore(place)]),
+        _statement("Search", actions, {"SearchImageSets", "GetDatastore"}, stores),
         # GetImageSet requires both resource types.
-        _statement("Confirm", actions, {"GetImageSet"}, [_datastore(place), f"{_datastore(place)}/imageset/*"]),
+        _statement("Confirm", actions, {"GetImageSet"}, [*stores, *image_sets]),
     ]
+    if is_reading and not place.datastore_ids:
+        statements.append(_allow("AllStores", ["medical-imaging:ListDatastores"], ["*"]))
     if place.bucket is not None:
         root = f"{place.prefix}/" if place.prefix else ""
         bucket = f"arn:{place.partition}:s3:::{place.bucket}"
@@ -90,13 +95,9 @@ def policy(jobs: Iterable[str], place: Place) -> dict[str, Any]:
         ]
         if place.kms_key is not None:
             statements.append(_kms(place, place.kms_key, is_writing="s3:PutObject" in actions))
-    if place.secret is not None and "medical-imaging:SearchImageSets" in actions:
+    if place.secret is not None and is_reading:
         statements.append(_allow("PhiKey", ["secretsmanager:GetSecretValue"], [_secret(place, place.secret)]))
     return {"Version": "2012-10-17", "Statement": [found for found in statements if found]}
-
-
-def _datastore(place: Place) -> str:
-    return place.arn("medical-imaging", f"datastore/{place.datastore_id}")
 
 
 def _statement(

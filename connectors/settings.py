@@ -78,6 +78,16 @@ class S3Access:
             raise UsageError("give --kms-key or --sse-s3, not both")
 
 
+def check_datastore_id(text: str) -> None:
+    """See that a text may be a data store's id.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if not _DATASTORE_ID.fullmatch(text):
+        raise UsageError("a data store id is 32 of 0-9 and a-z; list yours with: aws medical-imaging list-datastores")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything a run needs to know, fixed when it starts. Holds no client, no credential, no patient's data.
@@ -123,10 +133,7 @@ class Settings:
     dask: str | None = None
 
     def __post_init__(self) -> None:
-        if not _DATASTORE_ID.fullmatch(self.datastore_id):
-            raise UsageError(
-                "a data store id is 32 of 0-9 and a-z; list yours with: aws medical-imaging list-datastores"
-            )
+        check_datastore_id(self.datastore_id)
         if not all(timedelta() <= held <= _LONGEST for held in (self.settle, self.look_back)):
             raise UsageError("settle and look-back are between 0 and 36500d")
         if self.start is not None and self.start < EARLIEST:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from connectors.catalog import Catalog, Checkpoint, Store, Unit, layout, open_catalog, open_or_create, open_store
 from connectors.catalog.phi import refuse_other
-from connectors.errors import AhiCatalogError, InvalidRequestError, StoppedError
+from connectors.errors import AhiCatalogError, InvalidRequestError, StoppedError, UsageError
 from connectors.healthimaging.changes import walk_changes
 from connectors.healthimaging.pages import Field
 from connectors.healthimaging.scan import Scan, Scanner
@@ -64,6 +64,8 @@ def sync(
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
+    if settings.start is not None and settings.start > clock():
+        raise UsageError("coverage cannot begin in the future: check --start")
     ends = open_ends(settings, runner, stop, clock, connection)
     ask = cache(lambda: bounds(settings, ends.source, ends.tally, clock()))
     catalog, protect = ends.open_catalog(is_creating=True, before_creating=ask)

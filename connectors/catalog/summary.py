@@ -20,7 +20,7 @@ class Summary:
         watermark: End of the first covered stretch; None where nothing is covered.
         followed_to: Changes are merged up to here; None where nothing was ever synced.
         coverage: All that is covered.
-        gaps: What lies between the covered stretches.
+        gaps: What lies between the covered stretches, and before the first where a sync without --start was to begin.
         rows: Image sets in the table.
         bytes: Of the data objects.
         partitions: Data objects.
@@ -75,7 +75,7 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
         watermark=coverage.watermark,
         followed_to=checkpoint.followed_to if checkpoint else None,
         coverage=coverage,
-        gaps=_gaps(coverage),
+        gaps=_gaps(coverage, checkpoint.datastore_created_at if checkpoint else None),
         rows=rows,
         bytes=sum(entry.size for entry in partitions.values()),
         partitions=len(partitions),
@@ -85,8 +85,8 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
     )
 
 
-def _gaps(coverage: Coverage) -> Coverage:
+def _gaps(coverage: Coverage, start: datetime | None) -> Coverage:
     if not coverage:
         return coverage
-    whole = Window(coverage.windows[0].start, coverage.windows[-1].end)
-    return Coverage([whole]).minus(coverage)
+    first, last = coverage.windows[0], coverage.windows[-1]
+    return Coverage([Window(min(start or first.start, first.start), last.end)]).minus(coverage)

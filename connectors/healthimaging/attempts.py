@@ -64,6 +64,7 @@ class Attempts:
             stop=tenacity.stop_after_attempt(max_attempts),
             wait=backoff or tenacity.wait_random_exponential(multiplier=_FIRST_BACKOFF, max=_LONGEST_BACKOFF),
             sleep=self._sleep,
+            before_sleep=_say,
             retry=tenacity.retry_if_exception_type(TransientError),
             reraise=True,
         )
@@ -102,9 +103,16 @@ class Attempts:
             self._limiter.give_way()
         elif isinstance(failure, TransientError):
             tally.retries += 1
-            _log.warning("%s", failure)
         raise failure
 
     def _sleep(self, seconds: float) -> None:
         # A stop ends the wait; the next try then meets it at the limiter.
         self._stop.wait(seconds)
+
+
+def _say(state: tenacity.RetryCallState) -> None:
+    """Log what failed and will be tried again; throttling is what a quota is for."""
+    failure = state.outcome.exception() if state.outcome else None
+    if state.next_action is not None and not isinstance(failure, ThrottledError):
+        seconds = state.next_action.sleep
+        _log.warning("%s; that was try %d, the next in %.1f s", failure, state.attempt_number, seconds)

@@ -1,5 +1,7 @@
 """`ahi-catalog emulate`: the embedded HealthImaging service on its own."""
 
+import os
+
 import click
 
 from connectors.errors import AhiCatalogError
@@ -10,6 +12,11 @@ _port_option = click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, metavar="N", help="The port on 127.0.0.1."
 )
 """Without a variable: Kubernetes would set AHI_CATALOG_PORT beside a Service named ahi-catalog."""
+
+_TRY_IT = """\
+  export AWS_ENDPOINT_URL_MEDICAL_IMAGING={url} AWS_DEFAULT_REGION=us-east-1
+  export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any
+  ahi-catalog sync --no-prefect --catalog ./catalog --datastore-id {datastore_id}"""
 
 
 @click.command()
@@ -36,22 +43,28 @@ def emulate(
 ) -> None:
     """Serve the embedded HealthImaging service on 127.0.0.1, with real public data, until Ctrl-C.
 
-    It answers SearchImageSets, GetImageSet, ListDatastores and GetDatastore as botocore's model describes them,
-    errors and throttling included. It is made for trying and testing, and is no secure server.
+    It prints the variables that point boto3 at it. It answers SearchImageSets, GetImageSet, ListDatastores and
+    GetDatastore as botocore's model describes them, errors and throttling included. It is made for trying and
+    testing, and is no secure server.
 
     \b
-    In another shell:
-      export AWS_ENDPOINT_URL_MEDICAL_IMAGING=http://127.0.0.1:8080 AWS_DEFAULT_REGION=us-east-1
-      export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any
-      ahi-catalog sync --catalog ./catalog --datastore-id ID
+    As DICOM files have it, at no limit:
+      ahi-catalog emulate --dicom-files --throttle 0
     """
     try:
-        from connectors.healthimaging.emulator import Service, ServiceOptions, run_forever
+        from connectors.healthimaging.emulator import Service, ServiceOptions, listen, run_forever
         from connectors.healthimaging.emulator.dicom_files import load_dicom_files
         from connectors.healthimaging.emulator.idc import ATTRIBUTION, load_idc
     except ImportError:
         raise AhiCatalogError(NO_EXTRA) from None
 
+    try:
+        listening = listen(port)
+    except OSError as error:
+        raise AhiCatalogError(
+            f"cannot listen on port {port}: {os.strerror(error.errno or 0)}; take another --port"
+        ) from None
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     service = Service(
         ServiceOptions(
             rate=throttle or None,
@@ -69,5 +82,6 @@ def emulate(
         datastore_id = load_idc(service, rows=rows)
         click.echo(f"Data: {ATTRIBUTION}", err=True)
     click.echo("Warning: this is no secure server. It asks nobody who they are; keep patients' data out.", err=True)
-    click.echo(f"Serving data store {datastore_id} at http://127.0.0.1:{port}", err=True)
-    run_forever(service, "127.0.0.1", port)
+    click.echo(f"Serving data store {datastore_id} at {url}, until Ctrl-C. In another shell:", err=True)
+    click.echo(_TRY_IT.format(url=url, datastore_id=datastore_id), err=True)
+    run_forever(service, listening)

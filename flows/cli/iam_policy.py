@@ -2,13 +2,14 @@
 
 import click
 
-from flows.cli.options import catalog_option, datastore_option, option
+from flows.cli.datastores import chosen_datastores
+from flows.cli.options import catalog_option, datastore_options, option
 from flows.cli.output import print_json
 
 
 @click.command(name="iam-policy")
 @catalog_option
-@datastore_option
+@datastore_options
 @option(
     "--for",
     "jobs",
@@ -23,12 +24,13 @@ from flows.cli.output import print_json
 def iam_policy(
     *,
     catalog: str,
-    datastore_id: str,
+    datastore_id: tuple[str, ...],
     jobs: tuple[str, ...],
     account: str,
     region: str | None,
     kms_key: str | None,
     phi_key_from: str,
+    **given: bool,
 ) -> None:
     """Print the smallest IAM policy that sync, verify and query need. Calls nothing.
 
@@ -41,17 +43,19 @@ def iam_policy(
     from connectors.catalog.store.opening import split_url
     from connectors.iam import CALLS, Place, policy
     from connectors.phi_key import AWS_SECRET
-    from connectors.settings import Settings
+    from connectors.settings import check_datastore_id
 
-    settings = Settings(catalog=catalog, datastore_id=datastore_id)
+    datastore_ids = chosen_datastores(datastore_id, every=given["all"]) or ()
+    for each in datastore_ids:
+        check_datastore_id(each)
     session = boto3.Session()
     region = region or session.region_name or "*"
-    bucket, prefix = split_url(settings.catalog)
+    bucket, prefix = split_url(catalog)
     kind, _, name = phi_key_from.partition(":")
     place = Place(
         bucket=bucket,
         prefix=prefix,
-        datastore_id=settings.datastore_id,
+        datastore_ids=tuple(datastore_ids),
         partition="aws" if region == "*" else session.get_partition_for_region(region),
         region=region,
         account=account,

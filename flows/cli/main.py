@@ -11,6 +11,7 @@ import sys
 from typing import Final
 
 import click
+from click.core import ParameterSource
 
 from connectors.errors import AhiCatalogError, StoppedError, UsageError
 from connectors.sealing import describe, trace
@@ -26,7 +27,7 @@ from flows.cli.register import register
 from flows.cli.report import report
 from flows.cli.runs import backfill, sync, verify
 from flows.cli.serve import serve
-from flows.cli.settings_file import check_variables, init, read_settings
+from flows.cli.settings_file import SETTINGS_FILE, check_variables, init, read_settings
 from flows.cli.status import status
 from flows.signals import INTERRUPTED
 
@@ -118,6 +119,8 @@ def run(arguments: list[str]) -> int:
         code = cli.main(arguments, prog_name="ahi-catalog", standalone_mode=False)
     except click.ClickException as error:
         error.show()
+        if origin := _origin(error):
+            click.echo(f"That is from {origin}.", err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt, StoppedError):
         click.echo("Interrupted; the next run resumes.", err=True)
@@ -136,6 +139,17 @@ def run(arguments: list[str]) -> int:
         click.echo(f"Error: unexpected {describe(error)}; run again with --debug before reporting it", err=True)
         return _FAILED
     return code if isinstance(code, int) else _DONE
+
+
+def _origin(error: click.ClickException) -> str:
+    """Where a wrong value came from, unless from a flag."""
+    if isinstance(error, click.BadParameter) and error.ctx and error.param and error.param.name:
+        match error.ctx.get_parameter_source(error.param.name):
+            case ParameterSource.DEFAULT_MAP:
+                return SETTINGS_FILE
+            case ParameterSource.ENVIRONMENT:
+                return str(error.param.envvar)
+    return ""
 
 
 def _say_trace(error: Exception) -> None:

@@ -63,7 +63,23 @@ def options(*several: Callable[[_Command], _Command]) -> Callable[[_Command], _C
 
 
 catalog_option = option("--catalog", required=True, metavar="URL", help="s3://bucket/prefix or a local folder.")
-datastore_option = option("--datastore-id", required=True, metavar="ID", help="The data store, 32 of 0-9 and a-z.")
+
+
+def _only_one(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> str:
+    """The one that is given; a settings file or a variable may name several, and none of them must be overlooked."""
+    if len(given) != 1:
+        raise click.BadParameter(f"one data store here, not {len(given)}: choose one by this flag", context, parameter)
+    return given[0]
+
+
+datastore_option = option(
+    "--datastore-id",
+    required=True,
+    multiple=True,
+    callback=_only_one,
+    metavar="ID",
+    help="The data store, 32 of 0-9 and a-z.",
+)
 datastore_options = options(
     option(
         "--datastore-id",

@@ -93,7 +93,7 @@ def plan(
             ("requests", f"about {found.requests:,}"),
             ("minutes", f"{_amount(minutes, 1)} at {settings.quota.rate:g} requests a second"),
             ("cost", f"{_amount(dollars, 2, '$')} for requests, at ${price:g} a thousand"),
-            ("this estimate took", f"{found.probes} requests"),
+            ("this estimate took", f"{found.probes} request{'' if found.probes == 1 else 's'}"),
         ],
     )
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _SHOWN_ROWS: Final = 100
 _SHOWN_RECORDS: Final = 10
+_GROUPED_FROM: Final = 10_000
 _BY_IDENTIFIER: Final = re.compile(r"\b(from|join)\s+(studies|patients)\b", re.IGNORECASE)
 
 
@@ -82,7 +83,9 @@ def _show(answer: "pa.Table", title: str) -> None:
     rows = [[_shown(value) for value in row] for row in zip(*columns, strict=True)]
     table = make_table(title, answer.column_names, rows)
     shown = len(rows)
-    if fits(table):
+    if not rows:
+        click.echo("No rows.", err=True)
+    elif fits(table):
         show(table)
     else:
         shown = min(shown, _SHOWN_RECORDS)
@@ -111,7 +114,8 @@ def _shown(value: Any) -> str:
         case bool():
             return str(value)
         case int():
-            return f"{value:,}"
+            # A year, or a series' number, is no amount.
+            return f"{value:,}" if abs(value) >= _GROUPED_FROM else str(value)
         case datetime():
             return f"{value:%Y-%m-%d %H:%M:%S}{'Z' if value.tzinfo else ''}"
         case list():

@@ -11,7 +11,7 @@ import re
 import textwrap
 import tomllib
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +31,11 @@ _VARIABLES_ELSEWHERE: Final = frozenset({"AHI_CATALOG_PHI_KEY", "AHI_CATALOG_WOR
 _KUBERNETES: Final = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
 """What follows the prefix in variables that Kubernetes gives a pod beside a Service named ahi-catalog, or
 ahi-catalog-something (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables)."""
-_EXAMPLES: Final = {"catalog": "s3://bucket/imaging", "datastore-id": "0123456789abcdef0123456789abcdef"}
+_EXAMPLES: Final = {
+    "catalog": "s3://bucket/imaging",
+    "datastore-id": "0123456789abcdef0123456789abcdef",
+    "concurrency": 8,
+}
 _EXAMPLES_BY_TYPE: Final[dict[type, Any]] = {
     click.types.BoolParamType: False,
     click.types.IntParamType: 1,
@@ -39,6 +43,16 @@ _EXAMPLES_BY_TYPE: Final[dict[type, Any]] = {
     Duration: "1d",
     Moment: "2024-01-01",
 }
+
+_TEXT: Final = (str, "a text, in quotes")
+_FORMS: Final[dict[type, tuple[Any, str]]] = {
+    click.types.BoolParamType: (bool, "true or false"),
+    click.types.IntParamType: (int, "a whole number"),
+    click.types.FloatParamType: (int | float, "a number"),
+    Duration: (str | int, 'a duration such as "1d"'),
+    Moment: (str | date, 'a date such as "2024-01-01"'),
+}
+"""Types of TOML by types of options, and what a wrong one is told."""
 
 _HEAD: Final = """\
 # Settings of ahi-catalog, read from the folder in which it is started. Take the # away from what you need.
@@ -63,18 +77,14 @@ def read_settings(group: click.Group) -> dict[str, dict[str, Any]]:
     known = {name: dict(_settable(command)) for name, command in _commands(group)}
     every = {key for keys in known.values() for key in keys}
     if unknown := sorted(key for key in written if _name(key) not in every):
-        raise UsageError(
-            f"{SETTINGS_FILE} sets what no command knows: {', '.join(unknown)}; `ahi-catalog init` names what there is"
-        )
+        near = difflib.get_close_matches(_name(unknown[0]).lower(), every, n=1)
+        advice = f"did you mean {near[0]}?" if near else "`ahi-catalog init` names what there is; there are no sections"
+        raise UsageError(f"{SETTINGS_FILE} sets what no command takes from it: {', '.join(unknown)}; {advice}")
     settings = {_name(key): value for key, value in written.items()}
     if twice := sorted(key for key in written if key != _name(key) and _name(key) in written):
         raise UsageError(f"{SETTINGS_FILE} sets the same twice: {', '.join(twice)}, once with hyphens; keep one")
     return {
-        name: {
-            str(keys[key].name): _default(keys[key], value)
-            for key, value in settings.items()
-            if key in keys and not _is_ambiguous(keys[key], value)
-        }
+        name: {str(keys[key].name): _checked(key, keys[key], value) for key, value in settings.items() if key in keys}
         for name, keys in known.items()
     }
 
@@ -104,16 +114,18 @@ def _name(key: str) -> str:
     return key.replace("_", "-")
 
 
-def _default(option: click.Option, value: Any) -> Any:
-    """A setting as a command takes it: one value of an option that may be repeated stands for a list of one."""
-    if option.multiple:
-        return value if isinstance(value, list) else [value]
-    return value[0] if isinstance(value, list) else value
+def _checked(key: str, option: click.Option, value: Any) -> Any:
+    """A setting as a command takes it: one value of an option that may be repeated stands for a list of one.
 
-
-def _is_ambiguous(option: click.Option, value: Any) -> bool:
-    """Whether a setting names several where a command takes one, so that its flag has to say which."""
-    return not option.multiple and isinstance(value, list) and len(value) != 1
+    Raises:
+        UsageError: It is of another type; click would make something of most of them.
+    """
+    values = value if option.multiple and isinstance(value, list) else [value]
+    types, says = next((form for kind, form in _FORMS.items() if isinstance(option.type, kind)), _TEXT)
+    # Python's booleans are integers.
+    if not all(isinstance(each, types) and isinstance(each, bool) == (types is bool) for each in values):
+        raise UsageError(f"{SETTINGS_FILE}: {key} is {says}")
+    return values if option.multiple else value
 
 
 def template(group: click.Group) -> str:
@@ -159,8 +171,8 @@ def _settable(command: click.Command) -> Iterator[tuple[str, click.Option]]:
 
 
 def _comment(help_text: str, users: list[str]) -> str:
-    text = f"{help_text.partition('  [')[0]} ({', '.join(users)})"
-    return textwrap.fill(text, 110, initial_indent="# ", subsequent_indent="# ")
+    text = f"{help_text} ({', '.join(users)})"
+    return textwrap.fill(text, 110, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
 
 
 def _literal(key: str, option: click.Option) -> str:

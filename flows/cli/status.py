@@ -87,7 +87,7 @@ def _picture(opened: "Catalog", summaries: "list[Summary]") -> "RenderableType":
             parts.append(make_table("problems", [""], [[problem] for problem in summary.problems], header=False))
             parts.append(
                 f"Mend them: ahi-catalog verify --repair --catalog {opened.store.url} "
-                f"--datastore-id {summary.datastore_id}\n"
+                f"--datastore-id {summary.datastore_id}\n(a file that is none of the catalog's is yours to delete)\n"
             )
         if summary.runs:
             parts.append(_runs_table(summary.runs))

@@ -6,10 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from connectors.catalog import open_catalog, open_store
+from connectors.healthimaging.emulator import listen
+from connectors.windows import Window, format_time
 from flows.cli.main import run
 from tests.flows.conftest import World
 from tests.support.reference import data_objects
@@ -42,6 +46,30 @@ def test_sync_status_and_query_work_together(world: World, capsys: pytest.Captur
     sql = "select count(*) as n, min(created_date) as first from image_sets"
     assert run(["query", "--catalog", str(world.catalog), "--json", sql]) == 0
     assert json.loads(capsys.readouterr().out) == [{"n": 300, "first": "2024-01-01"}]
+
+
+def test_status_names_a_gap_at_the_beginning(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where a first sync was killed before it had read the oldest day, the next one is to begin there."""
+    live(world).fill(20)
+    run(sync_arguments(world))
+    catalog = open_catalog(open_store(str(world.catalog)))
+    checkpoint = catalog.checkpoint(world.datastore_id)
+    assert checkpoint is not None
+    start = checkpoint.coverage.windows[0].start
+    oldest = Window(start, start + timedelta(days=1))
+    catalog.update_checkpoint(world.datastore_id, lambda _: checkpoint.uncovering([oldest]))
+    capsys.readouterr()
+    run(["status", "--catalog", str(world.catalog), "--json"])
+    [store] = json.loads(capsys.readouterr().out)["datastores"]
+    assert store["gaps"] == [[format_time(oldest.start), format_time(oldest.end)]]
+
+
+def test_coverage_cannot_begin_in_the_future(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """A slip in --start does not make a catalog that stays empty and says that all is well."""
+    live(world)
+    assert run(sync_arguments(world, "--start", "2999-01-01")) == 2
+    assert "check --start" in capsys.readouterr().err
+    assert not world.catalog.exists()
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
@@ -324,3 +352,13 @@ def test_status_takes_odd_file_names_for_none_of_ours(world: World, capsys: pyte
     (world.catalog / "image_sets" / f"datastore_id={world.datastore_id}" / os.fsdecode(b"caf\xe9\x1b.parquet")).touch()
     assert run(["status", "--catalog", str(world.catalog)]) == 1
     assert r"caf\udce9\x1b" in capsys.readouterr().out
+
+
+def test_a_port_that_is_taken_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Before any data is loaded, with code 1 and what to do."""
+    with listen(0) as taken:
+        port = taken.getsockname()[1]
+        assert run(["emulate", "--port", str(port)]) == 1
+    assert capsys.readouterr().err == (
+        f"Error: cannot listen on port {port}: Address already in use; take another --port\n"
+    )

@@ -116,7 +116,7 @@ def test_the_policy_is_what_is_called(  # noqa: PLR0917
     work(world, s3_url)
     bucket, _, prefix = s3_url.removeprefix("s3://").partition("/")
     place = Place(
-        bucket=bucket, prefix=prefix, datastore_id=world.datastore_id, region="us-east-1", secret="hospital/phi"
+        bucket=bucket, prefix=prefix, datastore_ids=(world.datastore_id,), region="us-east-1", secret="hospital/phi"
     )
     statements = policy([job], place)["Statement"]
     used = set()
@@ -141,13 +141,32 @@ def test_the_policy_is_what_is_called(  # noqa: PLR0917
 )
 def test_a_kms_key_is_allowed_however_it_is_named(key: str, resource: str, aliases: str | None) -> None:
     """S3 decrypts for readers and makes data keys for writers; an alias becomes a condition."""
-    place = Place(bucket="bbb", prefix="", datastore_id=ID, region="us-east-1", kms_key=key)
+    place = Place(bucket="bbb", prefix="", datastore_ids=(ID,), region="us-east-1", kms_key=key)
     for jobs, actions in ((["query"], ["kms:Decrypt"]), (["sync"], ["kms:Decrypt", "kms:GenerateDataKey"])):
         [statement] = [found for found in policy(jobs, place)["Statement"] if found["Sid"] == "Key"]
         assert statement["Action"] == actions
         assert statement["Resource"] == [resource]
         condition = statement.get("Condition", {}).get("ForAnyValue:StringEquals", {}).get("kms:ResourceAliases")
         assert condition == aliases
+
+
+def test_all_data_stores_are_listed_and_several_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """--all allows each data store, and to list them; several ids are several resources, and no more."""
+
+    def printed(*arguments: str) -> list[dict[str, Any]]:
+        capsys.readouterr()
+        assert run(["iam-policy", "--catalog", "s3://bbb", "--region", "us-east-1", *arguments]) == 0
+        statements: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["Statement"]
+        return statements
+
+    [listing] = [found for found in printed("--all") if "medical-imaging:ListDatastores" in found["Action"]]
+    assert listing["Resource"] == ["*"]
+    assert printed("--all")[0]["Resource"] == ["arn:aws:medical-imaging:us-east-1:*:datastore/*"]
+    assert not [found for found in printed("--all", "--for", "query") if "medical-imaging" in str(found)]
+    several = printed("--datastore-id", ID, "--datastore-id", "1" * 32)
+    assert "ListDatastores" not in str(several)
+    assert several[0]["Resource"] == [f"arn:aws:medical-imaging:us-east-1:*:datastore/{its}" for its in (ID, "1" * 32)]
+    assert run(["iam-policy", "--catalog", "s3://bbb", "--datastore-id", "x"]) == 2
 
 
 def test_the_command_prints_a_policy(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ option, so that a client can be shown to be right either way.
 from connectors.healthimaging.emulator.errors import ServiceError
 from connectors.healthimaging.emulator.faults import FAULT_KINDS, FaultPlan
 from connectors.healthimaging.emulator.options import ServiceOptions
-from connectors.healthimaging.emulator.server import Emulator, run_forever
+from connectors.healthimaging.emulator.server import Emulator, listen, run_forever
 from connectors.healthimaging.emulator.service import Counters, Service
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "Service",
     "ServiceError",
     "ServiceOptions",
+    "listen",
     "run_forever",
 ]

@@ -68,12 +68,10 @@ class _Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._stopping.set)
 
 
-def _config(service: Service, host: str, port: int) -> uvicorn.Config:
+def _config(service: Service) -> uvicorn.Config:
     service.prepare()
     return uvicorn.Config(
         create_app(service),
-        host=host,
-        port=port,
         http=_Protocol,
         ws="none",
         lifespan="off",
@@ -87,19 +85,31 @@ def _config(service: Service, host: str, port: int) -> uvicorn.Config:
     )
 
 
-def run_forever(service: Service, host: str = "127.0.0.1", port: int = 8080) -> None:
-    """Serve in the foreground until SIGINT or SIGTERM; prints nothing.
+def listen(port: int, host: str = "127.0.0.1") -> socket.socket:
+    """A socket for `run_forever`; connections wait there until it serves.
+
+    Args:
+        port: 0 for any that is free.
+        host: This machine, by name or address.
 
     Raises:
         ValueError: The host is not this machine: the controls under `/_control/` ask for no credentials.
+        OSError: The port is taken.
     """
     if not is_loopback(host):
         raise ValueError("the embedded service is no secure server: it listens on 127.0.0.1, ::1 or localhost only")
-    config = _config(service, host, port)
+    return socket.create_server(
+        (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
+    )
+
+
+def run_forever(service: Service, listening: socket.socket) -> None:
+    """Serve in the foreground until SIGINT or SIGTERM; prints nothing."""
+    config = _config(service)
     # A million records live as long as the process: the collector need not look at them again.
     gc.collect()
     gc.freeze()
-    uvicorn.Server(config).run()
+    uvicorn.Server(config).run(sockets=[listening])
 
 
 class Emulator:
@@ -125,11 +135,8 @@ class Emulator:
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     def __enter__(self) -> Self:
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("127.0.0.1", self._port))
-        self._socket.listen(_BACKLOG)
-        self._server = _Server(_config(self.service, "127.0.0.1", self._port))
+        self._socket = listen(self._port)
+        self._server = _Server(_config(self.service))
         self._thread = threading.Thread(target=self._run, name="healthimaging-emulator", daemon=True)
         self._thread.start()
         if not self._server.ready.wait(_START_SECONDS):

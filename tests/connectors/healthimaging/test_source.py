@@ -73,8 +73,11 @@ def make(
     return Source(ID, client, limiter, stop=stop, max_attempts=4, backoff=backoff), limiter
 
 
-def test_what_may_pass_is_tried_again_and_counted() -> None:
-    """Throttling, server errors, dropped connections and half pages cost a retry; the page comes in the end."""
+def test_what_may_pass_is_tried_again_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """Throttling, server errors, dropped connections and half pages cost a retry; the page comes in the end.
+
+    What failed is logged with the number of the try, but for throttling.
+    """
     client = Script(THROTTLED, INTERNAL, PAGE[:-2], PAGE)
     source, limiter = make(client)
     tally = Tally()
@@ -85,6 +88,8 @@ def test_what_may_pass_is_tried_again_and_counted() -> None:
     assert not limiter.has_room  # and the limiter was told: what was left of the burst is gone
     assert {request["nextToken"] for request in client.asked} == {"t"}
     assert client.asked[0]["maxResults"] == 50
+    said = [record.getMessage().partition("; that was ")[2] for record in caplog.records]
+    assert said == ["try 2, the next in 0.0 s", "try 3, the next in 0.0 s"]
 
 
 @pytest.mark.parametrize(

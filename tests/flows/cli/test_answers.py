@@ -42,6 +42,22 @@ def test_a_narrow_answer_is_a_table(world: World, capsys: pytest.CaptureFixture[
     assert shown.err == ""
 
 
+def test_an_answer_without_rows_says_so(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """However wide it would be; as CSV it still has its columns."""
+    query = ["query", "--catalog", str(world.catalog), "from image_sets where false"]
+    world.sync()
+    capsys.readouterr()
+    assert run(query) == 0
+    assert capsys.readouterr() == ("", "No rows.\n")
+
+
+def test_years_are_no_amounts(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Four digits stand together, and large counts do not."""
+    world.sync()
+    assert run(["query", "--catalog", str(world.catalog), "select 2026 as year, 1009557 as many, -2026 as less"]) == 0
+    assert capsys.readouterr().out.split()[-3:] == ["2026", "1,009,557", "-2026"]
+
+
 def test_columns_of_one_name_are_told_apart(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """A join has them; none takes another's value, in a table or in JSON."""
     world.fill(3)

@@ -186,6 +186,65 @@ def test_every_command_on_a_catalog_can_be_told_whose_bucket_it_is() -> None:
             assert "bucket-owner" in flags, name
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("rate = [2, 3]", "rate is a number"),
+        ("rate = true", "rate is a number"),
+        ('rate = "fast"', "rate is a number"),
+        ("burst = 1.5", "burst is a whole number"),
+        ("burst = true", "burst is a whole number"),
+        ("catalog = 5", "catalog is a text, in quotes"),
+        ("datastore-id = [5]", "datastore-id is a text, in quotes"),
+        ('prefect = "maybe"', "prefect is true or false"),
+        ("look-back = 1.5", "look-back is a duration"),
+        ("start = 2024", "start is a date"),
+        ('phi = ["drop"]', "phi is a text, in quotes"),
+    ],
+)
+def test_a_setting_of_another_type_is_refused(folder: Path, line: str, says: str) -> None:
+    """Nothing is made of it, and it is not overlooked: what the quota allows is not to be guessed."""
+    (folder / SETTINGS_FILE).write_text(f"{line}\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=says):
+        read_settings(cli)
+
+
+def test_a_misspelled_key_is_told_what_is_near(folder: Path) -> None:
+    """As a variable is; and it is named as it is written."""
+    (folder / SETTINGS_FILE).write_text("Look_Bakc = 5\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="Look_Bakc; did you mean look-back"):
+        read_settings(cli)
+
+
+def test_a_wrong_value_is_told_where_it_came_from(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file or the variable; what a flag says needs no such word."""
+    command = ["sync", "--catalog", "c", "--datastore-id", "0" * 32]
+    (folder / SETTINGS_FILE).write_text('look-back = "soon"\n', encoding="utf-8")
+    assert run(command) == 2
+    assert "That is from ahi-catalog.toml." in capsys.readouterr().err
+    monkeypatch.setenv("AHI_CATALOG_LOOK_BACK", "later")
+    assert run(command) == 2
+    assert "That is from AHI_CATALOG_LOOK_BACK." in capsys.readouterr().err
+    assert run([*command, "--look-back", "never"]) == 2
+    assert "That is from" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["plan", "doctor", "serve"])
+def test_one_data_store_is_one(folder: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    """Where a command takes one, several by the file or by flags are refused, and a flag chooses."""
+    (folder / SETTINGS_FILE).write_text(f'datastore-id = ["{"1" * 32}", "{"2" * 32}"]\n', encoding="utf-8")
+    settings = read_settings(cli)[command]
+    assert run([command, "--catalog", "c"]) == 2
+    said = capsys.readouterr().err
+    assert "one data store here, not 2: choose one by this flag\nThat is from ahi-catalog.toml.\n" in said
+    assert run([command, "--catalog", "c", "--datastore-id", "1" * 32, "--datastore-id", "2" * 32]) == 2
+    arguments = ["--catalog", "c", "--datastore-id", "3" * 32]
+    context = cli.commands[command].make_context(command, arguments, default_map=settings)
+    assert context.params["datastore_id"] == "3" * 32
+
+
 def test_dates_of_toml_are_dates(folder: Path) -> None:
     """TOML's own date and time forms work as well as text."""
     (folder / SETTINGS_FILE).write_text("start = 2024-05-01T12:00:00Z\n", encoding="utf-8")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from connectors.healthimaging.emulator import Emulator, Service, ServiceOptions, run_forever
+from connectors.healthimaging.emulator import Emulator, Service, ServiceOptions, listen
 
 
 def test_rows_can_be_changed_while_pages_are_read(start: Any, summary: Any) -> None:
@@ -73,15 +73,12 @@ def test_nothing_is_logged(running: Any, caplog: pytest.LogCaptureFixture) -> No
 
 
 SERVE = """
-from connectors.healthimaging.emulator import Service, ServiceOptions, run_forever
-import socket
-with socket.socket() as probe:
-    probe.bind(("127.0.0.1", 0))
-    port = probe.getsockname()[1]
-print(port, flush=True)
+from connectors.healthimaging.emulator import Service, ServiceOptions, listen, run_forever
+listening = listen(0)
+print(listening.getsockname()[1], flush=True)
 service = Service(ServiceOptions(rate=None))
 service.create_datastore(name="alone")
-run_forever(service, "127.0.0.1", port)
+run_forever(service, listening)
 """
 
 
@@ -93,21 +90,11 @@ def test_the_server_runs_on_its_own() -> None:
         assert process.stdout is not None
         port = process.stdout.readline().strip()
         assert re.fullmatch(r"\d+", port)
-        assert b'"now"' in _patiently(f"http://127.0.0.1:{port}/_control/clock")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_control/clock", timeout=20) as answer:
+            assert b'"now"' in answer.read()
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=20)
     assert (out, err) == ("", "")
-
-
-def _patiently(url: str) -> bytes:
-    for _ in range(200):
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own loopback server
-                body: bytes = answer.read()
-                return body
-        except OSError:
-            threading.Event().wait(0.05)  # until its socket listens
-    raise AssertionError("the server did not start")
 
 
 @pytest.mark.parametrize(
@@ -123,4 +110,4 @@ def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
 def test_no_address_but_loopback_is_served(host: str) -> None:
     """The service is no secure server, and does not listen where others could reach it."""
     with pytest.raises(ValueError, match="no secure server"):
-        run_forever(Service(), host)
+        listen(0, host)
