@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from flows.cli.options import catalog_option, datastore_option, json_option, option, s3_options
+from flows.cli.options import catalog_option, datastore_option, json_option, option, phi_key_option, s3_options
 from flows.cli.output import print_json, show
 
 if TYPE_CHECKING:
@@ -20,15 +20,18 @@ _MUST_BE_FIXED: Final = 1
 @catalog_option
 @datastore_option
 @s3_options
+@phi_key_option
 @option("--rate", type=float, default=25.0, metavar="N", help="Requests a second that the quota allows.")
 @option("--prefect/--no-prefect", default=True, help="Whether runs go through Prefect.")
 @json_option
-def doctor(*, catalog: str, datastore_id: str, rate: float, prefect: bool, as_json: bool, **s3: Any) -> int:
+def doctor(
+    *, catalog: str, datastore_id: str, rate: float, prefect: bool, as_json: bool, phi_key_from: str, **s3: Any
+) -> int:
     """Check what a sync needs, and say line by line what to fix.
 
-    Credentials, region, data store, every permission, the clock, the bucket and its conditional writes, encryption,
-    Prefect. Nothing is changed but one small object of the doctor's own, _state/probe/doctor, and no image set is
-    read. Ends with code 1 where something must be fixed.
+    Credentials, region, data store, every permission, the clock, the bucket and its conditional writes, the key
+    of the pseudonyms, encryption, Prefect. Nothing is changed but one small object of the doctor's own,
+    _state/probe/doctor, and no image set is read. Ends with code 1 where something must be fixed.
 
     \b
     Before the first sync:
@@ -37,7 +40,13 @@ def doctor(*, catalog: str, datastore_id: str, rate: float, prefect: bool, as_js
     from connectors.settings import Quota, S3Access, Settings  # `--help` does without boto3
     from flows.doctor import Verdict, examine
 
-    settings = Settings(catalog=catalog, datastore_id=datastore_id, quota=Quota(rate=rate), s3=S3Access(**s3))
+    settings = Settings(
+        catalog=catalog,
+        datastore_id=datastore_id,
+        quota=Quota(rate=rate),
+        phi_key_from=phi_key_from,
+        s3=S3Access(**s3),
+    )
     found: list[Check] = []
     for check in examine(settings, prefect=prefect):
         found.append(check)

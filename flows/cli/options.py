@@ -93,6 +93,12 @@ json_option = option("--json", "as_json", is_flag=True, help="One JSON document 
 
 owner_option = option("--bucket-owner", metavar="ACCOUNT", help="Refuse a bucket that another account owns.")
 
+phi_key_option = option(
+    "--phi-key-from",
+    default="env",
+    metavar="PLACE",
+    help="Where the key is kept: env (AHI_CATALOG_PHI_KEY), file:PATH, aws-secret:NAME or prefect-secret:NAME.",
+)
 phi_options = options(
     option(
         "--phi",
@@ -101,12 +107,7 @@ phi_options = options(
     ),
     option("--keep-text", is_flag=True, help="With pseudonymize: keep study descriptions, which may name anyone."),
     option("--shift-dates", is_flag=True, help="With pseudonymize: move each patient's dates by days of their own."),
-    option(
-        "--phi-key-from",
-        default="env",
-        metavar="PLACE",
-        help="Where the key is kept: env (AHI_CATALOG_PHI_KEY), file:PATH, aws-secret:NAME or prefect-secret:NAME.",
-    ),
+    phi_key_option,
 )
 
 s3_options = options(

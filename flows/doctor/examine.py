@@ -8,12 +8,14 @@ import boto3
 from botocore.config import Config
 
 from connectors import aws
-from connectors.catalog import Store, open_store
+from connectors.catalog import Store, open_catalog, open_store
 from connectors.errors import AhiCatalogError
 from connectors.healthimaging.client import make_client
 from connectors.settings import Settings
 from flows.doctor import account, server, service, storage
-from flows.doctor.check import Check, Verdict, fix, note
+from flows.doctor.check import Check, Verdict, fix, note, ok
+from flows.privacy import key_of, protection_of
+from schemas import Policy
 
 
 def examine(
@@ -75,10 +77,26 @@ def _storage(settings: Settings) -> Iterator[Check]:
     if bucket.verdict is not Verdict.OK:
         return
     yield storage.check_catalog(store)
+    yield from _phi_key(store, settings)
     writes = storage.check_conditional_writes(store)
     yield writes
     if store.url.startswith("s3://"):
         yield _encryption(store)
+
+
+def _phi_key(store: Store, settings: Settings) -> Iterator[Check]:
+    try:
+        catalog = open_catalog(store)
+    except AhiCatalogError:
+        return  # the check of the catalog has told
+    if catalog.description.phi.policy is not Policy.PSEUDONYMIZE:
+        return
+    try:
+        protection_of(catalog, key_of(settings))
+    except AhiCatalogError as error:
+        yield fix("PHI key", str(error))
+    else:
+        yield ok("PHI key", "the one that the catalog was made with")
 
 
 def _encryption(store: Store) -> Check:

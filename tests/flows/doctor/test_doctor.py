@@ -17,6 +17,7 @@ from botocore.stub import Stubber
 from connectors.catalog import open_store
 from connectors.catalog.store import MemoryStore
 from connectors.errors import ConflictError
+from connectors.phi_key import VARIABLE
 from connectors.settings import Quota
 from flows.cli.main import run
 from flows.doctor import Check, Verdict, examine
@@ -127,6 +128,24 @@ def test_a_store_that_may_only_be_read_is_told(world: World, s3_url: str, monkey
     assert found["storage"].verdict is Verdict.OK
     assert found["conditional writes"].verdict is Verdict.FIX
     assert "s3:PutObject" in found["conditional writes"].says
+
+
+def test_the_key_of_the_pseudonyms_has_to_be_the_catalogs(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of a catalog with pseudonyms only: no key and another key are to be fixed; neither is shown."""
+    assert "PHI key" not in findings(world)
+    monkeypatch.setenv(VARIABLE, "the catalog's own key, of enough characters")
+    world.sync(phi="pseudonymize")
+    assert findings(world)["PHI key"].verdict is Verdict.OK
+    other = tmp_path / "key"
+    other.write_text("another key, which has as many characters")
+    found = findings(world, phi_key_from=f"file:{other}")["PHI key"]
+    assert found.verdict is Verdict.FIX
+    assert not any(word in found.says for word in ("characters", "own key"))
+    monkeypatch.delenv(VARIABLE)
+    missing = findings(world)["PHI key"]
+    assert (missing.verdict, VARIABLE in missing.says) == (Verdict.FIX, True)
 
 
 def test_the_doctor_leaves_one_object(s3_url: str) -> None:
