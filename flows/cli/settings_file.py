@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
 
@@ -36,23 +36,25 @@ _EXAMPLES: Final = {
     "datastore-id": "0123456789abcdef0123456789abcdef",
     "concurrency": 8,
 }
-_EXAMPLES_BY_TYPE: Final[dict[type, Any]] = {
-    click.types.BoolParamType: False,
-    click.types.IntParamType: 1,
-    click.types.FloatParamType: 1.0,
-    Duration: "1d",
-    Moment: "2024-01-01",
-}
 
-_TEXT: Final = (str, "a text, in quotes")
-_FORMS: Final[dict[type, tuple[Any, str]]] = {
-    click.types.BoolParamType: (bool, "true or false"),
-    click.types.IntParamType: (int, "a whole number"),
-    click.types.FloatParamType: (int | float, "a number"),
-    Duration: (str | int, 'a duration such as "1d"'),
-    Moment: (str | date, 'a date such as "2024-01-01"'),
+
+class _Form(NamedTuple):
+    """How the file writes a value: its types in TOML, what a wrong one is told, and an example."""
+
+    types: Any
+    says: str
+    example: Any
+
+
+_TEXT: Final = _Form(str, "a text, in quotes", None)
+_FORMS: Final = {
+    click.types.BoolParamType: _Form(bool, "true or false", example=False),
+    click.types.IntParamType: _Form(int, "a whole number", 1),
+    click.types.FloatParamType: _Form(int | float, "a number", 1.0),
+    Duration: _Form(str | int, 'a duration such as "1d"', "1d"),
+    Moment: _Form(str | date, 'a date such as "2024-01-01"', "2024-01-01"),
 }
-"""Types of TOML by types of options, and what a wrong one is told."""
+"""By the types of options; all others are texts."""
 
 _HEAD: Final = """\
 # Settings of ahi-catalog, read from the folder in which it is started. Take the # away from what you need.
@@ -121,10 +123,10 @@ def _checked(key: str, option: click.Option, value: Any) -> Any:
         UsageError: It is of another type; click would make something of most of them.
     """
     values = value if option.multiple and isinstance(value, list) else [value]
-    types, says = next((form for kind, form in _FORMS.items() if isinstance(option.type, kind)), _TEXT)
+    form = _form(option)
     # Python's booleans are integers.
-    if not all(isinstance(each, types) and isinstance(each, bool) == (types is bool) for each in values):
-        raise UsageError(f"{SETTINGS_FILE}: {key} is {says}")
+    if not all(isinstance(each, form.types) and isinstance(each, bool) == (form.types is bool) for each in values):
+        raise UsageError(f"{SETTINGS_FILE}: {key} is {form.says}")
     return values if option.multiple else value
 
 
@@ -188,8 +190,12 @@ def _value(key: str, option: click.Option) -> Any:
         return default
     if isinstance(option.type, click.Choice):
         return str(option.type.choices[0])
-    fitting = (example for kind, example in _EXAMPLES_BY_TYPE.items() if isinstance(option.type, kind))
-    return _EXAMPLES.get(key) or next(fitting, option.metavar or "…")
+    example = _EXAMPLES.get(key, _form(option).example)
+    return option.metavar or "…" if example is None else example
+
+
+def _form(option: click.Option) -> _Form:
+    return next((form for kind, form in _FORMS.items() if isinstance(option.type, kind)), _TEXT)
 
 
 def _toml(value: Any) -> str:

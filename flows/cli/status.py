@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from connectors.errors import UsageError
+from connectors.windows import format_time
 from flows.cli.opening import open_to_read, read_options
 from flows.cli.options import json_option, option
 from flows.cli.output import make_table, pairs_table, print_json, show
@@ -161,6 +162,4 @@ def _lag(summary: "Summary", now: datetime) -> int | None:
 
 
 def _time(moment: datetime | None) -> str | None:
-    from connectors.windows import format_time
-
     return format_time(moment) if moment else None

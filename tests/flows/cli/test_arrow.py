@@ -6,6 +6,20 @@ import sys
 
 from flows.cli.main import LIBRARIES
 
+COUNT_MAPPED = """
+import ctypes
+
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd a b c d e".split()]
+
+mallinfo = ctypes.CDLL("libc.so.6").mallinfo2  # mallinfo(3)
+mallinfo.restype = Info
+
+def mapped():
+    return mallinfo().hblks
+"""
+"""Counts the blocks that glibc has mapped one by one."""
+
 
 def printed_by(code: str) -> str:
     given = {name: value for name, value in os.environ.items() if name not in LIBRARIES}
@@ -33,48 +47,36 @@ print("pandas" in sys.modules)
 def test_a_large_block_is_handed_back_again_and_again() -> None:
     """glibc maps a block anew after one was freed, where by itself it would keep the next one in its heap."""
     code = """
-import ctypes, os
+import os
 from flows.cli.main import LIBRARIES
 os.environ |= LIBRARIES
 from flows.cli import arrow
 import pyarrow as pa
-
-class Info(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd a b c d e".split()]
-
-mallinfo = ctypes.CDLL("libc.so.6").mallinfo2  # mallinfo(3)
-mallinfo.restype = Info
 arrow.prepare()
 for _ in range(2):
-    before = mallinfo().hblks
+    before = mapped()
     block = pa.allocate_buffer(1 << 20)
-    print(mallinfo().hblks - before)
+    print(mapped() - before)
     del block
 """
-    assert printed_by(code).split() == ["1", "1"]
+    assert printed_by(COUNT_MAPPED + code).split() == ["1", "1"]
 
 
 def test_a_threshold_of_ones_own_is_glibcs_matter() -> None:
     """A number too large to be handed on, or none at all, changes nothing: a small block stays in the heap."""
     code = """
-import ctypes, os
+import os
 from flows.cli import arrow
 import pyarrow as pa
-
-class Info(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd a b c d e".split()]
-
-mallinfo = ctypes.CDLL("libc.so.6").mallinfo2  # mallinfo(3)
-mallinfo.restype = Info
 for threshold in ("4294967296", "9" * 30, "-1", "many", ""):
     os.environ["MALLOC_MMAP_THRESHOLD_"] = threshold
     arrow.prepare()
-    before = mallinfo().hblks
+    before = mapped()
     block = pa.allocate_buffer(5000, memory_pool=pa.system_memory_pool())
-    print(mallinfo().hblks - before)
+    print(mapped() - before)
     del block
 """
-    assert printed_by(code).split() == ["0"] * 5
+    assert printed_by(COUNT_MAPPED + code).split() == ["0"] * 5
 
 
 def test_memory_comes_from_the_system() -> None:
