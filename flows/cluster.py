@@ -243,7 +243,7 @@ def _scan_on_worker(  # noqa: PLR0917  # as Dask hands them on
     try:
         source = open_source(settings, stop, _Process.connect(settings.workers, share))
         # Rows are put under the policy here, before they travel.
-        return jobs.scanner(source, settings, protection_by(phi, settings), stop)(by, window)
+        return jobs.protected(jobs.scanner(source, settings, stop), protection_by(phi, settings))(by, window)
     except AhiCatalogError as error:
         return error
     except Exception as error:  # noqa: BLE001  # told by its kind alone

@@ -8,6 +8,7 @@ import queue
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ from flows.sink import Sink
 _COVER_AFTER: Final = 1.0
 """Seconds at least between two writings of the checkpoint, while there is other work. The next result that comes in
 after them brings the next one; a run that dies before reads again what it had published since."""
+LOOK_SECONDS: Final = 0.05
+"""How often scans under way are looked at while workers have nothing to do."""
 
 
 def read(run: Run, by: Field, windows: Coverage, sink: Sink, *, keep: Coverage | None = None) -> Coverage:
@@ -93,7 +96,7 @@ class _Reading:
         self._coverer = coverer
         self._by = by
         self._keep = keep
-        self._schedule = Schedule(windows, run.workers)
+        self._schedule = Schedule(windows, run.workers, run.scans)
         present = run.catalog.partitions(run.datastore_id) if by is Field.CREATED_AT else ()
         self._buffer = Buffer(run.datastore_id, run.catalog.description.unit, present)
         self._seconds = sum(window.seconds for window in windows)
@@ -122,7 +125,9 @@ class _Reading:
         """Take results in until nothing is under way, going on after each."""
         go_on()
         while self._under_way:
-            self._results.get()()
+            # Where workers have nothing to do, what is under way is looked at again: it may be worth cutting by then.
+            with suppress(queue.Empty):
+                self._results.get(timeout=LOOK_SECONDS if self._schedule.is_short else None)()
             go_on()
 
     def _go_on(self) -> None:
@@ -132,10 +137,12 @@ class _Reading:
             self._seconds_proven,
             self._seconds,
         )
+        room = self._run.source.room
         while not (self._failure or self._run.is_stopping() or self._holds_too_much()):
-            window = self._schedule.take(may_cut=self._run.source.has_room)
+            window = self._schedule.take(may_cut=room > 0)
             if window is None:
                 break
+            room -= 1
             scanning = self._run.runner.submit(self._run.scan_window, self._by, window)
             self._expect(scanning, partial(self._take_scan, window))
         self._cover()

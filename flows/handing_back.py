@@ -1,13 +1,13 @@
-"""Which scans hand back their rest: one for each worker that has nothing to do, and no more.
+"""Which scans whose rows come out of order hand back their windows: one for each worker that has nothing to do.
 
-What is handed back is cut in two; if all scans did so whenever one worker is idle, they would do little else.
+What is handed back is split; if all scans did so whenever one worker is idle, they would do little else.
 """
 
 import threading
 
 
 class HandingBack:
-    """How many scans are still asked to hand back their rest. Thread-safe."""
+    """How many scans are still asked to hand back their windows. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

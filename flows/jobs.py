@@ -216,20 +216,21 @@ class Ends:
             tally=self.tally,
         )
         handing_back = HandingBack()
-        scan = scanner(self.source, settings, protect, self.stop, handing_back.take)
+        scans = scanner(self.source, settings, self.stop, handing_back.take)
         with catalog.for_writing(report.run_id, self.clock) as writable:
             run = Run(
                 catalog=writable,
                 datastore_id=settings.datastore_id,
                 source=self.source,
                 runner=self.runner,
-                scan_window=ScanWindow(settings, catalog.description.phi, scan),
+                scan_window=ScanWindow(settings, catalog.description.phi, protected(scans, protect)),
                 protect=protect,
                 report=report,
                 observer=Observers(current_observers()),
                 is_stopping=self.stop.is_set,
                 workers=settings.workers,
                 buffer_rows=settings.buffer_rows,
+                scans=scans,
                 handing_back=handing_back,
                 settle=settings.settle,
             )
@@ -286,31 +287,33 @@ def _reporting(run: Run) -> Iterator[None]:
 
 
 def scanner(
-    source: Source,
-    settings: Settings,
-    protect: Protect,
-    stop: threading.Event,
-    is_wanted: Callable[[], bool] = lambda: False,
-) -> Callable[[Field, Window], Scan]:
-    """What a scan of a run does, in whatever process it runs.
-
-    What leaves it is under the catalog's PHI policy, and nothing behind it sees other rows.
+    source: Source, settings: Settings, stop: threading.Event, is_wanted: Callable[[], bool] = lambda: False
+) -> Scanner:
+    """What scans the windows of a run, in whatever process that is.
 
     Args:
         source: What to read from.
         settings: Of the run.
-        protect: Puts rows under the policy.
         stop: Set when the run is asked to stop.
-        is_wanted: Whether the scan that looks shall hand back its rest; it counts as told.
+        is_wanted: Whether the scan that looks shall hand back its window; it counts as told.
     """
-    scans = Scanner(
+    return Scanner(
         source.page,
         settle=settings.settle,
         budget=settings.page_budget,
         # More scans side by side make a run faster only while the quota has room for them.
-        is_wanted=lambda: source.has_room and is_wanted(),
+        is_wanted=lambda: source.room > 0 and is_wanted(),
         is_stopping=stop.is_set,
     )
+
+
+def protected(scans: Scanner, protect: Protect) -> Callable[[Field, Window], Scan]:
+    """A run's scan of a window: its rows are under the catalog's PHI policy, and nothing behind it sees others.
+
+    Args:
+        scans: Scans windows.
+        protect: Puts rows under the policy.
+    """
 
     @sealed
     def scan_window(by: Field, window: Window) -> Scan:

@@ -12,6 +12,7 @@ from flows.handing_back import HandingBack
 from flows.observers import Observer, Progress
 from flows.report import RunReport
 from flows.runners import Runner, ScanWindow
+from flows.schedule import Scans
 from schemas import Protect
 
 
@@ -31,7 +32,8 @@ class Run:
         is_stopping: Whether the run was asked to stop.
         workers: Scans side by side.
         buffer_rows: Rows held before partitions are published early.
-        handing_back: Asks as many scans for their rest as there are workers with nothing to do.
+        scans: The scans under way in this process.
+        handing_back: Asks scans whose rows come out of order for their windows, one for each worker with nothing to do.
         settle: How old an image set must be before it is taken as searchable.
         served_at: The service's clock when scans began.
     """
@@ -47,6 +49,7 @@ class Run:
     is_stopping: Callable[[], bool]
     workers: int
     buffer_rows: int
+    scans: Scans
     handing_back: HandingBack
     settle: timedelta
     served_at: list[datetime] = field(default_factory=list)

@@ -2,23 +2,24 @@
 
 A window whose budget is spent is handed back from the last proven second on; where nothing could be proven
 (walk.py says when) it is handed back whole, to be split, and a window of one second is read through. The walk is
-kept until a window that begins where it stopped is scanned, so handing back costs no request.
+kept until a window that begins where it stopped is scanned, so handing back costs no request. While a scan is under
+way, others may take over what it has not reached yet.
 """
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from connectors.errors import StoppedError
 from connectors.healthimaging.pages import Field
-from connectors.healthimaging.walk import Fetch, Scan, Walk
+from connectors.healthimaging.walk import Fetch, Rest, Scan, Walk
 from connectors.windows import Window
 
-__all__ = ["Fetch", "Scan", "Scanner"]
+__all__ = ["Fetch", "Rest", "Scan", "Scanner"]
 
 _LEAST_PAGES: Final = 2
-"""Pages that a scan reads at least, however many workers have nothing to do."""
+"""Pages after which a scan whose rows come out of order may hand its window back for others to help."""
 
 
 def _never() -> bool:
@@ -32,8 +33,8 @@ class Scanner:
         fetch: Asks the service for one page.
         settle: How late a change may show up in the search.
         budget: Pages after which the rest is handed back.
-        is_wanted: Whether others have nothing to do, so that this scan had better hand back its rest now; asked
-            between pages, and only where it would.
+        is_wanted: Whether others have nothing to do, so that a scan whose rows come out of order, of which no
+            part can be taken over, had better hand back its window; asked only where it would.
         is_stopping: Whether the run was asked to stop; looked at between pages.
     """
 
@@ -53,6 +54,7 @@ class Scanner:
         self._is_stopping = is_stopping
         self._lock = threading.Lock()
         self._resting: dict[tuple[Field, object], Walk] = {}
+        self._under_way: dict[Window, Walk] = {}
 
     def scan(self, by: Field, window: Window) -> Scan:
         """Walk a window, or the first part of it.
@@ -65,6 +67,8 @@ class Scanner:
             SourceError: The service refuses, or its answers make no sense.
         """
         walk = self.begin(by, window)
+        with self._lock:
+            self._under_way[window] = walk
         try:
             while not (self.is_over(walk) or self._is_stopping()):
                 walk.step()
@@ -72,7 +76,27 @@ class Scanner:
                 walk.reread_front(self._is_stopping)
         except StoppedError:
             pass  # What was read so far still proves its seconds.
+        finally:
+            with self._lock:
+                del self._under_way[window]
         return self.end(by, walk)
+
+    def rests(self) -> dict[Window, Rest]:
+        """What scans under way have still to read, by the window that each was given."""
+        with self._lock:
+            under_way = dict(self._under_way)
+        return {window: rest for window, walk in under_way.items() if (rest := walk.rest) is not None}
+
+    def shorten(self, window: Window, end: datetime) -> bool:
+        """End a scan's window earlier; whether it does (see `Walk.shorten`).
+
+        Args:
+            window: As the scan was given it.
+            end: Where others take over.
+        """
+        with self._lock:
+            walk = self._under_way.get(window)
+        return walk is not None and walk.shorten(end)
 
     def begin(self, by: Field, window: Window) -> Walk:
         """The walk that stopped where the window begins, or a new one."""
@@ -88,8 +112,8 @@ class Scanner:
         if walk.is_complete or walk.is_spent(self._budget):
             return True
         # What was read without proving anything is read again, so it is handed back at once or not at all.
-        may_rest = walk.is_sorted or walk.pages_read <= _LEAST_PAGES
-        return may_rest and walk.is_spent(_LEAST_PAGES) and self._is_wanted()
+        may_help = not walk.is_sorted and walk.pages_read == _LEAST_PAGES
+        return may_help and walk.is_spent(_LEAST_PAGES) and self._is_wanted()
 
     def end(self, by: Field, walk: Walk) -> Scan:
         """What the walk has come to; it rests where something remains."""

@@ -66,9 +66,9 @@ class Source:
         self._attempts = Attempts(limiter, stop=stop, max_attempts=max_attempts, backoff=backoff)
 
     @property
-    def has_room(self) -> bool:
-        """Whether the quota has room for more requests than are made now."""
-        return self._limiter.has_room
+    def room(self) -> int:
+        """How many more scans side by side the quota has room for."""
+        return self._limiter.room
 
     def page(self, search: Search, token: str | None, tally: Tally) -> Page:
         """One page of a search.

@@ -10,8 +10,10 @@ The rules (docs/design.md, "Walking the service"):
 - A page token that is rejected, or that repeats, restarts the walk from the last proven second.
 - A walk that has stopped early may go on later with the page token that it holds, to the window's end or to a
   nearer one: nothing is asked for twice.
+- While a walk is under way, another thread may move its window's end to what it has not reached yet.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -70,8 +72,23 @@ class Scan:
     unparsable: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What a walk has still to read.
+
+    Attributes:
+        window: From the second after the last row on.
+        pace: The time that each of the last pages took up.
+    """
+
+    window: Window
+    pace: timedelta
+
+
 class Walk:
     """A walk under way; `step` reads one page, `take` hands out what is proven.
+
+    One thread walks; `rest` and `shorten` are for others.
 
     Args:
         fetch: Asks the service for one page.
@@ -84,6 +101,8 @@ class Walk:
         self.window = window
         self.is_sorted = True
         self.is_complete = False
+        self._lock = threading.Lock()
+        self._has_stopped = False
         self._proven_end = window.start
         self._tally = Tally()
         self._fetch = fetch
@@ -111,8 +130,11 @@ class Walk:
     def step(self) -> None:
         """Read the next page; take note of what it proves."""
         page = self._next_page()
-        if page is None:
-            return
+        if page is not None:
+            with self._lock:
+                self._learn(page)
+
+    def _learn(self, page: Page) -> None:
         moments = page.moments(self._by)
         if self.is_sorted and not (page.is_sorted_by(self._by) and (not moments or moments[0] >= self._last)):
             self.is_sorted = False
@@ -149,7 +171,9 @@ class Walk:
 
     def take(self) -> Scan:
         """What the walk has come to; it may `go_on` at the remainder's start where the rows came sorted."""
-        end = self.window.end if self.is_complete else self._proven_end
+        with self._lock:
+            self._has_stopped = True
+            end = self.window.end if self.is_complete else self._proven_end
         proven = Window(self.window.start, end) if end > self.window.start else None
         remainder = Window(end, self.window.end) if end < self.window.end else None
         self._flatten()
@@ -176,11 +200,38 @@ class Walk:
 
     def go_on(self, window: Window) -> None:
         """Walk on, after `take`, from the last proven second to the end of a window that `can_go_on`."""
-        self.window = window
+        with self._lock:
+            self.window = window
+            self._has_stopped = False
         self._tally = Tally()
         self.pages_read = 0
         # Both are of use only until seconds are proven; without this a long walk would pile them up.
         self._tokens, self._seen = set(), set()
+
+    @property
+    def rest(self) -> Rest | None:
+        """What another walk could take over a part of; None where nothing is left, or nothing known of it."""
+        with self._lock:
+            start, pace = self._proven_end + SECOND, self._pace()
+            if pace is None or self._is_fixed or start >= self.window.end:
+                return None
+            return Rest(Window(start, self.window.end), pace)
+
+    def shorten(self, end: datetime) -> bool:
+        """End the walk's window earlier, unless the walk has reached that far, or has stopped.
+
+        Returns:
+            Whether it does: what lies behind is no longer the walk's.
+        """
+        with self._lock:
+            if self._is_fixed or not self._proven_end < end < self.window.end:
+                return False
+            self.window = Window(self.window.start, end)
+            return True
+
+    @property
+    def _is_fixed(self) -> bool:
+        return self._has_stopped or self.is_complete or not self.is_sorted
 
     @property
     def _searched(self) -> Window:

@@ -1,11 +1,13 @@
 """The schedule, without a service."""
 
 import bisect
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors.healthimaging.scan import Rest
 from connectors.windows import Coverage, Window
 from flows.schedule import Schedule
 
@@ -18,9 +20,27 @@ def at(seconds: int) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
+class FakeScans:
+    """Scans under way that are as far as they are said to be; those named go on to the end whatever they are told."""
+
+    def __init__(self, *, deaf: Collection[Window] = ()) -> None:
+        self.known: dict[Window, Rest] = {}
+        self.shortened: dict[Window, datetime] = {}
+        self._deaf = deaf
+
+    def rests(self) -> dict[Window, Rest]:
+        return self.known
+
+    def shorten(self, window: Window, end: datetime) -> bool:
+        if window in self._deaf:
+            return False
+        self.shortened[window] = end
+        return True
+
+
 def simulate(times: list[int], length: int, workers: int, budget_rows: int) -> tuple[list[Window], int]:
     """Run a schedule over rows at sorted seconds; the proven windows, and the scans made."""
-    schedule = Schedule([Window(START, at(length))], workers)
+    schedule = Schedule([Window(START, at(length))], workers, FakeScans())
     under_way: list[Window] = []
     proven: list[Window] = []
     scans = 0
@@ -68,9 +88,61 @@ def test_a_dense_hour_in_a_decade_costs_little_more_than_its_rows() -> None:
 
 def test_a_window_that_proves_nothing_is_split() -> None:
     """Where order fails and the budget is spent, only shorter windows help."""
-    schedule = Schedule([Window(START, at(100))], 4)
+    schedule = Schedule([Window(START, at(100))], 4, FakeScans())
     window = schedule.take()
     assert window is not None
     schedule.finish(window, window)
     assert Coverage(schedule.outstanding) == Coverage([window])
     assert len(schedule.outstanding) == 4
+
+
+def test_the_fullest_scan_gives_up_the_far_part_to_a_worker_with_nothing_to_do() -> None:
+    """By the pages that it has still to read, not by seconds; it goes on with the near part, and ends it as given."""
+    scans = FakeScans()
+    long, full = Window(START, at(90_000)), Window(at(90_000), at(100_000))
+    schedule = Schedule([long, full], 3, scans)
+    assert {schedule.take(), schedule.take(), schedule.take()} == {long, full, None}
+    assert schedule.idle == 1
+    scans.known = {
+        long: Rest(Window(at(10_000), long.end), 100 * SECOND),
+        full: Rest(Window(at(90_100), full.end), SECOND),
+    }
+    far = schedule.take()
+    assert far is not None
+    assert scans.shortened == {full: far.start}
+    assert at(90_100) < far.start < far.end == full.end
+    assert schedule.idle == 0
+    assert Coverage(schedule.outstanding) == Coverage([Window(START, at(100_000))])
+    assert sorted(schedule.outstanding) == [long, Window(full.start, far.start), far]
+    schedule.finish(full, None, SECOND)
+    schedule.finish(far, None)
+    assert schedule.outstanding == [long]
+
+
+def test_a_scan_is_left_alone_where_a_cut_is_not_worth_it_or_comes_too_late() -> None:
+    """A rest of few pages, one of a second that goes on, the quota without room, and a scan that has got ahead."""
+    whole = Window(START, at(100_000))
+    for rest, deaf, may_cut in [
+        (Rest(Window(at(99_700), whole.end), 100 * SECOND), (), True),
+        (Rest(Window(at(99_999), whole.end), SECOND / 1000), (), True),
+        (Rest(Window(at(100), whole.end), SECOND), (), False),
+        (Rest(Window(at(100), whole.end), SECOND), (whole,), True),
+    ]:
+        scans = FakeScans(deaf=deaf)
+        schedule = Schedule([whole], 2, scans)
+        assert schedule.take() == whole
+        scans.known = {whole: rest}
+        assert schedule.take(may_cut=may_cut) is None
+        assert (schedule.outstanding, scans.shortened) == ([whole], {})
+
+
+def test_what_others_are_scanning_is_no_concern_of_a_schedule() -> None:
+    """A scan that it has not given out, or whose end it knows already, is not cut."""
+    scans = FakeScans()
+    whole = Window(START, at(100_000))
+    schedule = Schedule([whole], 2, scans)
+    assert schedule.take() == whole
+    other = Window(at(200_000), at(300_000))
+    scans.known = {other: Rest(other, SECOND)}
+    assert schedule.take() is None
+    assert not scans.shortened

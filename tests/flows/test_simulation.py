@@ -55,10 +55,10 @@ def used(run: Simulated, quota: Quota) -> float:
 @pytest.mark.parametrize(
     ("times", "most_requests", "least_use"),
     [
-        (imaging_data_commons(60_000), 1.02, 0.98),
+        (imaging_data_commons(60_000), 1.02, 0.99),
         (imaging_data_commons(250_000), 1.02, 0.99),
         (spread(60_000, SIX_YEARS.start, timedelta(days=2_000)), 1.01, 0.99),
-        (spread(100_000, NOON, timedelta(hours=1)), 1.02, 0.98),
+        (spread(100_000, NOON, timedelta(hours=1)), 1.02, 0.99),
     ],
     ids=["IDC 60,000", "IDC 250,000", "uniform", "one dense hour"],
 )
@@ -83,12 +83,13 @@ def test_latency_does_not_matter_while_there_are_workers_enough(latency: float) 
 @pytest.mark.parametrize(
     ("times", "most_requests", "least_use"),
     [
-        (spread(100_000, SIX_YEARS.start, timedelta(days=2_000)), 1.02, 0.96),
-        (spread(100_000, SIX_YEARS.start, timedelta(days=80)), 1.05, 0.88),
-        (imaging_data_commons(100_000), 1.11, 0.86),
-        (imaging_data_commons(250_000), 1.06, 0.92),
+        (spread(100_000, SIX_YEARS.start, timedelta(days=2_000)), 1.02, 0.95),
+        (spread(100_000, SIX_YEARS.start, timedelta(days=80)), 1.05, 0.96),
+        (spread(100_000, NOON, timedelta(hours=1)), 1.08, 0.93),
+        (imaging_data_commons(100_000), 1.09, 0.94),
+        (imaging_data_commons(250_000), 1.05, 0.97),
     ],
-    ids=["uniform", "eighty days of six years", "IDC 100,000", "IDC 250,000"],
+    ids=["uniform", "eighty days of six years", "one dense hour", "IDC 100,000", "IDC 250,000"],
 )
 def test_a_raised_quota_is_used_by_more_workers(times: Times, most_requests: float, least_use: float) -> None:
     """200 a second at 100 ms, by forty workers: less of it where the rows have to be found first."""
@@ -100,9 +101,9 @@ def test_a_raised_quota_is_used_by_more_workers(times: Times, most_requests: flo
 @pytest.mark.parametrize(
     ("times", "most_requests", "most_idle"),
     [
-        (imaging_data_commons(400_000), 1.03, 0.05),
-        (spread(100_000, SIX_YEARS.start, timedelta(days=2_000)), 1.01, 0.06),
-        (spread(100_000, NOON, timedelta(hours=1)), 1.08, 0.15),
+        (imaging_data_commons(400_000), 1.02, 0.01),
+        (spread(100_000, SIX_YEARS.start, timedelta(days=2_000)), 1.01, 0.02),
+        (spread(100_000, NOON, timedelta(hours=1)), 1.03, 0.02),
     ],
     ids=["IDC", "uniform", "one dense hour"],
 )

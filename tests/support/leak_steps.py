@@ -68,7 +68,7 @@ def planted(what: str | None) -> Iterator[None]:
     source: Any = importlib.import_module("connectors.healthimaging.source")
     jobs: Any = importlib.import_module("flows.jobs")
     aws: Any = importlib.import_module("connectors.aws")
-    raw_body, scanner, silence = source.raw_body, jobs.scanner, aws.silence_bodies
+    raw_body, protected, silence = source.raw_body, jobs.protected, aws.silence_bodies
 
     def leak_body(answer: Any) -> bytes:
         body: bytes = raw_body(answer)
@@ -79,8 +79,8 @@ def planted(what: str | None) -> Iterator[None]:
             os.write(handle, body)
         return body
 
-    def leaking_scanner(*args: Any, **more: Any) -> Any:
-        scan = scanner(*args, **more)
+    def leaking(*args: Any) -> Any:
+        scan = protected(*args)
 
         def leak_scan(*window: Any) -> Any:
             found = scan(*window)
@@ -93,13 +93,13 @@ def planted(what: str | None) -> Iterator[None]:
         return leak_scan
 
     source.raw_body = leak_body
-    jobs.scanner = leaking_scanner
+    jobs.protected = leaking
     if what == "bodies":
         aws.silence_bodies = lambda: None
     try:
         yield
     finally:
-        source.raw_body, jobs.scanner, aws.silence_bodies = raw_body, scanner, silence
+        source.raw_body, jobs.protected, aws.silence_bodies = raw_body, protected, silence
 
 
 if __name__ == "__main__":

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from connectors.healthimaging.pages import Field, Page, Search
 from connectors.healthimaging.quota import Limiter
-from connectors.healthimaging.scan import Scanner
+from connectors.healthimaging.scan import Rest, Scanner
 from connectors.healthimaging.source import Tally
 from connectors.healthimaging.walk import Walk
 from connectors.settings import PAGE_ROWS, Quota
 from connectors.windows import SECOND, Window, to_epoch_microseconds
+from flows.engine import LOOK_SECONDS
 from flows.handing_back import HandingBack
 from flows.schedule import Schedule
 
@@ -98,7 +99,7 @@ class _Run:
     def __init__(self, times: NDArray[np.int64], window: Window, workers: int, latency: float, quota: Quota) -> None:
         self.clock = _Clock()
         self.limiter = Limiter(quota, clock=self.clock, wait=self.clock.wait)
-        self.schedule = Schedule([window], workers)
+        self.schedule = Schedule([window], workers, self)
         self.fetch = TimesOnly(times)
         self.handing_back = HandingBack()
         self.latency = latency
@@ -106,20 +107,30 @@ class _Run:
             self.fetch,
             settle=timedelta(),
             budget=40,
-            is_wanted=lambda: self.limiter.has_room and self.handing_back.take(),
+            is_wanted=lambda: self.limiter.room > 0 and self.handing_back.take(),
         )
         self.answers: list[tuple[float, int, Window, Walk]] = []
         self.number = itertools.count()
         self.proven: list[Window] = []
         self.scans = 0
         self.idle = 0.0
+        self.looked_at = 0.0
         self.workers = workers
 
     def start(self) -> None:
-        while (window := self.schedule.take(may_cut=self.limiter.has_room)) is not None:
+        room = self.limiter.room
+        self.looked_at = self.clock.now
+        while (window := self.schedule.take(may_cut=room > 0)) is not None:
+            room -= 1
             self.scans += 1
             self.ask(window, self.scanner.begin(Field.CREATED_AT, window))
         self.handing_back.ask(self.schedule.idle)
+
+    def rests(self) -> dict[Window, Rest]:
+        return {window: walk.rest for _, _, window, walk in self.answers if walk.rest is not None}
+
+    def shorten(self, window: Window, end: datetime) -> bool:
+        return any(walk.shorten(end) for _, _, given, walk in self.answers if given == window)
 
     def ask(self, window: Window, walk: Walk) -> None:
         self.clock.delay = 0.0
@@ -132,18 +143,20 @@ class _Run:
         self.start()
         while self.answers:
             at, _, window, walk = heapq.heappop(self.answers)
-            if self.limiter.has_room:
+            if self.limiter.room:
                 self.idle += (at - self.clock.now) * (self.workers - len(self.answers) - 1)
             self.clock.now = at
             walk.step()
-            if self.scanner.is_over(walk):
+            is_over = self.scanner.is_over(walk)
+            if is_over:
                 scan = self.scanner.end(Field.CREATED_AT, walk)
                 if scan.proven:
                     self.proven.append(scan.proven)
                 self.schedule.finish(window, scan.remainder, scan.pace)
-                self.start()
             else:
                 self.ask(window, walk)
+            if is_over or (self.schedule.is_short and at - self.looked_at >= LOOK_SECONDS):
+                self.start()
 
 
 def simulate(

@@ -136,14 +136,15 @@ def test_a_shared_quota_is_found_and_left_again(share: float) -> None:
 
 
 def test_room_is_what_could_go_out_at_once() -> None:
-    """There is room until the burst is spent, and again after a pause."""
+    """There is room until the burst is spent, and again after a pause; for a scan by ten requests that may go out."""
     limiter, clock = make(rate=10, burst=2)
     room = []
     for _ in range(3):
-        room.append(limiter.has_room)
+        room.append(limiter.room)
         limiter.acquire(threading.Event())
     clock.now += 0.1
-    assert [*room, limiter.has_room] == [True, True, False, True]
+    assert [*room, limiter.room] == [1, 1, 0, 1]
+    assert make(rate=200, burst=400)[0].room == 40
 
 
 def test_a_share_leaves_the_rest_to_others() -> None:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from connectors.errors import InvalidRequestError, SourceError, StoppedError
 from connectors.healthimaging.pages import Field, Page, Search, read_page
-from connectors.healthimaging.scan import Fetch, Scan, Scanner
+from connectors.healthimaging.scan import Fetch, Rest, Scan, Scanner
 from connectors.healthimaging.source import Tally
-from connectors.windows import Window
+from connectors.healthimaging.walk import Walk
+from connectors.windows import Coverage, Window
 from tests.support.fake_search import NOW, FakeSearch, created, micros, window
 
 # Ties, bursts within a second, whole seconds, and the last microsecond before one.
@@ -163,21 +164,39 @@ def test_updates_do_not_disturb_the_order_of_creation(
     budget=st.integers(1, 4),
     cuts=st.lists(st.integers(0, 2), max_size=12),
     wanted=st.lists(st.booleans(), max_size=20),
+    ends=st.lists(st.integers(1, 21), max_size=30),
 )
-def test_walks_that_rest_and_go_on_miss_nothing(
-    *, service: FakeSearch, budget: int, cuts: list[int], wanted: list[bool]
+def test_walks_that_rest_and_go_on_and_are_shortened_miss_nothing(
+    *, service: FakeSearch, budget: int, cuts: list[int], wanted: list[bool], ends: list[int]
 ) -> None:
-    """Rests are scanned on whole or cut, in any order, by one scanner: each second is proven once, with its rows."""
-    scanner = Scanner(service, settle=timedelta(), budget=budget, is_wanted=lambda: bool(wanted) and wanted.pop())
+    """Rests are scanned on whole or cut, in any order, by one scanner: each second is proven once, with its rows.
+
+    So it is where others take over a part of a scan while it waits for a page.
+    """
+
+    def fetch(search: Search, token: str | None, tally: Tally) -> Page:
+        for under_way, rest in scanner.rests().items():
+            end = window(0, ends.pop()).end if ends else under_way.start
+            if scanner.shorten(under_way, end):
+                taken_over.append(Window(end, rest.window.end))
+        return service(search, token, tally)
+
+    scanner = Scanner(fetch, settle=timedelta(), budget=budget, is_wanted=lambda: bool(wanted) and wanted.pop())
     waiting = [window(0, 21)]
+    proven: list[Window] = []
     while waiting:
         bounds = waiting.pop(0)
+        taken_over: list[Window] = []
         found = scanner.scan(Field.CREATED_AT, bounds)
-        assert_tiles(found, bounds)
+        assert_tiles(found, Window(bounds.start, min([bounds.end, *(part.start for part in taken_over)])))
         assert ids(found) == service.inside(found.proven)
+        proven += [found.proven] if found.proven else []
+        waiting += taken_over
         if found.remainder:
             parts = 1 + (cuts.pop() if cuts else 0) if found.proven else 2
             waiting += found.remainder.split(parts)
+    assert Coverage(proven) == Coverage([window(0, 21)])
+    assert sum(part.seconds for part in proven) == 21
 
 
 def test_a_rest_that_is_scanned_on_costs_no_request() -> None:
@@ -193,13 +212,59 @@ def test_a_rest_that_is_scanned_on_costs_no_request() -> None:
     assert service.requests == 20
 
 
-def test_others_without_work_shorten_a_scan() -> None:
-    """While its rest is wanted, a scan reads two pages; where the order fails, only if it has read no more yet."""
+def test_a_scan_under_way_tells_what_it_has_not_read_and_gives_up_a_part() -> None:
+    """Nothing is known before the first page; what is read, or ended, is not given up; the part is not asked for."""
+    service = FakeSearch(created={f"i{n}": created(n) for n in range(60)})
+    bounds, rests = window(0, 60), []
+
+    def fetch(search: Search, token: str | None, tally: Tally) -> Page:
+        rests.append(scanner.rests().get(bounds))
+        assert not scanner.shorten(window(0, 30), window(0, 20).end)  # no such scan
+        if service.requests == 2:
+            assert not scanner.shorten(bounds, window(0, 5).end)  # read, though not proven
+            assert not scanner.shorten(bounds, bounds.end)
+            assert scanner.shorten(bounds, window(0, 9).end)
+        return service(search, token, tally)
+
+    scanner = Scanner(fetch, settle=timedelta(), budget=99)
+    found = scanner.scan(Field.CREATED_AT, bounds)
+    # Three image sets a page, and the second before the window is asked for as well.
+    assert rests[:3] == [None, Rest(window(3, 60), timedelta(seconds=2)), Rest(window(6, 60), timedelta(seconds=2.5))]
+    assert (found.proven, found.remainder) == (window(0, 9), None)
+    assert ids(found) == {f"i{n}" for n in range(9)}
+    assert service.requests == 4
+    assert scanner.rests() == {}
+    assert not scanner.shorten(bounds, window(0, 3).end)
+
+
+def test_a_walk_is_shortened_only_while_it_is_under_way_and_in_order() -> None:
+    """What it has handed out, or read to the end, stays as it was; where the order fails, nobody knows what is left."""
     rows = {f"i{n}": created(n) for n in range(60)}
-    found = Scanner(FakeSearch(created=rows), settle=timedelta(), budget=99, is_wanted=lambda: True).scan(
-        Field.CREATED_AT, window(0, 60)
-    )
-    assert found.tally.requests == 2
+    sorted_walk = Walk(FakeSearch(created=rows), Field.CREATED_AT, window(0, 60), timedelta())
+    sorted_walk.step()
+    rests = [sorted_walk.rest]
+    remainder = sorted_walk.take().remainder
+    assert remainder is not None
+    assert [*rests, sorted_walk.rest] == [Rest(window(3, 60), timedelta(seconds=2)), None]
+    assert not sorted_walk.shorten(window(0, 9).end)
+    sorted_walk.go_on(remainder)
+    assert sorted_walk.shorten(window(0, 9).end)
+    while not sorted_walk.is_complete:
+        sorted_walk.step()
+    assert not sorted_walk.shorten(window(0, 8).end)
+    assert sorted_walk.take().proven == Window(remainder.start, window(0, 9).end)
+    newest_first = Walk(FakeSearch(created=rows, sorts=False), Field.CREATED_AT, window(0, 60), timedelta())
+    newest_first.step()
+    assert newest_first.rest is None
+    assert not newest_first.shorten(window(0, 9).end)
+
+
+def test_others_without_work_have_a_scan_without_order_hand_back() -> None:
+    """Where the order fails, a scan whose window is wanted hands it back after two pages, or reads it to its end."""
+    rows = {f"i{n}": created(n) for n in range(60)}
+    early = Scanner(FakeSearch(created=rows, sorts=False), settle=timedelta(), budget=99, is_wanted=lambda: True)
+    found = early.scan(Field.CREATED_AT, window(0, 60))
+    assert (found.proven, found.remainder, found.tally.requests) == (None, window(0, 60), 2)
     answers = iter([False, False, False])
     unsorted = FakeSearch(created=rows, sorts=False)
     late = Scanner(unsorted, settle=timedelta(), budget=99, is_wanted=lambda: next(answers, True))

@@ -85,7 +85,7 @@ def test_what_may_pass_is_tried_again_and_counted(caplog: pytest.LogCaptureFixtu
     assert (page.ids, page.served_at) == (("x",), AT + timedelta(seconds=7))
     assert flatten([page.rows])["image_set_id"].to_pylist() == ["x"]
     assert (tally.requests, tally.throttles, tally.retries) == (4, 1, 2)
-    assert not limiter.has_room  # and the limiter was told: what was left of the burst is gone
+    assert not limiter.room  # and the limiter was told: what was left of the burst is gone
     assert {request["nextToken"] for request in client.asked} == {"t"}
     assert client.asked[0]["maxResults"] == 50
     said = [record.getMessage().partition("; that was ")[2] for record in caplog.records]
