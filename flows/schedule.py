@@ -2,7 +2,7 @@
 
 Windows wait in order of their start, so that partitions fill one after the other and little is held in memory.
 What a scan has still to read is where the image sets are: while a worker has nothing to do, the fullest such rest is
-cut in two, of the scans under way too, which go on with the near part and never learn of it otherwise. Nobody knows
+cut in two, of the scans under way too, which go on with the near part. Nobody knows
 whether the rows reach on for a second or for a year; so the cut lies between the pace at which the scan goes and the
 end of its window on a logarithmic scale, and nearer to the end, at most in the middle, the more often the far part of
 a cut has turned out to hold rows. A dense minute spreads over the workers after a few cuts, steady arrivals after

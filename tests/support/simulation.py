@@ -127,7 +127,7 @@ class _Run:
         self.handing_back.ask(self.schedule.idle)
 
     def rests(self) -> dict[Window, Rest]:
-        return {window: walk.rest for _, _, window, walk in self.answers if walk.rest is not None}
+        return {window: rest for _, _, window, walk in self.answers if (rest := walk.rest) is not None}
 
     def shorten(self, window: Window, end: datetime) -> bool:
         return any(walk.shorten(end) for _, _, given, walk in self.answers if given == window)
