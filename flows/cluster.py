@@ -69,6 +69,11 @@ class ClusterRunner:
         self._watch = threading.Thread(target=self._pass_stop_on, name="stop-cluster", daemon=True)
         self._watch.start()
 
+    @property
+    def is_full(self) -> bool:
+        """Always false: which scans wait is the cluster's scheduler's to know."""
+        return False
+
     def submit(self, scan_window: ScanWindow, by: Field, window: Window) -> Pending:
         settings = scan_window.settings
         try:

@@ -8,7 +8,6 @@ import queue
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -25,8 +24,8 @@ from flows.schedule import Schedule
 from flows.sink import Sink
 
 _COVER_AFTER: Final = 1.0
-"""Seconds at least between two writings of the checkpoint, while there is other work. The next result that comes in
-after them brings the next one; a run that dies before reads again what it had published since."""
+"""Seconds at least between two writings of the checkpoint, while there is other work. The first time after them that
+the engine goes on brings the next one; a run that dies before reads again what it had published since."""
 LOOK_SECONDS: Final = 0.05
 """How often scans under way are looked at while workers have nothing to do."""
 
@@ -123,22 +122,28 @@ class _Reading:
 
     def _drain(self, go_on: Callable[[], None]) -> None:
         """Take results in until nothing is under way, going on after each."""
+        self._tell()
         go_on()
         while self._under_way:
             # Where workers have nothing to do, what is under way is looked at again: it may be worth cutting by then.
-            with suppress(queue.Empty):
-                self._results.get(timeout=LOOK_SECONDS if self._schedule.is_short else None)()
+            is_worth_a_look = self._may_read() and self._schedule.is_short
+            try:
+                take_in = self._results.get(timeout=LOOK_SECONDS if is_worth_a_look else None)
+            except queue.Empty:
+                pass
+            else:
+                take_in()
+                self._tell()
             go_on()
+
+    def _tell(self) -> None:
+        self._run.progressed(self._sink.phase(self._by), self._seconds_proven, self._seconds)
 
     def _go_on(self) -> None:
         """Start whatever may start now."""
-        self._run.progressed(
-            self._sink.phase(self._by),
-            self._seconds_proven,
-            self._seconds,
-        )
-        room = self._run.source.room
-        while not (self._failure or self._run.is_stopping() or self._holds_too_much()):
+        # Where scans still wait for a thread (data stores share them), more of them would not make the run faster.
+        room = 0 if self._run.runner.is_full else self._run.source.room
+        while self._may_read():
             window = self._schedule.take(may_cut=room > 0)
             if window is None:
                 break
@@ -148,9 +153,10 @@ class _Reading:
         self._cover()
         self._run.handing_back.ask(self._schedule.idle)
 
-    def _holds_too_much(self) -> bool:
-        """Whether publishing has fallen behind so far that reading must wait."""
-        return self._buffer.rows + self._publishing_rows > 2 * self._run.buffer_rows
+    def _may_read(self) -> bool:
+        """Whether more scans may start: where publishing has fallen far behind, reading must wait."""
+        holds_too_much = self._buffer.rows + self._publishing_rows > 2 * self._run.buffer_rows
+        return not (self._failure or self._run.is_stopping() or holds_too_much)
 
     def _expect(self, pending: Pending, take: Callable[[Callable[[], Any]], None]) -> None:
         """Have a result taken in by this thread when it is there."""

@@ -33,7 +33,7 @@ class Observer(Protocol):
     """Watches a run; called from the thread that runs it."""
 
     def progressed(self, progress: Progress) -> None:
-        """A scan has ended, or a partition has been published."""
+        """The run begins to read, or something it waited for is done: a scan, an object, a write of the checkpoint."""
         ...
 
     def finished(self, report: RunReport) -> None:

@@ -44,8 +44,16 @@ class Pending(Protocol):
 class Runner(Protocol):
     """Runs scans side by side."""
 
+    @property
+    def is_full(self) -> bool:
+        """Whether scans that were submitted have not begun yet."""
+        ...
+
     def submit(self, scan_window: ScanWindow, by: Field, window: Window) -> Pending:
-        """Start a scan; called from several threads where several data stores are read."""
+        """Start a scan; called from several threads where several data stores are read.
+
+        Where it runs in this process, it runs once: meanwhile a part of its window may have been given to another scan.
+        """
         ...
 
 
@@ -58,9 +66,23 @@ class ThreadRunner:
 
     def __init__(self, workers: int) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="scan")
+        self._lock = threading.Lock()
+        self._waiting = 0
+
+    @property
+    def is_full(self) -> bool:
+        with self._lock:
+            return self._waiting > 0
 
     def submit(self, scan_window: ScanWindow, by: Field, window: Window) -> Future[Scan]:
-        return self._pool.submit(scan_window, by, window)
+        def scan() -> Scan:
+            with self._lock:
+                self._waiting -= 1
+            return scan_window(by, window)
+
+        with self._lock:
+            self._waiting += 1
+        return self._pool.submit(scan)
 
     def __enter__(self) -> Self:
         return self

@@ -161,8 +161,6 @@ class Schedule:
         start, end = fullest.window.start, fullest.window.end
         pages = min(fullest.pages**self._reach, fullest.pages / 2)
         middle = start + SECOND * math.ceil(fullest.pace * pages / SECOND)
-        if middle >= end:
-            return
         given = under_way.get(fullest)
         if given is None:
             self._waiting.remove(fullest)

@@ -41,6 +41,10 @@ class PrefectRunner:
         self._name = "{by} {window}" if of is None else f"{of} {{by}} {{window}}"
         self._task: Task[[Field, Window], Scan] | None = None
 
+    @property
+    def is_full(self) -> bool:
+        return self._runner.is_full
+
     def submit(self, scan_window: ScanWindow, by: Field, window: Window) -> Pending:
         if self._task is None:
 
@@ -48,7 +52,10 @@ class PrefectRunner:
                 done: Scan = self._runner.submit(scan_window, by, window).result()
                 return done
 
-            as_task = task(name="scan", task_run_name=self._name, cache_policy=NO_CACHE, persist_result=False)
+            # Requests are tried again where they are made; a whole scan runs once, whatever Prefect's settings say.
+            as_task = task(
+                name="scan", task_run_name=self._name, cache_policy=NO_CACHE, persist_result=False, retries=0
+            )
             self._task = as_task(scan)
         return self._task.submit(by, window)
 

@@ -13,7 +13,7 @@ _LEAST_SHARE: Final = 0.04
 _SLACK: Final = 0.06
 """Seconds of the rate that lie unused where there is room: less comes and goes as requests bunch."""
 _SCAN_REQUESTS: Final = 10
-"""What a scan takes of it in a second, where an answer takes a tenth of one."""
+"""Requests that a scan makes in a second, where an answer takes a tenth of one."""
 _ALONE: Final = 5.0
 """Seconds without throttling after which a throttled request says nothing about others yet."""
 _RECOVERY: Final = 0.05

@@ -1,14 +1,23 @@
-"""Publishing while others publish, and covering while all wait."""
+"""Publishing while others publish, covering while all wait, and workers that help a scan under way."""
 
 import json
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from connectors.catalog import layout
 from connectors.catalog.store import MemoryStore
-from tests.flows.conftest import World
+from connectors.errors import StoppedError
+from connectors.healthimaging.pages import Field
+from connectors.healthimaging.scan import Scan
+from connectors.windows import Window
+from flows import jobs
+from flows.runners import ScanWindow, ThreadRunner
+from schemas import PhiPolicy
+from tests.flows.conftest import BORN, TODAY, World
 
 _PATIENCE = 30.0
 
@@ -55,6 +64,59 @@ def test_publishing_waits_for_no_other(world: World, store: MemoryStore, monkeyp
     world.fill(80, step=timedelta(hours=12))
     report = world.sync()
     assert (report.new, report.partitions_written) == (80, 8)
+
+
+def test_workers_with_nothing_to_do_help_a_scan_under_way(make_world: Callable[..., World]) -> None:
+    """Of one window that no budget ends, others read parts; each request but one a cut brings new rows."""
+    world = make_world(latency=0.02)
+    world.fill(2_000, start=TODAY - timedelta(hours=12), step=timedelta(seconds=20))
+    report = world.sync(start=TODAY - timedelta(hours=13), page_budget=1_000)
+    assert report.windows > 3
+    assert report.tally.requests < 40 + 3 * report.windows
+    world.assert_catalog_equals_service()
+
+
+class Full(ThreadRunner):
+    """Threads that are said to be taken; data stores share them."""
+
+    @property
+    def is_full(self) -> bool:
+        return True
+
+
+def test_a_scan_is_not_cut_for_workers_that_are_not_free(make_world: Callable[..., World]) -> None:
+    """Where scans wait for a thread, more of them would only cost requests."""
+    world = make_world(latency=0.02)
+    world.fill(1_000, start=TODAY - timedelta(hours=12), step=timedelta(seconds=40))
+    settings = replace(world.settings, start=TODAY - timedelta(hours=13), page_budget=1_000)
+    with Full(8) as runner:
+        report = jobs.sync(settings, runner, threading.Event(), clock=world.service.now)
+    assert (report.new, report.windows) == (1_000, 1)
+
+
+def test_a_runner_is_full_while_scans_wait_for_a_thread(world: World) -> None:
+    """Not when all have begun, nor when they are over."""
+    gate, begun = threading.Event(), threading.Semaphore(0)
+
+    def scan(*_: object) -> Scan:
+        begun.release()
+        assert gate.wait(_PATIENCE)
+        raise StoppedError
+
+    def is_full_after(begin: int) -> bool:
+        for _ in range(begin):
+            assert begun.acquire(timeout=_PATIENCE)
+        return runner.is_full
+
+    scan_window = ScanWindow(world.settings, PhiPolicy(), scan)
+    with ThreadRunner(2) as runner:
+        asked = [runner.submit(scan_window, Field.CREATED_AT, Window(BORN, TODAY)) for _ in range(2)]
+        assert not is_full_after(2)
+        asked.append(runner.submit(scan_window, Field.CREATED_AT, Window(BORN, TODAY)))
+        assert is_full_after(0)
+        gate.set()
+        assert not is_full_after(1)
+        assert all(isinstance(scan.exception(_PATIENCE), StoppedError) for scan in asked)
 
 
 class Counting(MemoryStore):

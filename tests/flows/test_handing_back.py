@@ -1,4 +1,4 @@
-"""One scan hands back its rest for each idle worker."""
+"""One scan hands back its window for each idle worker."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from prefect import flow
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, PREFECT_TASKS_DEFAULT_RETRIES, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
@@ -18,17 +20,22 @@ from pydantic import SecretStr
 from connectors import aws
 from connectors.catalog import open_catalog, open_store
 from connectors.catalog.querying import run_query
-from connectors.errors import UsageError
+from connectors.errors import SourceError, UsageError
 from connectors.healthimaging.emulator.dicom_files import load_dicom_files
 from connectors.healthimaging.emulator.idc import load_idc
+from connectors.healthimaging.pages import Field
+from connectors.healthimaging.scan import Scan
+from connectors.windows import Window
 from flows.backfill import backfill
 from flows.credentials import find_session
 from flows.many import EACH
 from flows.parameters import parameters_of
+from flows.runners import ScanWindow
 from flows.sync import sync
+from flows.tasks import PrefectRunner
 from flows.verify import verify
-from schemas import PhiKey
-from tests.flows.conftest import BORN, World, summary
+from schemas import PhiKey, PhiPolicy
+from tests.flows.conftest import BORN, TODAY, World, summary
 from tests.support.reference import expected_rows, read_folder
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY
 
@@ -111,6 +118,36 @@ def test_many_data_stores_are_one_flow_run_with_artifacts_for_each(world: World)
         names = {run.name for run in client.read_task_runs()}
     assert {f"ahi-catalog-sync-{other}", f"ahi-catalog-sync-{world.datastore_id}"} <= keys
     assert any(name.startswith(f"{other} createdAt ") for name in names)
+
+
+class Failing:
+    """Scans fail; counts them."""
+
+    is_full = False
+
+    def __init__(self) -> None:
+        self.scans = 0
+
+    def submit(self, *_: Any) -> Future[Scan]:
+        self.scans += 1
+        failed: Future[Scan] = Future()
+        failed.set_exception(SourceError("failed"))
+        return failed
+
+
+def test_a_scan_that_fails_is_not_run_again_by_prefect(world: World) -> None:
+    """Whatever the default of its settings: meanwhile others may have taken a part of the window over."""
+    scans = Failing()
+
+    @flow
+    def read() -> None:
+        runner = PrefectRunner(scans)
+        scan_window = ScanWindow(world.settings, PhiPolicy(), lambda *_: pytest.fail("not on this thread"))
+        runner.submit(scan_window, Field.CREATED_AT, Window(BORN, TODAY)).result()
+
+    with temporary_settings({PREFECT_TASKS_DEFAULT_RETRIES: 3}), pytest.raises(SourceError):
+        read()
+    assert scans.scans == 1
 
 
 def _assert_prefect_knows_counts_only() -> None:

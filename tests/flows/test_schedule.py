@@ -145,4 +145,7 @@ def test_what_others_are_scanning_is_no_concern_of_a_schedule() -> None:
     other = Window(at(200_000), at(300_000))
     scans.known = {other: Rest(other, SECOND)}
     assert schedule.take() is None
+    scans.known = {whole: Rest(whole, SECOND)}
+    schedule.finish(whole, None)
+    assert schedule.take() is None
     assert not scans.shortened
