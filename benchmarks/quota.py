@@ -1,12 +1,14 @@
 """How much of the request quota a sync uses, at the usual quota and at a raised one, and how many requests it wastes.
 
 The service answers after 100 ms and throttles by itself. Other work on the machine only ever slows a run down, so
-the best of some runs counts.
+of some runs the fastest counts. How many requests a run makes is up to chance (which scan is looked at when), so
+there it is their mean.
 
     python -m benchmarks.quota [--rows 60000] [--raised 100000] [--runs 3]
 """
 
 import math
+import statistics
 
 from benchmarks.harness import Goal, arguments, conclude, first_core, scratch, serving, show, sync
 
@@ -18,7 +20,7 @@ EVEN_DAYS = 80
 def run(
     rows: int, runs: int, rate: float, burst: int, *, evenly: bool = False
 ) -> tuple[list[list[str]], tuple[float, float, float, float]]:
-    """Sync so many rows; the lines, and the best run's use of the quota, of the ideal time, throttled, waste."""
+    """Sync so many rows; the lines, the best use of the quota and of the ideal time, mean throttled and waste."""
     lines, figures = [], []
     with serving(rate=rate, burst=burst, latency=LATENCY) as served:
         store, count = served.load(rows, days=EVEN_DAYS if evenly else None)
@@ -44,7 +46,8 @@ def run(
                 ]
                 + [f"{report['requests']:,}", f"{ratio:.4f}", f"{throttled:.2%}", f"{used:.3f}", f"{ideal:.3f}"]
             )
-    return lines, max(figures)
+    used, ideal, throttled, ratio = zip(*figures, strict=True)
+    return lines, (max(used), max(ideal), statistics.mean(throttled), statistics.mean(ratio))
 
 
 def main() -> None:
@@ -69,8 +72,8 @@ def main() -> None:
     conclude(
         [
             Goal("quota used, 25 a second, burst 50", "≥ 0.98", f"{used:.3f}", used >= 0.98),
-            Goal("throttled requests", "≤ 0.2 %", f"{throttled:.2%}", throttled <= 0.002),
-            Goal(f"requests by pages, {given.rows:,} rows", "≤ 1.02", f"{ratio:.4f}", ratio <= 1.02),
+            Goal("throttled requests, mean", "≤ 0.2 %", f"{throttled:.2%}", throttled <= 0.002),
+            Goal(f"requests by pages, {given.rows:,} rows, mean", "≤ 1.02", f"{ratio:.4f}", ratio <= 1.02),
             Goal("quota used, 200 a second, burst 400, even arrivals", "≥ 0.93", f"{most:.3f}", most >= 0.93),
             Goal("quota used, 200 a second, burst 400, IDC's bursts", "≥ 0.93", f"{more:.3f}", more >= 0.93),
         ],
