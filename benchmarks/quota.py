@@ -9,6 +9,7 @@ there it is their mean.
 
 import math
 import statistics
+import time
 
 from benchmarks.harness import Goal, arguments, conclude, first_core, scratch, serving, show, sync
 
@@ -26,6 +27,8 @@ def run(
         store, count = served.load(rows, days=EVEN_DAYS if evenly else None)
         pages = math.ceil(count / 50)
         for number in range(runs):
+            # What the run before has used of the burst.
+            time.sleep(burst / rate)
             with scratch() as folder:
                 cores = first_core()
                 report = sync(

@@ -141,10 +141,9 @@ class _Reading:
 
     def _go_on(self) -> None:
         """Start whatever may start now."""
-        # Where scans still wait for a thread (data stores share them), more of them would not make the run faster.
-        room = 0 if self._run.runner.is_full else self._run.source.room
+        room = self._run.room()
         while self._may_read():
-            window = self._schedule.take(may_cut=room > 0)
+            window = self._schedule.take(has_room=room > 0)
             if window is None:
                 break
             room -= 1

@@ -230,12 +230,20 @@ class Ends:
                 is_stopping=self.stop.is_set,
                 workers=settings.workers,
                 buffer_rows=settings.buffer_rows,
-                scans=scans,
+                room=self._room,
+                scans=None if settings.dask else scans,
                 handing_back=handing_back,
                 settle=settings.settle,
             )
             with _reporting(run):
                 yield run
+
+    def _room(self) -> int:
+        if self.settings.dask:
+            # The workers of a cluster hold the quota among them.
+            return self.settings.workers
+        # Data stores share their threads; where scans wait for one, more of them would only cost requests.
+        return 0 if self.runner.is_full else self.source.room
 
 
 def bounds(settings: Settings, source: Source, tally: Tally, now: datetime) -> tuple[datetime, datetime]:

@@ -32,7 +32,8 @@ class Run:
         is_stopping: Whether the run was asked to stop.
         workers: Scans side by side.
         buffer_rows: Rows held before partitions are published early.
-        scans: The scans under way in this process.
+        room: How many more scans side by side would make the run faster.
+        scans: The scans under way; None: they are out of reach, on a cluster.
         handing_back: Asks scans whose rows come out of order for their windows, one for each worker with nothing to do.
         settle: How old an image set must be before it is taken as searchable.
         served_at: The service's clock when scans began.
@@ -49,7 +50,8 @@ class Run:
     is_stopping: Callable[[], bool]
     workers: int
     buffer_rows: int
-    scans: Scans
+    room: Callable[[], int]
+    scans: Scans | None
     handing_back: HandingBack
     settle: timedelta
     served_at: list[datetime] = field(default_factory=list)

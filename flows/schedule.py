@@ -1,12 +1,13 @@
 """Which window to scan next. No clock and no threads of its own.
 
-Windows wait in order of their start, so that partitions fill one after the other and little is held in memory.
-What a scan has still to read is where the image sets are: while a worker has nothing to do, the fullest such rest is
-cut in two, of the scans under way too, which go on with the near part. Nobody knows
-whether the rows reach on for a second or for a year; so the cut lies between the pace at which the scan goes and the
-end of its window on a logarithmic scale, and nearer to the end, at most in the middle, the more often the far part of
-a cut has turned out to hold rows. A dense minute spreads over the workers after a few cuts, steady arrivals after
-fewer, and an empty year is left in one piece, which costs one request. Each cut costs about a page.
+Windows wait in order of their start, so that partitions fill one after the other and little is held in memory, and
+no more of them are under way than the quota has room for. What a scan has still to read is where the image sets are:
+where nothing waits, the fullest such rest is cut in two, while its scan goes on with the near part.
+
+Nobody knows whether the rows reach on for a second or for a year; so the cut lies between the pace at which the scan
+goes and the end of its window on a logarithmic scale, and nearer to the end, at most in the middle, the more often the
+far part of a cut has turned out to hold rows. A dense minute spreads over the workers after a few cuts, steady
+arrivals after fewer, and an empty year is left in one piece, which costs one request. Each cut costs about a page.
 """
 
 import heapq
@@ -57,6 +58,10 @@ class _Part:
         """What the window holds if the rows go on at the same pace to its end; 0 where nothing is known."""
         return (self.window.end - self.window.start) / self.pace if self.pace else 0.0
 
+    def after(self, pages: float) -> datetime:
+        """Where so many of them end, on a whole second."""
+        return self.window.start + SECOND * math.ceil((self.pace or timedelta()) * pages / SECOND)
+
     @property
     def is_worth_a_cut(self) -> bool:
         """A cut costs the pages of a second, since each search takes in the second before its window."""
@@ -69,10 +74,10 @@ class Schedule:
     Args:
         windows: What to scan, disjoint.
         workers: Scans that may be under way at once.
-        scans: Those under way.
+        scans: Those under way; None: they are out of reach, on other machines. Then what they hand back is cut.
     """
 
-    def __init__(self, windows: Iterable[Window], workers: int, scans: Scans) -> None:
+    def __init__(self, windows: Iterable[Window], workers: int, scans: Scans | None) -> None:
         self._workers = workers
         self._scans = scans
         self._under_way: dict[Window, Window] = {}
@@ -95,24 +100,29 @@ class Schedule:
 
     @property
     def is_short(self) -> bool:
-        """Whether workers have nothing to do while others have."""
-        return bool(self._under_way) and self.idle > 0
+        """Whether another look may find a window for a worker, though no scan has ended."""
+        return self._scans is not None and 0 < len(self._under_way) < self._workers
 
     @property
     def outstanding(self) -> list[Window]:
         """The windows that wait or are under way."""
         return [*self._under_way.values(), *(waiting.window for waiting in self._waiting)]
 
-    def take(self, *, may_cut: bool = True) -> Window | None:
-        """The next window for an idle worker; None where all work is under way or all workers are busy.
+    def take(self, *, has_room: bool = True) -> Window | None:
+        """The next window for a worker; None where all work is under way, or as much of it as makes the run fast.
 
         Args:
-            may_cut: Whether more scans side by side would make the run faster.
+            has_room: Whether more scans side by side would make the run faster; one is always under way.
         """
         idle = self._workers - len(self._under_way)
-        if may_cut and len(self._waiting) < idle:
-            self._cut_fullest()
-        if not self._waiting or idle < 1:
+        if idle < 1 or (self._under_way and not has_room):
+            return None
+        if self._scans is None:
+            if len(self._waiting) < idle:
+                self._cut_waiting()
+        elif not self._waiting:
+            self._cut_under_way(self._scans)
+        if not self._waiting:
             return None
         window = heapq.heappop(self._waiting).window
         self._under_way[window] = window
@@ -144,35 +154,40 @@ class Schedule:
         del self._under_way[window]
         self._far.discard(window)
 
-    def _cut_fullest(self) -> None:
-        """Cut what is fullest in two, if it is worth it.
+    def _cut_waiting(self) -> None:
+        """Cut the fullest window that waits, if one is worth it; its parts not before a scan has found rows there."""
+        part = _fullest(self._waiting)
+        if part is not None:
+            middle = self._middle(part)
+            self._waiting.remove(part)
+            self._waiting.append(_Part(Window(part.window.start, middle)))
+            heapq.heapify(self._waiting)
+            self._add_far(Window(middle, part.window.end))
 
-        What waits is not cut again before a scan has shown that there are rows.
-        """
-        under_way = {
+    def _cut_under_way(self, scans: Scans) -> None:
+        """Have a worker take over a part of what the fullest scan has still to read, if one is worth it."""
+        rests = {
             _Part(rest.window, max(rest.pace, _FASTEST)): given
-            for given, rest in self._scans.rests().items()
+            for given, rest in scans.rests().items()
             if given in self._under_way
         }
-        worth_it = [part for part in [*self._waiting, *under_way] if part.is_worth_a_cut]
-        fullest = max(worth_it, key=lambda part: part.pages, default=None)
-        if fullest is None or fullest.pace is None:
-            return
-        start, end = fullest.window.start, fullest.window.end
-        pages = min(fullest.pages**self._reach, fullest.pages / 2)
-        middle = start + SECOND * math.ceil(fullest.pace * pages / SECOND)
-        given = under_way.get(fullest)
-        if given is None:
-            self._waiting.remove(fullest)
-            self._waiting.append(_Part(Window(start, middle)))
-            heapq.heapify(self._waiting)
-        elif self._scans.shorten(given, middle):
-            self._under_way[given] = Window(self._under_way[given].start, middle)
-        else:
-            return
-        far = Window(middle, end)
+        part = _fullest(rests)
+        if part is not None:
+            given, middle = rests[part], self._middle(part)
+            if scans.shorten(given, middle):
+                self._under_way[given] = Window(self._under_way[given].start, middle)
+                self._add_far(Window(middle, part.window.end))
+
+    def _middle(self, part: _Part) -> datetime:
+        return part.after(min(part.pages**self._reach, part.pages / 2))
+
+    def _add_far(self, far: Window) -> None:
         self._far.add(far)
         heapq.heappush(self._waiting, _Part(far))
+
+
+def _fullest(parts: Iterable[_Part]) -> _Part | None:
+    return max((part for part in parts if part.is_worth_a_cut), key=lambda part: part.pages, default=None)
 
 
 def _days(window: Window) -> int:

@@ -16,6 +16,10 @@ _SCAN_REQUESTS: Final = 10
 """Requests that a scan makes in a second, where an answer takes a tenth of one."""
 _ALONE: Final = 5.0
 """Seconds without throttling after which a throttled request says nothing about others yet."""
+_ON_THEIR_WAY: Final = 0.25
+"""Seconds after it in which requests are answered that had gone out before: they say no more."""
+_CUSHION: Final = 0.05
+"""Seconds of the rate that the service gets ahead when it has throttled: else the next bunch finds its bucket empty."""
 _RECOVERY: Final = 0.05
 """Share of the stated rate regained in a second without throttling."""
 
@@ -24,9 +28,10 @@ class Limiter:
     """A token bucket: starts with the burst, refills smoothly, and gives way when the service throttles.
 
     Each request takes its token at once and waits for its own turn, so waiting threads are served in the order
-    in which they came. A single throttled request empties the bucket, since requests bunch on their way. When the
-    service goes on throttling below the stated quota (someone else shares it), the rate falls by three tenths, at
-    most once a second, and climbs back in the time without throttling.
+    in which they came. A single throttled request empties the bucket, and so do those that were on their way with it:
+    requests bunch, or others have used the burst. When the service goes on throttling below the stated quota (someone
+    else shares it), the rate falls by three tenths, at most once a second, and climbs back in the time without
+    throttling.
 
     Args:
         quota: Requests a second, and the burst.
@@ -48,7 +53,7 @@ class Limiter:
         self._rate = quota.rate
         self._tokens = float(quota.burst)
         self._refilled_at = clock()
-        self._throttled_at = self._gave_way_at = float("-inf")
+        self._throttled_at = self._alone_at = self._gave_way_at = float("-inf")
 
     @property
     def rate(self) -> float:
@@ -92,10 +97,11 @@ class Limiter:
         with self._lock:
             self._refill()
             now = self._refilled_at
-            is_alone = now - self._throttled_at > _ALONE
+            if now - self._throttled_at > _ALONE:
+                self._alone_at = now
             self._throttled_at = now
-            self._tokens = min(self._tokens, 0.0)
-            if is_alone or now - self._gave_way_at < 1:
+            self._tokens = min(self._tokens, -self._rate * _CUSHION)
+            if now - self._alone_at < _ON_THEIR_WAY or now - self._gave_way_at < 1:
                 return
             self._gave_way_at = now
             self._rate = max(self._rate * _GIVE_WAY, self._quota.rate * _LEAST_SHARE)

@@ -4,8 +4,12 @@ A window whose budget is spent is handed back from the last proven second on; wh
 (walk.py says when) it is handed back whole, to be split, and a window of one second is read through. The walk is
 kept until a window that begins where it stopped is scanned, so handing back costs no request. While a scan is under
 way, others may take over what it has not reached yet.
+
+Scans that begin together would end together, and all at once bring what is to be published. So the first budget of
+each is another part of the whole.
 """
 
+import itertools
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -18,6 +22,8 @@ from connectors.windows import Window
 
 __all__ = ["Fetch", "Rest", "Scan", "Scanner"]
 
+_FIRST_BUDGETS: Final = (1.0, 0.75, 0.5, 0.25)
+"""Of the budget, what walks get at first, in turn."""
 _LEAST_PAGES: Final = 2
 """Pages after which a scan whose rows come out of order may hand its window back for others to help."""
 
@@ -32,7 +38,7 @@ class Scanner:
     Args:
         fetch: Asks the service for one page.
         settle: How late a change may show up in the search.
-        budget: Pages after which the rest is handed back.
+        budget: Pages after which the rest is handed back; fewer for a new walk (`_FIRST_BUDGETS`).
         is_wanted: Whether others have nothing to do, so that a scan whose rows come out of order, of which no
             part can be taken over, had better hand back its window; asked only where it would.
         is_stopping: Whether the run was asked to stop; looked at between pages.
@@ -53,6 +59,7 @@ class Scanner:
         self._is_wanted = is_wanted
         self._is_stopping = is_stopping
         self._lock = threading.Lock()
+        self._first_budgets = itertools.cycle(max(1, int(budget * part)) for part in _FIRST_BUDGETS)
         self._resting: dict[tuple[Field, object], Walk] = {}
         self._under_way: dict[Window, Walk] = {}
 
@@ -102,16 +109,16 @@ class Scanner:
         """The walk that stopped where the window begins, or a new one."""
         with self._lock:
             walk = self._resting.pop((by, window.start), None)
-        if walk is None or not walk.can_go_on(window):
-            return Walk(self._fetch, by, window, self._settle)
-        walk.go_on(window)
+            if walk is None or not walk.can_go_on(window):
+                return Walk(self._fetch, by, window, self._settle, next(self._first_budgets))
+        walk.go_on(window, self._budget)
         return walk
 
     def is_over(self, walk: Walk) -> bool:
         """Whether a walk has to end, or to rest."""
-        if walk.is_complete or walk.is_spent(self._budget):
-            return True
         # What was read without proving anything is read again, so it is handed back at once or not at all.
+        if walk.is_complete or walk.is_spent(walk.budget if walk.is_sorted else self._budget):
+            return True
         may_help = not walk.is_sorted and walk.pages_read == _LEAST_PAGES
         return may_help and walk.is_spent(_LEAST_PAGES) and self._is_wanted()
 

@@ -95,10 +95,12 @@ class Walk:
         by: The time that the window bounds.
         window: What to walk.
         settle: How late a change may show up in the search.
+        budget: Pages after which it should rest; for whoever has it step.
     """
 
-    def __init__(self, fetch: Fetch, by: Field, window: Window, settle: timedelta) -> None:
+    def __init__(self, fetch: Fetch, by: Field, window: Window, settle: timedelta, budget: int) -> None:
         self.window = window
+        self.budget = budget
         self.is_sorted = True
         self.is_complete = False
         self._lock = threading.Lock()
@@ -121,9 +123,9 @@ class Walk:
         self._pages: list[Rows] = []
         self._tables: list[pa.Table] = []
 
-    def is_spent(self, budget: int) -> bool:
+    def is_spent(self, pages: int) -> bool:
         """Whether so many pages are read and there is something to hand back."""
-        return self.pages_read >= budget and (
+        return self.pages_read >= pages and (
             self._proven_end > self.window.start if self.is_sorted else self.window.seconds > 1
         )
 
@@ -198,11 +200,12 @@ class Walk:
         """Whether the window begins where the proven range ends, and its end was asked for."""
         return self.is_sorted and window.start == self._proven_end and window.end <= self._searched.end
 
-    def go_on(self, window: Window) -> None:
+    def go_on(self, window: Window, budget: int) -> None:
         """Walk on, after `take`, from the last proven second to the end of a window that `can_go_on`."""
         with self._lock:
             self.window = window
             self._has_stopped = False
+        self.budget = budget
         self._tally = Tally()
         self.pages_read = 0
         # Both are of use only until seconds are proven; without this a long walk would pile them up.

@@ -96,6 +96,38 @@ def test_a_window_that_proves_nothing_is_split() -> None:
     assert len(schedule.outstanding) == 4
 
 
+def test_no_more_scans_are_under_way_than_the_quota_has_room_for() -> None:
+    """What waits goes on waiting, in its order and uncut; but one scan is always under way."""
+    scans = FakeScans()
+    whole = Window(START, at(4 * 86_400))
+    schedule = Schedule([whole], 4, scans)
+    first = schedule.take(has_room=False)
+    assert first == Window(START, at(86_400))
+    assert (schedule.take(has_room=False), schedule.is_short) == (None, True)
+    second = schedule.take(has_room=True)
+    assert second == Window(at(86_400), at(2 * 86_400))
+    scans.known = {first: Rest(Window(at(100), first.end), SECOND)}
+    assert schedule.take(has_room=True) == Window(at(2 * 86_400), at(3 * 86_400))
+    assert schedule.take(has_room=False) is None
+    assert not scans.shortened
+    assert Coverage(schedule.outstanding) == Coverage([whole])
+
+
+def test_what_scans_out_of_reach_hand_back_is_cut_for_workers_with_nothing_to_do() -> None:
+    """On a cluster no scan under way can be shortened; the parts of a cut are not cut again before rows are found."""
+    schedule = Schedule([Window(START, at(86_400))], 4, None)
+    first = schedule.take()
+    assert first is not None
+    assert not schedule.is_short
+    remainder = Window(at(100), first.end)
+    schedule.finish(first, remainder, SECOND)
+    near, far = schedule.take(), schedule.take()
+    assert near is not None
+    assert far is not None
+    assert (near.start, near.end, far.end) == (remainder.start, far.start, remainder.end)
+    assert schedule.take() is None
+
+
 def test_the_fullest_scan_gives_up_the_far_part_to_a_worker_with_nothing_to_do() -> None:
     """By the pages that it has still to read, not by seconds; it goes on with the near part, and ends it as given."""
     scans = FakeScans()
@@ -122,7 +154,7 @@ def test_the_fullest_scan_gives_up_the_far_part_to_a_worker_with_nothing_to_do()
 def test_a_scan_is_left_alone_where_a_cut_is_not_worth_it_or_comes_too_late() -> None:
     """A rest of few pages, one of a second that goes on, the quota without room, and a scan that has got ahead."""
     whole = Window(START, at(100_000))
-    for rest, deaf, may_cut in [
+    for rest, deaf, has_room in [
         (Rest(Window(at(99_700), whole.end), 100 * SECOND), (), True),
         (Rest(Window(at(99_999), whole.end), SECOND / 1000), (), True),
         (Rest(Window(at(100), whole.end), SECOND), (), False),
@@ -132,7 +164,7 @@ def test_a_scan_is_left_alone_where_a_cut_is_not_worth_it_or_comes_too_late() ->
         schedule = Schedule([whole], 2, scans)
         assert schedule.take() == whole
         scans.known = {whole: rest}
-        assert schedule.take(may_cut=may_cut) is None
+        assert schedule.take(has_room=has_room) is None
         assert (schedule.outstanding, scans.shortened) == ([whole], {})
 
 

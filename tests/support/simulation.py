@@ -120,7 +120,7 @@ class _Run:
     def start(self) -> None:
         room = self.limiter.room
         self.looked_at = self.clock.now
-        while (window := self.schedule.take(may_cut=room > 0)) is not None:
+        while (window := self.schedule.take(has_room=room > 0)) is not None:
             room -= 1
             self.scans += 1
             self.ask(window, self.scanner.begin(Field.CREATED_AT, window))

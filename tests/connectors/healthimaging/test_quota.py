@@ -79,6 +79,8 @@ def test_waiting_requests_go_out_in_the_order_in_which_they_came() -> None:
 def test_throttling_slows_down_and_time_makes_up_for_it() -> None:
     """The rate falls by three tenths, once a second at most, never to nothing, and climbs back to the quota."""
     limiter, clock = make(rate=10, burst=5)
+    limiter.give_way()
+    clock.now += 0.3
     for _ in range(8):
         limiter.give_way()
     assert limiter.rate == pytest.approx(7)
@@ -93,17 +95,19 @@ def test_throttling_slows_down_and_time_makes_up_for_it() -> None:
 
 
 def test_throttling_spends_what_was_left_of_the_burst() -> None:
-    """A service that throttles says that no burst is left: the next request waits."""
+    """A service that throttles says that no burst is left: the next request waits, and a little for its bucket."""
     limiter, clock = make(rate=10, burst=5)
     limiter.give_way()
     limiter.acquire(threading.Event())
-    assert clock.now == pytest.approx(1_000 + 1 / 10)
+    assert clock.now == pytest.approx(1_000 + 1 / 10 + 0.05)
 
 
 def test_one_throttled_request_does_not_slow_down() -> None:
-    """Requests bunch on their way: only a second one within seconds means that someone else shares the quota."""
+    """Requests bunch on their way, and others use the burst: only a later one means that they share the quota."""
     limiter, clock = make(rate=10, burst=5)
-    limiter.give_way()
+    for _ in range(3):  # with those that were on their way with it
+        limiter.give_way()
+        clock.now += 0.1
     assert limiter.rate == 10
     clock.now += 6
     limiter.give_way()

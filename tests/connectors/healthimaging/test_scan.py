@@ -237,23 +237,38 @@ def test_a_scan_under_way_tells_what_it_has_not_read_and_gives_up_a_part() -> No
     assert not scanner.shorten(bounds, window(0, 3).end)
 
 
+@pytest.mark.parametrize(("sorts", "pages"), [(True, [16, 12, 8, 4, 16]), (False, [16] * 5)])
+def test_scans_that_begin_together_do_not_end_together(*, sorts: bool, pages: list[int]) -> None:
+    """First budgets differ, later ones are whole; so are those of scans that prove nothing before their end."""
+    service = FakeSearch(
+        created={f"i{number:02d}": created(number / 2) for number in range(40)}, page_rows=1, sorts=sorts
+    )
+    scanner = Scanner(service, settle=timedelta(), budget=16)
+    bounds = window(0, 20)
+    scans = [scanner.scan(Field.CREATED_AT, bounds) for _ in pages]
+    assert [scan.tally.requests for scan in scans] == pages
+    remainder = scans[-2].remainder
+    assert remainder is not None
+    assert scanner.scan(Field.CREATED_AT, remainder).tally.requests == 16
+
+
 def test_a_walk_is_shortened_only_while_it_is_under_way_and_in_order() -> None:
     """What it has handed out, or read to the end, stays as it was; where the order fails, nobody knows what is left."""
     rows = {f"i{n}": created(n) for n in range(60)}
-    sorted_walk = Walk(FakeSearch(created=rows), Field.CREATED_AT, window(0, 60), timedelta())
+    sorted_walk = Walk(FakeSearch(created=rows), Field.CREATED_AT, window(0, 60), timedelta(), 4)
     sorted_walk.step()
     rests = [sorted_walk.rest]
     remainder = sorted_walk.take().remainder
     assert remainder is not None
     assert [*rests, sorted_walk.rest] == [Rest(window(3, 60), timedelta(seconds=2)), None]
     assert not sorted_walk.shorten(window(0, 9).end)
-    sorted_walk.go_on(remainder)
+    sorted_walk.go_on(remainder, 4)
     assert sorted_walk.shorten(window(0, 9).end)
     while not sorted_walk.is_complete:
         sorted_walk.step()
     assert not sorted_walk.shorten(window(0, 8).end)
     assert sorted_walk.take().proven == Window(remainder.start, window(0, 9).end)
-    newest_first = Walk(FakeSearch(created=rows, sorts=False), Field.CREATED_AT, window(0, 60), timedelta())
+    newest_first = Walk(FakeSearch(created=rows, sorts=False), Field.CREATED_AT, window(0, 60), timedelta(), 4)
     newest_first.step()
     assert newest_first.rest is None
     assert not newest_first.shorten(window(0, 9).end)
