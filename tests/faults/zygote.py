@@ -5,11 +5,11 @@ Started by `Zygote`; takes run specifications from a pipe, answers process ids a
 
 import gc
 import os
-import select
 import signal
 import subprocess
 import sys
 import threading
+from multiprocessing import connection
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from types import TracebackType
@@ -39,11 +39,11 @@ class Child:
     @property
     def is_running(self) -> bool:
         """Whether it has not ended."""
-        return self._status is None and not select.select([self._ended], [], [], 0)[0]
+        return self._status is None and not connection.wait([self._ended], 0)
 
     def wait_until_stopped(self) -> bool:
         """Whether it stands still (SIGSTOP); False where it ended before."""
-        while not select.select([self._ended], [], [], 0.002)[0]:
+        while not connection.wait([self._ended], 0.002):
             if Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
                 return True
         return False
@@ -51,7 +51,7 @@ class Child:
     def wait(self) -> int:
         """How it ended: its exit code, or the negative number of the signal that ended it."""
         if self._status is None:
-            if not select.select([self._ended], [], [], _LONGEST)[0]:
+            if not connection.wait([self._ended], _LONGEST):
                 self.send(signal.SIGKILL)
                 raise AssertionError("a run has not ended within two minutes")
             self._status = self._zygote.reap(self.pid)
