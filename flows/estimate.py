@@ -118,7 +118,7 @@ class _Looking:
         if not moments:
             if page.next_token is None or not seen or seen[-1] >= high:
                 return None
-            # The second before, which every search takes in, fills the page alone: it is dense here.
+            # What lies just before, which every search takes in, fills the page alone: it is dense here.
             moments = [low]
         behind = floor_second(from_epoch_microseconds(moments[-1])) + SECOND
         if page.next_token is not None and behind < end:

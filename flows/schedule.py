@@ -64,7 +64,7 @@ class _Part:
 
     @property
     def is_worth_a_cut(self) -> bool:
-        """A cut costs the pages of a second, since each search takes in the second before its window."""
+        """A cut costs about a page, and a second or two are lost to windows of whole seconds."""
         return self.pace is not None and self.pages >= _LEAST_PAGES + _LEAST_SECONDS * (SECOND / self.pace)
 
 

@@ -2,12 +2,15 @@
 
 import itertools
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from connectors.windows import SECOND, Window
 from schemas import Answer, read
+
+_MARGIN: Final = timedelta(milliseconds=1)
+"""What a search asks for before its window: the step of the times in AWS's examples."""
 
 
 class Field(StrEnum):
@@ -29,17 +32,23 @@ class Search:
     field: Field
     window: Window | None
 
-    def criteria(self) -> dict[str, Any]:
-        """The searchCriteria of the request.
+    @property
+    def bounds(self) -> tuple[datetime, datetime] | None:
+        """The ends of BETWEEN; None where all is asked for.
 
-        Nobody documents whether BETWEEN includes its ends, and older SDKs cut fractions of a second off, so
-        the bounds are a second wider on both sides; the scan drops what lies outside its window.
+        Nobody documents whether BETWEEN includes its ends, or how finely the service compares; so they lie outside
+        the window, and the scan drops what does. Where fractions of a second are cut off, the first is a second
+        before. It is no further, for what lies there is read in vain: of an import job, a page or two; what lies
+        behind the end is left out by stopping.
         """
-        if self.window is None:
+        return None if self.window is None else (self.window.start - _MARGIN, self.window.end + SECOND)
+
+    def criteria(self) -> dict[str, Any]:
+        """The searchCriteria of the request."""
+        if self.bounds is None:
             return {}
-        bounds = (self.window.start - SECOND, self.window.end + SECOND)
         return {
-            "filters": [{"operator": "BETWEEN", "values": [{str(self.field): bound} for bound in bounds]}],
+            "filters": [{"operator": "BETWEEN", "values": [{str(self.field): bound} for bound in self.bounds]}],
             "sort": {"sortField": str(self.field), "sortOrder": "ASC"},
         }
 

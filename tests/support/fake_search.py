@@ -97,15 +97,15 @@ class FakeSearch:
 
     def _order(self, search: Search) -> list[str]:
         times = self.created if search.field is Field.CREATED_AT else self.updated
-        names = [name for name in self.created if self._passes(times[name], search.window)]
+        names = [name for name in self.created if self._passes(times[name], search)]
         if self.sorts and search.window is not None:
             return sorted(names, key=lambda name: (times[name], name))
         return sorted(names, key=lambda name: (-self.updated[name], name))
 
-    def _passes(self, moment: int, bounds: Window | None) -> bool:
-        if bounds is None:
+    def _passes(self, moment: int, search: Search) -> bool:
+        if search.bounds is None:
             return True
-        start, end = micros(bounds.start) - 1_000_000, micros(bounds.end) + 1_000_000
+        start, end = map(micros, search.bounds)
         return start <= moment <= end if self.is_inclusive else start < moment < end
 
     def _token(self, name: str) -> str:

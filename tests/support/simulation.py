@@ -18,7 +18,7 @@ from connectors.healthimaging.scan import Rest, Scanner
 from connectors.healthimaging.source import Tally
 from connectors.healthimaging.walk import Walk
 from connectors.settings import PAGE_ROWS, Quota
-from connectors.windows import SECOND, Window, to_epoch_microseconds
+from connectors.windows import Window, to_epoch_microseconds
 from flows.engine import LOOK_SECONDS
 from flows.handing_back import HandingBack
 from flows.schedule import Schedule
@@ -61,8 +61,8 @@ class TimesOnly:
     def __call__(self, search: Search, token: str | None, tally: Tally) -> Page:
         self.requests += 1
         tally.requests += 1
-        assert search.window is not None
-        low, high = self.span(search.window.start - SECOND, search.window.end + SECOND)
+        assert search.bounds is not None
+        low, high = self.span(*search.bounds)
         start = low if token is None else int(token)
         end = min(start + PAGE_ROWS, high)
         moments = tuple(self._times[start:end].tolist())

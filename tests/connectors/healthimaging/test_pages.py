@@ -21,17 +21,39 @@ def body(*created: float, sort: object = None, **more: object) -> bytes:
     return json.dumps({SUMMARIES: summaries, "sort": sort, **more}).encode()
 
 
-def test_bounds_are_a_second_wider_and_aware() -> None:
-    """Both ends, in or out, truncated or not: the rows of the window are among those asked for."""
+def test_bounds_lie_outside_the_window_and_are_aware() -> None:
+    """What is asked for: the two ends, just outside the window, and the order."""
     criteria = Search(Field.UPDATED_AT, Window(AT, AT + timedelta(days=1))).criteria()
     [given_filter] = criteria["filters"]
     assert given_filter["operator"] == "BETWEEN"
     assert given_filter["values"] == [
-        {"updatedAt": AT - timedelta(seconds=1)},
+        {"updatedAt": AT - timedelta(milliseconds=1)},
         {"updatedAt": AT + timedelta(days=1, seconds=1)},
     ]
     assert criteria["sort"] == {"sortField": "updatedAt", "sortOrder": "ASC"}
     assert Search(Field.UPDATED_AT, None).criteria() == {}
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    start=st.integers(1, 4_000_000_000),
+    length=st.integers(1, 3),
+    place=st.one_of(st.floats(0, 1, exclude_max=True), st.sampled_from([0.0, 0.000001, 0.4996, 0.999, 0.999999])),
+    bound_step=st.sampled_from([1, 1_000, 1_000_000]),
+    time_step=st.sampled_from([1, 1_000, 1_000_000]),
+    is_rounded=st.booleans(),
+)
+def test_the_bounds_hold_the_window_however_the_service_compares(
+    *, start: int, length: int, place: float, bound_step: int, time_step: int, is_rounded: bool
+) -> None:
+    """Ends left out, cut to milliseconds or seconds, times kept so coarsely, cut or rounded: no row is missed."""
+    moment = start * 1_000_000 + int(place * length * 1_000_000)
+    window = Window(EPOCH + timedelta(seconds=start), EPOCH + timedelta(seconds=start + length))
+    bounds = Search(Field.CREATED_AT, window).bounds
+    assert bounds is not None
+    low, high = ((bound - EPOCH) // timedelta(microseconds=bound_step) * bound_step for bound in bounds)
+    kept = (moment + is_rounded * time_step // 2) // time_step * time_step
+    assert low < kept < high
 
 
 @settings(max_examples=100, deadline=None)

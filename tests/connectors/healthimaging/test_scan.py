@@ -228,7 +228,7 @@ def test_a_scan_under_way_tells_what_it_has_not_read_and_gives_up_a_part() -> No
 
     scanner = Scanner(fetch, settle=timedelta(), budget=99)
     found = scanner.scan(Field.CREATED_AT, bounds)
-    # Three image sets a page, and the second before the window is asked for as well.
+    # Three image sets a page, a second apart.
     assert rests[:3] == [None, Rest(window(3, 60), timedelta(seconds=2)), Rest(window(6, 60), timedelta(seconds=2.5))]
     assert (found.proven, found.remainder) == (window(0, 9), None)
     assert ids(found) == {f"i{n}" for n in range(9)}
