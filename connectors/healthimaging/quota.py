@@ -20,12 +20,17 @@ _ON_THEIR_WAY: Final = 0.25
 """Seconds after it in which requests are answered that had gone out before: they say no more."""
 _CUSHION: Final = 0.05
 """Seconds of the rate that the service gets ahead when it has throttled: else the next bunch finds its bucket empty."""
+_ON_ITS_WAY: Final = 0.02
+"""Seconds that a first request takes longer to get there than those behind it."""
 _RECOVERY: Final = 0.05
 """Share of the stated rate regained in a second without throttling."""
 
 
 class Limiter:
     """A token bucket: starts with the burst, refills smoothly, and gives way when the service throttles.
+
+    The service's bucket begins to refill when the first request gets there, which is later than it went out: so each
+    time the bucket was full, what comes in until then is left out.
 
     Each request takes its token at once and waits for its own turn, so waiting threads are served in the order
     in which they came. A single throttled request empties the bucket, and so do those that were on their way with it:
@@ -87,7 +92,8 @@ class Limiter:
         """
         with self._lock:
             self._refill()
-            self._tokens -= 1
+            is_full = self._tokens >= self._quota.burst
+            self._tokens -= 1 + (min(self._rate * _ON_ITS_WAY, self._quota.burst - 1) if is_full else 0)
             delay = -self._tokens / self._rate if self._tokens < 0 else 0.0
         if stop.is_set() or (delay and self._wait(stop, delay)):
             raise StoppedError("stopped while waiting for the request quota")

@@ -51,15 +51,25 @@ def test_no_span_of_time_sees_more_than_burst_and_rate(rate: float, burst: int, 
 
 
 def test_a_busy_reader_uses_the_quota_in_full() -> None:
-    """The burst goes out at once, and from then on requests go out at the rate."""
+    """The burst goes out at once, but for a fiftieth of a second's; from then on requests go out at the rate."""
     limiter, clock = make(rate=25, burst=50)
     began = clock.now
-    for _ in range(50):
+    for _ in range(49):
         limiter.acquire(threading.Event())
     assert clock.now == began
-    for _ in range(250):
+    for _ in range(251):
         limiter.acquire(threading.Event())
-    assert clock.now - began == pytest.approx(10)
+    assert clock.now - began == pytest.approx(10.02)
+
+
+def test_nothing_is_throttled_where_the_first_requests_take_longer_on_their_way() -> None:
+    """The service's bucket refills from the first request that gets there: later, faster ones find their tokens."""
+    limiter, clock = make(rate=25, burst=50)
+    began = clock.now
+    service = TokenBucket(25, 50, began)
+    for _ in range(200):
+        limiter.acquire(threading.Event())
+        assert service.take(max(clock.now, began + 0.019))
 
 
 def test_waiting_requests_go_out_in_the_order_in_which_they_came() -> None:
@@ -141,12 +151,12 @@ def test_a_shared_quota_is_found_and_left_again(share: float) -> None:
 
 def test_room_is_what_could_go_out_at_once() -> None:
     """There is room until the burst is spent, and again after a pause; for a scan by ten requests that may go out."""
-    limiter, clock = make(rate=10, burst=2)
+    limiter, clock = make(rate=10, burst=3)
     room = []
     for _ in range(3):
         room.append(limiter.room)
         limiter.acquire(threading.Event())
-    clock.now += 0.1
+    clock.now += 0.2
     assert [*room, limiter.room] == [1, 1, 0, 1]
     assert make(rate=200, burst=400)[0].room == 40
 
