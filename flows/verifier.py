@@ -4,16 +4,14 @@ Nothing is removed on the search's word: rows that it does not list are looked u
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-
-import pyarrow as pa
 
 from connectors.catalog import Batch, parquet
 from connectors.catalog.comparison import Belonging, Comparison, compare
 from connectors.catalog.conflicts import until_it_wins
-from connectors.catalog.merge import merge
+from connectors.catalog.merge import NO_ROWS, Stretches, merge
 from connectors.catalog.publishing import named
 from connectors.catalog.verification import Finding, Verification
 from connectors.errors import DamagedError
@@ -91,13 +89,13 @@ class Verifier:
         stored = store.get(key)
         try:
             with named(key):
-                rows: Iterable[pa.Table] = parquet.DataObject(stored.body) if stored else ()
+                rows: Stretches = parquet.DataObject(stored.body) if stored else NO_ROWS
                 difference = self._compare(rows, batch)
         except DamagedError:
             if self.verification.is_repairing:
                 raise
             # The inspection has counted the object; all that the service has is missing there.
-            rows = ()
+            rows = NO_ROWS
             difference = self._compare(rows, batch)
         gone, elsewhere = look_ups.sort_out(difference.unlisted, batch.partition.window)
         false = look_ups.falsely_ahead(difference.ahead)
@@ -112,7 +110,7 @@ class Verifier:
             batch=batch, findings=findings, bytes_written=written, is_populated=stored is not None or written > 0
         )
 
-    def _compare(self, rows: Iterable[pa.Table], batch: Batch) -> Comparison:
+    def _compare(self, rows: Stretches, batch: Batch) -> Comparison:
         # What does not belong there has been counted by the inspection.
         return compare(Belonging(rows, batch.partition), batch.rows, batch.scanned, self._followed_to)
 

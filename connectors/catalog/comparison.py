@@ -4,7 +4,7 @@ A row is judged by the merge's own order, ``(version, updated_at)``. Storage tie
 it: they may move without a new version, and between two reads they are not promised.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.catalog.layout import Partition
-from connectors.catalog.merge import aligned, is_newer, newest, same_rows, survey, without
+from connectors.catalog.merge import Stretches, aligned, is_newer, newest, same_rows, survey, without
 from connectors.rows import lies_in, pick
 from connectors.windows import Coverage
 from schemas import SCHEMA
@@ -44,30 +44,30 @@ class Comparison:
 
 
 class Belonging:
-    """The rows of a partition's object that belong there, in stretches; read as often as they are asked for.
+    """The rows of a partition's object that belong there, as often as they are asked for.
 
     Args:
-        stretches: The object's rows, in the columns of SCHEMA.
+        stretches: The object's rows.
         partition: Rows of others are left out.
         leaving: So are the rows of these image sets.
     """
 
-    def __init__(self, stretches: Iterable[pa.Table], partition: Partition, leaving: Collection[str] = ()) -> None:
+    def __init__(self, stretches: Stretches, partition: Partition, leaving: Collection[str] = ()) -> None:
         self._stretches = stretches
         self._partition = partition
         self._leaving = leaving
 
-    def __iter__(self) -> Iterator[pa.Table]:
-        for stretch in self._stretches:
-            yield without(belonging(stretch, self._partition), self._leaving)
+    def read(self, names: Sequence[str] = SCHEMA.names) -> Iterator[pa.Table]:
+        """Some columns of them, or all."""
+        for stretch in self._stretches.read(sorted({*names, "created_at", "image_set_id"})):
+            yield without(belonging(stretch, self._partition), self._leaving).select(names)
 
 
-def compare(existing: Iterable[pa.Table], found: pa.Table, scanned: Coverage, followed_to: datetime) -> Comparison:
+def compare(existing: Stretches, found: pa.Table, scanned: Coverage, followed_to: datetime) -> Comparison:
     """Compare the rows of a partition with those of a scan.
 
     Args:
-        existing: The partition's rows in stretches, in the columns of SCHEMA; of several of an image set the newest
-            is judged.
+        existing: The partition's rows; of several of an image set the newest is judged.
         found: What the scan found, in the same columns.
         scanned: Ranges of createdAt whose every image set is among the rows found.
         followed_to: Changes before this moment are to be in the catalog; aware UTC.

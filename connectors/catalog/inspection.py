@@ -65,7 +65,7 @@ def _look(stored: Stored | None, partition: Partition) -> Inspection:
     inside = [SCHEMA.empty_table().select(["image_set_id"])]
     try:
         # Every value is read, for damage may be anywhere; only the ids are kept.
-        for stretch in parquet.DataObject(stored.body):
+        for stretch in parquet.DataObject(stored.body).read():
             rows += len(stretch)
             inside.append(belonging(stretch, partition).select(["image_set_id"]))
     except DamagedError:

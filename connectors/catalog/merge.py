@@ -4,14 +4,15 @@ By image_set_id the greater ``(version, updated_at)`` wins; where they are equal
 since storage tier and last access may move without a new version. So merging is idempotent, and apart from
 such ties the order of merges does not matter.
 
-A partition may be too large to hold, and what arrives never is. So a partition's rows come in stretches, twice: once
-to see what arriving rows meet there, and again to be written with them.
+A partition may be too large to hold, and what arrives never is. So a partition's rows come in stretches, more than
+once: their ids and times, to see what arriving rows meet there; whole, where they meet any, to be compared; and again
+to be written with them.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +22,33 @@ from schemas import SCHEMA
 
 _ORDER: Final = ("created_at", "image_set_id")
 """How a partition's rows lie."""
+
+
+class Stretches(Protocol):
+    """The rows of a partition, some thousand at a time: as often as they are asked for, and every time the same."""
+
+    def read(self, names: Sequence[str] = ...) -> Iterator[pa.Table]:
+        """Some columns of SCHEMA, or all."""
+        ...
+
+
+class Held:
+    """Rows that are held anyway.
+
+    Args:
+        stretches: In the columns of SCHEMA.
+    """
+
+    def __init__(self, *stretches: pa.Table) -> None:
+        self._stretches = stretches
+
+    def read(self, names: Sequence[str] = SCHEMA.names) -> Iterator[pa.Table]:
+        """Some columns of them, or all."""
+        return (stretch.select(names) for stretch in self._stretches)
+
+
+NO_ROWS: Final = Held()
+"""Of a partition without an object."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +80,15 @@ class Merge:
         return bool(self.new or self.updated or self.removed or self.doubled or self.is_reordered)
 
 
-def merge(existing: Iterable[pa.Table], arriving: pa.Table, gone: Collection[str] = ()) -> Merge:
+def merge(existing: Stretches, arriving: pa.Table, gone: Collection[str] = ()) -> Merge:
     """The rows of a partition after others arrive.
 
     Args:
-        existing: The partition's rows in stretches, in the columns of SCHEMA; gone through twice. They lie in order,
-            one an image set, unless something went wrong: then they are held, and put right.
+        existing: The partition's rows. They lie in order, one an image set, unless something went wrong: then they are
+            held, and put right.
         arriving: Rows to merge; of several of one image set the same rule decides, and later ones win ties.
         gone: Ids of image sets that the service confirms deleted; none of them may arrive.
     """
-    if iter(existing) is existing:
-        raise TypeError("an iterator is gone through once")
     arriving = newest(arriving)
     ids = arriving["image_set_id"]
     keys, met = survey(existing, ids)
@@ -72,14 +98,15 @@ def merge(existing: Iterable[pa.Table], arriving: pa.Table, gone: Collection[str
     doubled = len(kept) - distinct
     is_reordered = not _lies_in_order(keys)
     if doubled or is_reordered:
-        existing = [newest(pa.concat_tables(existing))]
+        existing = Held(newest(pa.concat_tables(existing.read())))
         _, met = survey(existing, ids)
     stays = _stays(met, arriving)
     written = pick(arriving, pc.invert(stays))
-    dropped = pa.chunked_array([*written["image_set_id"].chunks, _ids(gone)])
+    replaced = pick(met, pc.is_in(met["image_set_id"], written["image_set_id"]))
+    dropped = pa.chunked_array([*replaced["image_set_id"].chunks, _ids(gone)])
     unchanged = _count(stays)
     return Merge(
-        rows=_interleaved((_without(stretch, dropped) for stretch in existing), written),
+        rows=_interleaved((_without(stretch, dropped) for stretch in existing.read()), written),
         new=len(arriving) - len(met),
         updated=len(met) - unchanged,
         unchanged=unchanged,
@@ -89,13 +116,16 @@ def merge(existing: Iterable[pa.Table], arriving: pa.Table, gone: Collection[str
     )
 
 
-def survey(stretches: Iterable[pa.Table], ids: pa.ChunkedArray) -> tuple[pa.Table, pa.Table]:
+def survey(stretches: Stretches, ids: pa.ChunkedArray) -> tuple[pa.Table, pa.Table]:
     """Of all rows, created_at and image_set_id; and the whole rows of some ids."""
-    keys, met = [SCHEMA.empty_table().select(_ORDER)], [SCHEMA.empty_table()]
-    for stretch in stretches:
-        keys.append(stretch.select(_ORDER))
-        met.append(stretch.filter(pc.is_in(stretch["image_set_id"], ids)))
-    return pa.concat_tables(keys), pa.concat_tables(met)
+    keys = pa.concat_tables([SCHEMA.empty_table().select(_ORDER), *stretches.read(_ORDER)])
+    is_met = pc.is_in(keys["image_set_id"], ids)
+    met = [SCHEMA.empty_table()]
+    if _count(is_met):
+        for stretch in stretches.read():
+            met.append(stretch.filter(is_met.slice(0, len(stretch))))
+            is_met = is_met.slice(len(stretch))
+    return keys, pa.concat_tables(met)
 
 
 def newest(rows: pa.Table) -> pa.Table:

@@ -1,7 +1,7 @@
 """Rows as the bytes of a data object, and back, a stretch at a time. The bytes are a function of the rows."""
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -33,7 +33,7 @@ _FEW_VALUES: Final = ("patient_sex", "storage_tier", "series_modality", "series_
 
 
 class DataObject:
-    """The rows of a data object, in the columns of SCHEMA: stretches of some thousand rows, as often as asked for.
+    """The rows of a data object, in stretches of some thousand rows, as often as they are asked for.
 
     Every stretch may raise DamagedError as well.
 
@@ -57,11 +57,8 @@ class DataObject:
             raise StateError(f"a data object has columns that this version does not know ({len(unknown)}); upgrade")
         self._present = [name for name in SCHEMA.names if name in names]
 
-    def __iter__(self) -> Iterator[pa.Table]:
-        return self.columns(SCHEMA.names)
-
-    def columns(self, names: Iterable[str]) -> Iterator[pa.Table]:
-        """Stretches of some columns only, which must be of SCHEMA."""
+    def read(self, names: Sequence[str] = SCHEMA.names) -> Iterator[pa.Table]:
+        """Some columns of SCHEMA, or all."""
         schema = pa.schema([SCHEMA.field(name) for name in names])
         batches = self._file.iter_batches(
             _PAGE_ROWS, columns=[n for n in self._present if n in schema.names], use_threads=False
@@ -117,7 +114,7 @@ def decode(body: bytes) -> pa.Table:
         DamagedError: The bytes are no Parquet object of a catalog.
         StateError: They were written by a later version.
     """
-    return pa.concat_tables([SCHEMA.empty_table(), *DataObject(body)])
+    return pa.concat_tables([SCHEMA.empty_table(), *DataObject(body).read()])
 
 
 def _regrouped(rows: Iterable[pa.Table]) -> Iterator[pa.Table]:

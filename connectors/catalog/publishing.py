@@ -18,10 +18,10 @@ import tenacity
 from connectors.catalog import parquet
 from connectors.catalog.conflicts import until_it_wins
 from connectors.catalog.layout import Partition
-from connectors.catalog.merge import merge
+from connectors.catalog.merge import NO_ROWS, merge
 from connectors.catalog.store import Store, Stored
 from connectors.errors import DamagedError, StateError
-from connectors.rows import lies_in
+from connectors.rows import lies_in, pick
 from connectors.windows import Coverage
 from schemas import SCHEMA
 
@@ -29,8 +29,9 @@ _MERGING: Final = threading.Lock()
 """Held while rows are merged: that is work for the processor, and takes memory; only what waits for the store or the
 service gains from going on side by side."""
 
+_LARGE_ROWS: Final = 20_000
 _LARGE_BYTES: Final = 1 << 20
-"""Objects beyond this, of some twenty thousand rows, take so much to merge that it is worth making room first."""
+"""So many rows, or an object of so many bytes, take so much to merge that it is worth making room first."""
 
 ConfirmGone = Callable[[Collection[str]], Collection[str]]
 """Of image set ids, those that the service confirms deleted."""
@@ -89,21 +90,33 @@ def publish(
 
 
 def _publish_once(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> Published:
+    etag, published, body = _merge_in_turn(store, batch, confirm_gone)
+    if body is not None:
+        store.put(batch.partition.key, body, expected=etag)
+    return published
+
+
+def _merge_in_turn(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> tuple[str | None, Published, bytes | None]:
+    """The ETag of the partition's object, what publishing comes to, and the bytes to put; one at a time."""
     key = batch.partition.key
     stored = store.get(key)
-    etag = stored.etag if stored else None
-    with _MERGING:
-        published, body = _merge(stored, batch, confirm_gone)
-    del stored  # the old object, which need not be held while the new one is put
-    if body is not None:
-        store.put(key, body, expected=etag)
-    return published
+    is_first = _MERGING.acquire(blocking=not _is_large(stored))
+    if not is_first:
+        # As many large objects as the store has writers could wait here: they are let go, and read again.
+        stored = None
+        _MERGING.acquire()
+    try:
+        if not is_first:
+            stored = store.get(key)
+        return stored.etag if stored else None, *_merge(stored, batch, confirm_gone)
+    finally:
+        _MERGING.release()
 
 
 def _merge(stored: Stored | None, batch: Batch, confirm_gone: ConfirmGone) -> tuple[Published, bytes | None]:
     """What publishing comes to once the bytes are put; None where there is nothing to write."""
     key = batch.partition.key
-    if stored is not None and len(stored.body) > _LARGE_BYTES:
+    if _is_large(stored) or len(batch.rows) > _LARGE_ROWS:
         # What was freed in pieces between others that are in use, which only this hands back to the system.
         pa.default_memory_pool().release_unused()
     with named(key):
@@ -115,7 +128,7 @@ def _merge(stored: Stored | None, batch: Batch, confirm_gone: ConfirmGone) -> tu
         with _released(_MERGING):
             gone = confirm_gone(missing)
     with named(key):
-        merged = merge(existing or (), batch.rows, gone)
+        merged = merge(existing or NO_ROWS, batch.rows, gone)
         body = parquet.encode(merged.rows) if merged.is_change else None
     published = Published(
         new=merged.new,
@@ -126,6 +139,10 @@ def _merge(stored: Stored | None, batch: Batch, confirm_gone: ConfirmGone) -> tu
         is_populated=stored is not None or body is not None,
     )
     return published, body
+
+
+def _is_large(stored: Stored | None) -> bool:
+    return stored is not None and len(stored.body) > _LARGE_BYTES
 
 
 @contextmanager
@@ -166,9 +183,13 @@ def named(key: str) -> Iterator[None]:
 
 def _missing(existing: parquet.DataObject, batch: Batch) -> list[str]:
     """Ids of rows that lie where the scan looked, and that it did not find."""
-    missing: list[str] = []
-    for stretch in existing.columns(["image_set_id", "created_at"]):
-        looked = lies_in(stretch["created_at"], batch.scanned)
-        found = pc.is_in(stretch["image_set_id"], batch.rows["image_set_id"])
-        missing += stretch.filter(pc.and_(looked, pc.invert(found)))["image_set_id"].to_pylist()
+    looked = pa.chunked_array(
+        [
+            chunk
+            for stretch in existing.read(["image_set_id", "created_at"])
+            for chunk in pick(stretch, lies_in(stretch["created_at"], batch.scanned))["image_set_id"].chunks
+        ],
+        pa.string(),
+    )
+    missing: list[str] = looked.filter(pc.invert(pc.is_in(looked, batch.rows["image_set_id"]))).to_pylist()
     return missing

@@ -94,9 +94,9 @@ def test_rows_of_several_row_groups_come_in_stretches_as_often_as_asked() -> Non
     assert body == encode([table])
     found = DataObject(body)
     for _ in range(2):
-        assert max(len(stretch) for stretch in found) < ROW_GROUP_ROWS
-        assert pa.concat_tables(found).equals(table)
-    assert pa.concat_tables(found.columns(["created_at", "series_number"])).equals(
+        assert max(len(stretch) for stretch in found.read()) < ROW_GROUP_ROWS
+        assert pa.concat_tables(found.read()).equals(table)
+    assert pa.concat_tables(found.read(["created_at", "series_number"])).equals(
         table.select(["created_at", "series_number"])
     )
 
@@ -110,7 +110,7 @@ def test_damage_in_the_middle_is_told_by_the_stretch_that_has_it(name: str, grou
     chunk = pq.ParquetFile(io.BytesIO(body)).metadata.row_group(group).column(SCHEMA.get_field_index(name))
     start = chunk.data_page_offset if chunk.dictionary_page_offset is None else chunk.dictionary_page_offset
     body[start + chunk.total_compressed_size - 1] ^= 1
-    stretches = iter(DataObject(bytes(body)))
+    stretches = DataObject(bytes(body)).read()
     before = [len(next(stretches)) for _ in range(3 + group)]
     assert sum(before) == (ROW_GROUP_ROWS if group else ROW_GROUP_ROWS * 3 // 4)
     with pytest.raises(DamagedError) as caught:

@@ -2,6 +2,7 @@
 
 import io
 import tempfile
+import threading
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
@@ -15,7 +16,7 @@ import tenacity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.catalog import Batch, Checkpoint, Partition, Unit, layout, open_or_create, parquet, publish
+from connectors.catalog import Batch, Checkpoint, Partition, Unit, layout, open_or_create, parquet, publish, publishing
 from connectors.catalog import checkpoint as checkpoints
 from connectors.catalog import description as descriptions
 from connectors.catalog.store import Entry, MemoryStore
@@ -79,6 +80,52 @@ def test_a_question_that_fails_keeps_nobody_from_publishing() -> None:
     with pytest.raises(StateError, match=r"^no answer$"):
         publish(store, batch(rows("a"), Window(DAY, DAY + timedelta(days=1))), fail)
     assert publish(store, batch(rows("a", "b", "c")), nobody).new == 1
+
+
+class Turns:
+    """A lock that tells when it has turned somebody away."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.has_turned_away = threading.Event()
+
+    def acquire(self, *, blocking: bool = True) -> bool:
+        has_turn = self._lock.acquire(blocking=blocking)
+        if not has_turn:
+            self.has_turned_away.set()
+        return has_turn
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+class Counting(MemoryStore):
+    """Counts attempts to put."""
+
+    puts = 0
+
+    def put(self, key: str, body: bytes, *, expected: str | None) -> str:
+        self.puts += 1
+        return super().put(key, body, expected=expected)
+
+
+def test_a_large_object_is_not_held_while_it_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be sixteen of them: what is merged in the end is what lies there then, by one put."""
+    store, turns = Counting(), Turns()
+    publish(store, batch(rows("a")), nobody)
+    monkeypatch.setattr(publishing, "_LARGE_BYTES", 0)
+    monkeypatch.setattr(publishing, "_MERGING", turns)
+    turns.acquire()
+    with ThreadPoolExecutor() as publishers:
+        waiting = publishers.submit(publish, store, batch(rows("a", "b")), nobody)
+        try:
+            assert turns.has_turned_away.wait(60)
+            store.overwrite(PARTITION.key, parquet.encode([rows("a", "x")]))
+        finally:
+            turns.release()
+        assert waiting.result(timeout=60).new == 1
+    assert sorted(ids(store)) == ["a", "b", "x"]
+    assert store.puts == 2
 
 
 class Meddler(MemoryStore):
