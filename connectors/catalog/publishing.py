@@ -90,9 +90,10 @@ def publish(
 
 
 def _publish_once(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> Published:
+    key = batch.partition.key
     etag, published, body = _merge_in_turn(store, batch, confirm_gone)
     if body is not None:
-        store.put(batch.partition.key, body, expected=etag)
+        store.put(key, body, expected=etag)
     return published
 
 
