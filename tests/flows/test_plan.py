@@ -41,6 +41,13 @@ def test_a_plan_of_a_later_sync_has_the_changes_too(world: World, capsys: pytest
     assert {path: path.read_bytes() for path in world.catalog.rglob("*") if path.is_file()} == before
 
 
+def test_a_plan_of_nothing_yet_is_wrong_usage(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """What sync refuses, plan does: a start that has not come."""
+    for arguments in (plan_arguments(world, "--start", "2999-01-01"), sync_arguments(world, "--start", "2999-01-01")):
+        assert run(arguments) == 2
+        assert "cannot begin in the future" in capsys.readouterr().err
+
+
 def test_a_plan_of_a_backfill_has_its_range(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """A month counts what was created in it; half a range is wrong usage."""
     live(world).fill(40, step=timedelta(days=1))
