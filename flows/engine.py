@@ -141,14 +141,10 @@ class _Reading:
 
     def _go_on(self) -> None:
         """Start whatever may start now."""
-        room = self._run.room()
-        while self._may_read():
-            window = self._schedule.take(has_room=room > 0)
-            if window is None:
-                break
-            room -= 1
-            scanning = self._run.runner.submit(self._run.scan_window, self._by, window)
-            self._expect(scanning, partial(self._take_scan, window))
+        if self._may_read():
+            for window in self._schedule.take_all(self._run.room()):
+                scanning = self._run.runner.submit(self._run.scan_window, self._by, window)
+                self._expect(scanning, partial(self._take_scan, window))
         self._cover()
         self._run.handing_back.ask(self._schedule.idle)
 

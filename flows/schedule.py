@@ -12,7 +12,7 @@ arrivals after fewer, and an empty year is left in one piece, which costs one re
 
 import heapq
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -107,6 +107,16 @@ class Schedule:
     def outstanding(self) -> list[Window]:
         """The windows that wait or are under way."""
         return [*self._under_way.values(), *(waiting.window for waiting in self._waiting)]
+
+    def take_all(self, room: int) -> Iterator[Window]:
+        """The next windows for workers, as many as make the run faster; each is under way when the next is looked for.
+
+        Args:
+            room: How many more scans side by side would make the run faster.
+        """
+        while (window := self.take(has_room=room > 0)) is not None:
+            room -= 1
+            yield window
 
     def take(self, *, has_room: bool = True) -> Window | None:
         """The next window for a worker; None where all work is under way, or as much of it as makes the run fast.

@@ -12,7 +12,8 @@ from connectors.catalog import Batch, parquet
 from connectors.catalog.comparison import Belonging, Comparison, compare
 from connectors.catalog.conflicts import until_it_wins
 from connectors.catalog.merge import NO_ROWS, Stretches, merge
-from connectors.catalog.publishing import named
+from connectors.catalog.publishing import in_turn, named
+from connectors.catalog.store import Stored
 from connectors.catalog.verification import Finding, Verification
 from connectors.errors import DamagedError
 from connectors.healthimaging.pages import Field
@@ -86,7 +87,11 @@ class Verifier:
 
     def _take_once(self, batch: Batch, look_ups: "_LookUps") -> Checked:
         store, key = self._run.catalog.store, batch.partition.key
-        stored = store.get(key)
+        with in_turn(store, key) as stored:
+            return self._check(batch, stored, look_ups)
+
+    def _check(self, batch: Batch, stored: Stored | None, look_ups: "_LookUps") -> Checked:
+        key = batch.partition.key
         try:
             with named(key):
                 rows: Stretches = parquet.DataObject(stored.body) if stored else NO_ROWS
@@ -103,8 +108,9 @@ class Verifier:
         written = 0
         if self.verification.is_repairing and findings:
             right = Belonging(rows, batch.partition, false)
-            body = parquet.encode(merge(right, batch.rows, [*gone, *elsewhere]).rows)
-            store.put(key, body, expected=stored.etag if stored else None)
+            with named(key):
+                body = parquet.encode(merge(right, batch.rows, [*gone, *elsewhere]).rows)
+            self._run.catalog.store.put(key, body, expected=stored.etag if stored else None)
             written = len(body)
         return Checked(
             batch=batch, findings=findings, bytes_written=written, is_populated=stored is not None or written > 0

@@ -29,6 +29,9 @@ _MERGING: Final = threading.Lock()
 """Held while rows are merged: that is work for the processor, and takes memory; only what waits for the store or the
 service gains from going on side by side."""
 
+_LARGE: Final = threading.Lock()
+"""Held as long as a large object is; where both are, it is taken first."""
+
 _LARGE_ROWS: Final = 20_000
 _LARGE_BYTES: Final = 1 << 20
 """So many rows, or an object of so many bytes, take so much to merge that it is worth making room first."""
@@ -91,27 +94,32 @@ def publish(
 
 def _publish_once(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> Published:
     key = batch.partition.key
-    etag, published, body = _merge_in_turn(store, batch, confirm_gone)
-    if body is not None:
-        store.put(key, body, expected=etag)
+    with in_turn(store, key) as stored:
+        with _MERGING:
+            published, body = _merge(stored, batch, confirm_gone)
+        if body is not None:
+            store.put(key, body, expected=stored.etag if stored else None)
     return published
 
 
-def _merge_in_turn(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> tuple[str | None, Published, bytes | None]:
-    """The ETag of the partition's object, what publishing comes to, and the bytes to put; one at a time."""
-    key = batch.partition.key
+@contextmanager
+def in_turn(store: Store, key: str) -> Iterator[Stored | None]:
+    """The object at a key; while it is held, no other large one is.
+
+    Otherwise as many of them as the store has writers would wait for each other, for the service or for the store.
+    """
     stored = store.get(key)
-    is_first = _MERGING.acquire(blocking=not _is_large(stored))
+    if not _is_large(stored):
+        yield stored
+        return
+    is_first = _LARGE.acquire(blocking=False)
     if not is_first:
-        # As many large objects as the store has writers could wait here: they are let go, and read again.
         stored = None
-        _MERGING.acquire()
+        _LARGE.acquire()
     try:
-        if not is_first:
-            stored = store.get(key)
-        return stored.etag if stored else None, *_merge(stored, batch, confirm_gone)
+        yield stored if is_first else store.get(key)
     finally:
-        _MERGING.release()
+        _LARGE.release()
 
 
 def _merge(stored: Stored | None, batch: Batch, confirm_gone: ConfirmGone) -> tuple[Published, bytes | None]:

@@ -11,7 +11,8 @@ from connectors.settings import Quota
 _GIVE_WAY: Final = 0.7
 _LEAST_SHARE: Final = 0.04
 _SLACK: Final = 0.06
-"""Seconds of the rate that lie unused where there is room: less comes and goes as requests bunch."""
+"""Seconds of the rate that lie unused where there is room: less comes and goes as requests bunch. Of a small burst it
+is a quarter: a bucket that must be full for another scan to start would waste what comes in meanwhile."""
 _SCAN_REQUESTS: Final = 10
 """Requests that a scan makes in a second, where an answer takes a tenth of one."""
 _ALONE: Final = 5.0
@@ -21,7 +22,8 @@ _ON_THEIR_WAY: Final = 0.25
 _CUSHION: Final = 0.05
 """Seconds of the rate that the service gets ahead when it has throttled: else the next bunch finds its bucket empty."""
 _ON_ITS_WAY: Final = 0.02
-"""Seconds that a first request takes longer to get there than those behind it."""
+"""Seconds that a first request may take longer to get there than those behind it; where it takes more, the service
+throttles one or two."""
 _RECOVERY: Final = 0.05
 """Share of the stated rate regained in a second without throttling."""
 
@@ -72,7 +74,7 @@ class Limiter:
         """How many more scans side by side would make a run faster; 0 where the quota is used up."""
         with self._lock:
             self._refill()
-            if self._tokens < min(max(1.0, self._rate * _SLACK), self._quota.burst):
+            if self._tokens < min(max(1.0, self._rate * _SLACK), self._quota.burst / 4):
                 return 0
             return max(1, int(self._tokens / _SCAN_REQUESTS))
 
@@ -93,7 +95,7 @@ class Limiter:
         with self._lock:
             self._refill()
             is_full = self._tokens >= self._quota.burst
-            self._tokens -= 1 + (min(self._rate * _ON_ITS_WAY, self._quota.burst - 1) if is_full else 0)
+            self._tokens -= 1 + (min(self._rate * _ON_ITS_WAY, (self._quota.burst - 1) / 4) if is_full else 0)
             delay = -self._tokens / self._rate if self._tokens < 0 else 0.0
         if stop.is_set() or (delay and self._wait(stop, delay)):
             raise StoppedError("stopped while waiting for the request quota")

@@ -118,10 +118,8 @@ class _Run:
         self.workers = workers
 
     def start(self) -> None:
-        room = self.limiter.room
         self.looked_at = self.clock.now
-        while (window := self.schedule.take(has_room=room > 0)) is not None:
-            room -= 1
+        for window in self.schedule.take_all(self.limiter.room):
             self.scans += 1
             self.ask(window, self.scanner.begin(Field.CREATED_AT, window))
         self.handing_back.ask(self.schedule.idle)
@@ -142,21 +140,27 @@ class _Run:
     def run(self) -> None:
         self.start()
         while self.answers:
-            at, _, window, walk = heapq.heappop(self.answers)
-            if self.limiter.room:
-                self.idle += (at - self.clock.now) * (self.workers - len(self.answers) - 1)
-            self.clock.now = at
+            answered_at, look_at = self.answers[0][0], self.looked_at + LOOK_SECONDS
+            if self.schedule.is_short and look_at < answered_at:
+                self.go_on_to(look_at)
+                self.start()
+                continue
+            self.go_on_to(answered_at)
+            _, _, window, walk = heapq.heappop(self.answers)
             walk.step()
-            is_over = self.scanner.is_over(walk)
-            if is_over:
+            if self.scanner.is_over(walk):
                 scan = self.scanner.end(Field.CREATED_AT, walk)
                 if scan.proven:
                     self.proven.append(scan.proven)
                 self.schedule.finish(window, scan.remainder, scan.pace)
+                self.start()
             else:
                 self.ask(window, walk)
-            if is_over or (self.schedule.is_short and at - self.looked_at >= LOOK_SECONDS):
-                self.start()
+
+    def go_on_to(self, moment: float) -> None:
+        if self.limiter.room:
+            self.idle += (moment - self.clock.now) * (self.workers - len(self.answers))
+        self.clock.now = moment
 
 
 def simulate(

@@ -1,5 +1,6 @@
 """Comparing a partition with a scan, against dictionaries; tidying and merging what stands twice."""
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -94,6 +95,20 @@ def test_tidying_leaves_one_row_an_image_set_of_the_partition(several: list[Row]
     }
     assert {row["image_set_id"]: rank(row) for row in tidied.to_pylist()} == best
     assert tidy(tidied, PARTITION).equals(tidied)
+
+
+def test_no_more_columns_are_read_than_it_takes() -> None:
+    """What belongs is told by two columns; the others are read where they are asked for."""
+    read: list[list[str]] = []
+
+    class Noting(Held):
+        def read(self, names: Sequence[str] = SCHEMA.names) -> Iterator[pa.Table]:
+            read.append(sorted(names))
+            return super().read(names)
+
+    [found] = Belonging(Noting(table([{"image_set_id": "a", "created_at": MIDNIGHT}])), PARTITION).read(["version"])
+    assert (found.column_names, len(found)) == (["version"], 1)
+    assert read == [["created_at", "image_set_id", "version"]]
 
 
 def test_a_row_on_the_partitions_bounds_belongs_to_one_side() -> None:

@@ -3,6 +3,7 @@
 import io
 import tempfile
 import threading
+import weakref
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from connectors.catalog import Batch, Checkpoint, Partition, Unit, layout, open_or_create, parquet, publish, publishing
 from connectors.catalog import checkpoint as checkpoints
 from connectors.catalog import description as descriptions
-from connectors.catalog.store import Entry, MemoryStore
+from connectors.catalog.store import Entry, MemoryStore, Stored
 from connectors.errors import ConflictError, StateError, UsageError
 from connectors.windows import Coverage, Window
 from schemas import SCHEMA
@@ -83,26 +84,42 @@ def test_a_question_that_fails_keeps_nobody_from_publishing() -> None:
 
 
 class Turns:
-    """A lock that tells when it has turned somebody away."""
+    """A lock that tells when somebody waits for it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.has_turned_away = threading.Event()
+        self.is_waited_for = threading.Event()
 
     def acquire(self, *, blocking: bool = True) -> bool:
-        has_turn = self._lock.acquire(blocking=blocking)
-        if not has_turn:
-            self.has_turned_away.set()
-        return has_turn
+        if blocking:
+            self.is_waited_for.set()
+        return self._lock.acquire(blocking=blocking)
 
     def release(self) -> None:
         self._lock.release()
 
 
-class Counting(MemoryStore):
-    """Counts attempts to put."""
+class Held(Stored):
+    """An object whose end can be seen."""
 
-    puts = 0
+    __slots__ = ("__weakref__",)
+
+
+class Watching(MemoryStore):
+    """Counts attempts to put, and sees whether what was read is still held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.puts = 0
+        self.read: list[weakref.ref[Held]] = []
+
+    def get(self, key: str) -> Stored | None:
+        stored = super().get(key)
+        if stored is None:
+            return None
+        held = Held(stored.body, stored.etag)
+        self.read.append(weakref.ref(held))
+        return held
 
     def put(self, key: str, body: bytes, *, expected: str | None) -> str:
         self.puts += 1
@@ -110,16 +127,17 @@ class Counting(MemoryStore):
 
 
 def test_a_large_object_is_not_held_while_it_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There may be sixteen of them: what is merged in the end is what lies there then, by one put."""
-    store, turns = Counting(), Turns()
+    """There may be sixteen of them: it is let go, and what is merged is what lies there then, by one put."""
+    store, turns = Watching(), Turns()
     publish(store, batch(rows("a")), nobody)
     monkeypatch.setattr(publishing, "_LARGE_BYTES", 0)
-    monkeypatch.setattr(publishing, "_MERGING", turns)
-    turns.acquire()
+    monkeypatch.setattr(publishing, "_LARGE", turns)
+    assert turns.acquire(blocking=False)
     with ThreadPoolExecutor() as publishers:
         waiting = publishers.submit(publish, store, batch(rows("a", "b")), nobody)
         try:
-            assert turns.has_turned_away.wait(60)
+            assert turns.is_waited_for.wait(60)
+            assert store.read[-1]() is None
             store.overwrite(PARTITION.key, parquet.encode([rows("a", "x")]))
         finally:
             turns.release()

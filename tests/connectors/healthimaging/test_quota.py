@@ -151,7 +151,7 @@ def test_a_shared_quota_is_found_and_left_again(share: float) -> None:
 
 def test_room_is_what_could_go_out_at_once() -> None:
     """There is room until the burst is spent, and again after a pause; for a scan by ten requests that may go out."""
-    limiter, clock = make(rate=10, burst=3)
+    limiter, clock = make(rate=10, burst=2)
     room = []
     for _ in range(3):
         room.append(limiter.room)
@@ -159,6 +159,16 @@ def test_room_is_what_could_go_out_at_once() -> None:
     clock.now += 0.2
     assert [*room, limiter.room] == [1, 1, 0, 1]
     assert make(rate=200, burst=400)[0].room == 40
+
+
+def test_a_small_burst_leaves_room_too() -> None:
+    """A quarter of it is enough, however high the rate: it is never quite full while scans are under way."""
+    limiter, _ = make(rate=200, burst=5)
+    room = []
+    for _ in range(4):
+        room.append(limiter.room)
+        limiter.acquire(threading.Event())
+    assert room == [1, 1, 1, 0]
 
 
 def test_a_share_leaves_the_rest_to_others() -> None:
