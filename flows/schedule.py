@@ -28,7 +28,7 @@ _LEAST_SECONDS: Final = 2
 _REACH: Final = 0.6
 """Where a window is cut first, between the pace of its pages (0) and its end (1), on a logarithmic scale."""
 _LEAST_REACH: Final = 0.4
-_LEARNED: Final = 0.1
+_LEARNED: Final = 0.05
 """How much that changes with each far part that had rows, or had none."""
 _FASTEST: Final = SECOND / 50
 """The least pace that is believed: image sets of one import job share their time, thousands do not."""

@@ -85,10 +85,10 @@ class Attempts:
         return result
 
     def _ask_once(self, operation: str, ask: Callable[[], _T], tally: Tally) -> _T:
-        self._limiter.acquire(self._stop)
-        tally.requests += 1
         try:
-            return ask()
+            with self._limiter.turn(self._stop):
+                tally.requests += 1
+                return ask()
         except (
             botocore.exceptions.BotoCoreError,
             botocore.exceptions.ClientError,

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from connectors.errors import StoppedError
@@ -15,6 +16,12 @@ _SLACK: Final = 0.06
 is a quarter: a bucket that must be full for another scan to start would waste what comes in meanwhile."""
 _SCAN_REQUESTS: Final = 10
 """Requests that a scan makes in a second, where an answer takes a tenth of one."""
+_TYPICAL_LATENCY: Final = 0.1
+"""Seconds that an answer takes, for as long as nothing is known of it."""
+_REMEMBERED: Final = 16
+"""Answers over which the latency is taken."""
+_ENOUGH: Final = 2.0
+"""Times as many requests side by side as it takes on average to use the rate up (Little's law: rate times latency)."""
 _ALONE: Final = 5.0
 """Seconds without throttling after which a throttled request says nothing about others yet."""
 _ON_THEIR_WAY: Final = 0.25
@@ -61,6 +68,8 @@ class Limiter:
         self._tokens = float(quota.burst)
         self._refilled_at = clock()
         self._throttled_at = self._alone_at = self._gave_way_at = float("-inf")
+        self._under_way = 0
+        self._latency = _TYPICAL_LATENCY
 
     @property
     def rate(self) -> float:
@@ -71,12 +80,13 @@ class Limiter:
 
     @property
     def room(self) -> int:
-        """How many more scans side by side would make a run faster; 0 where the quota is used up."""
+        """How many more scans side by side would make a run faster; 0 where the quota is used up, or will be."""
         with self._lock:
             self._refill()
-            if self._tokens < min(max(1.0, self._rate * _SLACK), self._quota.burst / 4):
+            lacking = max(1, round(_ENOUGH * self._rate * self._latency)) - self._under_way
+            if lacking < 1 or self._tokens < min(max(1.0, self._rate * _SLACK), self._quota.burst / 4):
                 return 0
-            return max(1, int(self._tokens / _SCAN_REQUESTS))
+            return min(lacking, max(1, int(self._tokens / _SCAN_REQUESTS)))
 
     def change(self, quota: Quota) -> None:
         """Go on with another quota; as far as it has given way, the rate stays in proportion."""
@@ -86,19 +96,42 @@ class Limiter:
             self._tokens = min(self._tokens, float(quota.burst))
             self._quota = quota
 
+    @contextmanager
+    def turn(self, stop: threading.Event) -> Iterator[None]:
+        """One request: entered when it may go out, left when it is answered.
+
+        Raises:
+            StoppedError: The event was set before that.
+        """
+        self.acquire(stop)
+        began = self._clock()
+        try:
+            yield
+        finally:
+            self.answered(self._clock() - began)
+
     def acquire(self, stop: threading.Event) -> None:
-        """Return when one request may go out.
+        """Return when one request may go out; tell by `answered` when it is.
 
         Raises:
             StoppedError: The event was set before that.
         """
         with self._lock:
+            self._under_way += 1
             self._refill()
             is_full = self._tokens >= self._quota.burst
             self._tokens -= 1 + (min(self._rate * _ON_ITS_WAY, (self._quota.burst - 1) / 4) if is_full else 0)
             delay = -self._tokens / self._rate if self._tokens < 0 else 0.0
         if stop.is_set() or (delay and self._wait(stop, delay)):
+            with self._lock:
+                self._under_way -= 1
             raise StoppedError("stopped while waiting for the request quota")
+
+    def answered(self, seconds: float) -> None:
+        """Take note of an answer, and how long it took."""
+        with self._lock:
+            self._under_way -= 1
+            self._latency += (seconds - self._latency) / _REMEMBERED
 
     def give_way(self) -> None:
         """Take note that the service throttled a request."""

@@ -146,6 +146,7 @@ class _Run:
                 self.start()
                 continue
             self.go_on_to(answered_at)
+            self.limiter.answered(self.latency)
             _, _, window, walk = heapq.heappop(self.answers)
             walk.step()
             if self.scanner.is_over(walk):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.errors import StoppedError, UsageError
+from connectors.errors import SourceError, StoppedError, UsageError
 from connectors.healthimaging.emulator.throttle import TokenBucket
 from connectors.healthimaging.quota import Limiter
 from connectors.settings import Quota
@@ -156,9 +156,40 @@ def test_room_is_what_could_go_out_at_once() -> None:
     for _ in range(3):
         room.append(limiter.room)
         limiter.acquire(threading.Event())
+        limiter.answered(0.1)
     clock.now += 0.2
     assert [*room, limiter.room] == [1, 1, 0, 1]
     assert make(rate=200, burst=400)[0].room == 40
+
+
+@pytest.mark.parametrize(("latency", "side_by_side"), [(0.02, 1), (0.1, 5), (0.4, 20)])
+def test_there_is_room_for_twice_the_requests_that_use_the_rate_up(latency: float, side_by_side: int) -> None:
+    """Rate times latency are under way on average: more scans than twice that only cost requests."""
+    limiter, clock = make(rate=25, burst=500)
+    for _ in range(100):
+        with limiter.turn(threading.Event()):
+            clock.now += latency
+    assert limiter.room == side_by_side
+    for _ in range(side_by_side):
+        assert limiter.room > 0
+        limiter.acquire(threading.Event())
+    assert limiter.room == 0
+
+
+def test_a_request_that_fails_or_never_goes_out_is_not_under_way() -> None:
+    """Else there would be less room each time."""
+    limiter, _ = make(rate=25, burst=500)
+    stop = threading.Event()
+    for _ in range(50):
+        with pytest.raises(SourceError), limiter.turn(stop):
+            raise SourceError("refused")
+    stop.set()
+    for _ in range(50):
+        with pytest.raises(StoppedError), limiter.turn(stop):
+            pytest.fail("the run was asked to stop")
+    limiter.acquire(threading.Event())
+    limiter.answered(10.0)
+    assert limiter.room > 5
 
 
 def test_a_small_burst_leaves_room_too() -> None:
