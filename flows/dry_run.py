@@ -7,8 +7,8 @@ from connectors.healthimaging.pages import Field
 from connectors.healthimaging.source import Source, Tally
 from connectors.settings import Settings
 from connectors.windows import Coverage, Window, floor_second
-from flows.jobs import bounds, check_start
-from flows.planning import plan_backfill, plan_sync, upper_bound
+from flows.jobs import bounds
+from flows.planning import check_start, plan_backfill, plan_sync, upper_bound
 
 Planned = list[tuple[Field, Window]]
 """Windows, and the time that bounds each."""
@@ -26,7 +26,7 @@ def plan_run(settings: Settings, source: Source, now: datetime, span: tuple[date
     Raises:
         UsageError: The backfill's range is empty or too young, or coverage was to begin in the future.
     """
-    check_start(settings, now)
+    check_start(settings.start, now)
     tally = Tally()
     if span is not None:
         upper = upper_bound(now, source.clock(tally), settings.settle)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from connectors.catalog import Catalog, Checkpoint, Store, Unit, layout, open_catalog, open_or_create, open_store
 from connectors.catalog.phi import refuse_other
-from connectors.errors import AhiCatalogError, InvalidRequestError, StoppedError, UsageError
+from connectors.errors import AhiCatalogError, InvalidRequestError, StoppedError
 from connectors.healthimaging.changes import walk_changes
 from connectors.healthimaging.pages import Field
 from connectors.healthimaging.scan import Scan, Scanner
@@ -25,7 +25,7 @@ from connectors.windows import Coverage, Window, floor_second
 from flows import engine
 from flows.handing_back import HandingBack
 from flows.observers import Observers, current_observers
-from flows.planning import plan_backfill, plan_sync, upper_bound
+from flows.planning import check_start, plan_backfill, plan_sync, upper_bound
 from flows.privacy import asked_policy, key_of, protection_of
 from flows.report import Outcome, RunReport
 from flows.run import Run
@@ -64,7 +64,7 @@ def sync(
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
-    check_start(settings, clock())
+    check_start(settings.start, clock())
     ends = open_ends(settings, runner, stop, clock, connection)
     ask = cache(lambda: bounds(settings, ends.source, ends.tally, clock()))
     catalog, protect = ends.open_catalog(is_creating=True, before_creating=ask)
@@ -243,16 +243,6 @@ class Ends:
             return self.settings.workers
         # Data stores share their threads; where scans wait for one, more of them would only cost requests.
         return 0 if self.runner.is_full else self.source.room
-
-
-def check_start(settings: Settings, now: datetime) -> None:
-    """Refuse a start that has not come yet.
-
-    Raises:
-        UsageError: It lies in the future.
-    """
-    if settings.start is not None and settings.start > now:
-        raise UsageError("coverage cannot begin in the future: check --start")
 
 
 def bounds(settings: Settings, source: Source, tally: Tally, now: datetime) -> tuple[datetime, datetime]:

@@ -40,6 +40,16 @@ def plan_sync(coverage: Coverage, start: datetime, upper: datetime, look_back: t
     return gaps.union(behind)
 
 
+def check_start(start: datetime | None, now: datetime) -> None:
+    """Refuse a start of coverage that has not come yet; None begins with the data store.
+
+    Raises:
+        UsageError: It lies in the future.
+    """
+    if start is not None and start > now:
+        raise UsageError("coverage cannot begin in the future: check --start")
+
+
 def plan_backfill(start: datetime, end: datetime, upper: datetime) -> Coverage:
     """What a backfill reads: the range asked for, up to the upper bound, whatever the coverage.
 
