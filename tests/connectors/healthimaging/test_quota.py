@@ -149,15 +149,21 @@ def test_a_shared_quota_is_found_and_left_again(share: float) -> None:
     assert limiter.rate == 25
 
 
+def rooms(limiter: Limiter, requests: int) -> list[int]:
+    """The room before each of so many requests, all of which are answered."""
+    found = []
+    for _ in range(requests):
+        found.append(limiter.room)
+        limiter.acquire(threading.Event())
+        limiter.answered(0.1)
+    return found
+
+
 def test_room_is_what_could_go_out_at_once() -> None:
     """There is room until the burst is spent, and again after a pause; for a scan by ten requests that may go out."""
     limiter, clock = make(rate=10, burst=2)
-    room = []
-    for _ in range(3):
-        room.append(limiter.room)
-        limiter.acquire(threading.Event())
-        limiter.answered(0.1)
-    clock.now += 0.2
+    room = rooms(limiter, requests=3)
+    clock.now += 0.1
     assert [*room, limiter.room] == [1, 1, 0, 1]
     assert make(rate=200, burst=400)[0].room == 40
 
@@ -195,11 +201,7 @@ def test_a_request_that_fails_or_never_goes_out_is_not_under_way() -> None:
 def test_a_small_burst_leaves_room_too() -> None:
     """A quarter of it is enough, however high the rate: it is never quite full while scans are under way."""
     limiter, _ = make(rate=200, burst=5)
-    room = []
-    for _ in range(4):
-        room.append(limiter.room)
-        limiter.acquire(threading.Event())
-    assert room == [1, 1, 1, 0]
+    assert rooms(limiter, requests=4) == [1, 1, 1, 0]
 
 
 def test_a_share_leaves_the_rest_to_others() -> None:
