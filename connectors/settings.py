@@ -107,7 +107,7 @@ class Settings:
         phi_key_from: Where the key of pseudonyms is kept (`connectors.phi_key`); never the key.
         s3: How objects in S3 are read and written.
         page_budget: Pages after which a scan hands the rest of its window back.
-        buffer_rows: Rows held in memory before partitions are published early.
+        buffer_rows: Rows held in memory before partitions are published early; compressed ones count as a fifth.
         max_attempts: Tries of one request before the run gives up.
         dask: The scheduler of the Dask cluster whose workers scan, as ``tcp://host:8786``; ``local``: a cluster of
             processes on this machine; None: threads of this process.

@@ -8,15 +8,14 @@ import pyarrow as pa
 
 from connectors.catalog import Batch, Partition, Unit
 from connectors.catalog.layout import partition_rows, partitions
+from connectors.catalog.packing import Packed
 from connectors.windows import Coverage, Window
-from schemas import SCHEMA
 
 
 @dataclass(slots=True)
 class _Pending:
-    tables: list[pa.Table] = field(default_factory=list)
+    rows: Packed = field(default_factory=Packed)
     scanned: list[Window] = field(default_factory=list)
-    rows: int = 0
 
 
 class Buffer:
@@ -34,8 +33,11 @@ class Buffer:
         self._unit = unit
         self._present = frozenset(present)
         self._pending: defaultdict[Partition, _Pending] = defaultdict(_Pending)
-        self.rows = 0
-        """Rows held."""
+
+    @property
+    def weight(self) -> int:
+        """Of what is held (`Packed.weight`)."""
+        return sum(pending.rows.weight for pending in self._pending.values())
 
     def add(self, rows: pa.Table, scanned: Window | None) -> list[Window]:
         """Take in the rows of a scan.
@@ -48,10 +50,7 @@ class Buffer:
             The parts of that range for which nothing is to be published.
         """
         for partition, part in partition_rows(self._datastore_id, self._unit, rows):
-            pending = self._pending[partition]
-            pending.tables.append(part)
-            pending.rows += len(part)
-            self.rows += len(part)
+            self._pending[partition].rows.add(part)
         empty = []
         for partition in self._touched(scanned):
             [piece] = Coverage([scanned] if scanned else []).within(partition.window)
@@ -69,11 +68,11 @@ class Buffer:
                 yield self._take(partition)
 
     def take_overflow(self, limit: int) -> Iterator[Batch]:
-        """Where more rows than the limit are held, the fullest partitions, until half of it is free."""
-        if self.rows <= limit:
+        """Where what is held weighs more than the limit, the heaviest partitions, until half of it is free."""
+        if self.weight <= limit:
             return
-        while self.rows > limit // 2:
-            yield self._take(max(self._pending, key=lambda partition: self._pending[partition].rows))
+        while self.weight > limit // 2:
+            yield self._take(max(self._pending, key=lambda partition: self._pending[partition].rows.weight))
 
     def take_all(self) -> Iterator[Batch]:
         """Whatever is held."""
@@ -85,6 +84,4 @@ class Buffer:
 
     def _take(self, partition: Partition) -> Batch:
         pending = self._pending.pop(partition)
-        self.rows -= pending.rows
-        rows = pa.concat_tables(pending.tables) if pending.tables else SCHEMA.empty_table()
-        return Batch(partition=partition, rows=rows, scanned=Coverage(pending.scanned))
+        return Batch(partition=partition, rows=pending.rows, scanned=Coverage(pending.scanned))

@@ -104,7 +104,7 @@ class _Reading:
         self._coverable: list[Window] = []
         self._results: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._under_way = 0
-        self._publishing_rows = 0
+        self._publishing_weight = 0
         self._is_covering = False
         self._covered_at = float("-inf")
         self._is_store_broken = False
@@ -150,7 +150,7 @@ class _Reading:
 
     def _may_read(self) -> bool:
         """Whether more scans may start: where publishing has fallen far behind, reading must wait."""
-        holds_too_much = self._buffer.rows + self._publishing_rows > 2 * self._run.buffer_rows
+        holds_too_much = self._buffer.weight + self._publishing_weight > 2 * self._run.buffer_rows
         return not (self._failure or self._run.is_stopping() or holds_too_much)
 
     def _expect(self, pending: Pending, take: Callable[[Callable[[], Any]], None]) -> None:
@@ -190,11 +190,11 @@ class _Reading:
     def _publish(self, batches: Iterable[Batch]) -> None:
         for batch in batches:
             publishing = self._publishers.submit(self._sink.take, batch)
-            self._publishing_rows += len(batch.rows)
+            self._publishing_weight += batch.rows.weight
             self._expect(publishing, partial(self._take_published, batch))
 
     def _take_published(self, batch: Batch, result: Callable[[], Any]) -> None:
-        self._publishing_rows -= len(batch.rows)
+        self._publishing_weight -= batch.rows.weight
         try:
             self._sink.count(result())
         except Exception:

@@ -31,7 +31,7 @@ class Run:
         observer: Watches.
         is_stopping: Whether the run was asked to stop.
         workers: Scans side by side.
-        buffer_rows: Rows held before partitions are published early.
+        buffer_rows: Rows held before partitions are published early; compressed ones count as a fifth.
         room: How many more scans side by side would make the run faster.
         scans: The scans under way; None: they are out of reach, on a cluster.
         handing_back: Asks scans whose rows come out of order for their windows, one for each worker with nothing to do.

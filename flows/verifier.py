@@ -11,9 +11,10 @@ from datetime import datetime
 from connectors.catalog import Batch, parquet
 from connectors.catalog.comparison import Belonging, Comparison, compare
 from connectors.catalog.conflicts import until_it_wins
-from connectors.catalog.merge import NO_ROWS, Stretches, merge
+from connectors.catalog.merge import merge
 from connectors.catalog.publishing import in_turn, named
 from connectors.catalog.store import Stored
+from connectors.catalog.stretches import NO_ROWS, Stretches
 from connectors.catalog.verification import Finding, Verification
 from connectors.errors import DamagedError
 from connectors.healthimaging.pages import Field

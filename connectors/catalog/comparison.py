@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.catalog.layout import Partition
-from connectors.catalog.merge import Stretches, aligned, is_newer, newest, same_rows, survey, without
+from connectors.catalog.merge import Side, is_newer, newest, same_rows, side_by_side, without
+from connectors.catalog.stretches import Stretches
 from connectors.rows import lies_in, pick
 from connectors.windows import Coverage
 from schemas import SCHEMA
@@ -63,7 +64,7 @@ class Belonging:
             yield without(belonging(stretch, self._partition), self._leaving).select(names)
 
 
-def compare(existing: Stretches, found: pa.Table, scanned: Coverage, followed_to: datetime) -> Comparison:
+def compare(existing: Stretches, found: Stretches, scanned: Coverage, followed_to: datetime) -> Comparison:
     """Compare the rows of a partition with those of a scan.
 
     Args:
@@ -72,31 +73,44 @@ def compare(existing: Stretches, found: pa.Table, scanned: Coverage, followed_to
         scanned: Ranges of createdAt whose every image set is among the rows found.
         followed_to: Changes before this moment are to be in the catalog; aware UTC.
     """
-    found = newest(found)
-    keys, met = survey(existing, found["image_set_id"])
-    before = aligned(newest(met), found["image_set_id"])
-    is_there = pc.is_valid(before["image_set_id"])
-    is_later, is_older = is_newer(found, before), is_newer(before, found)
-    changed_at = pc.coalesce(found["updated_at"], found["created_at"])
-    is_due = pc.less(changed_at, pa.scalar(followed_to, changed_at.type))
-    is_equal = pc.and_(is_there, pc.invert(pc.or_(is_later, is_older)))
-    is_behind = pc.and_(is_there, is_later)
-    is_ahead, versions = pc.and_(is_there, is_older), pc.fill_null(before["version"], 0)
-    is_listed = pc.is_in(keys["image_set_id"], found["image_set_id"])
-    is_unlisted = pc.and_(lies_in(keys["created_at"], scanned), pc.invert(is_listed))
-
-    def ids(table: pa.Table, mask: pa.ChunkedArray) -> list[str]:
-        chosen: list[str] = table.filter(mask)["image_set_id"].unique().to_pylist()
-        return chosen
-
+    there, listed = Side.of(existing).righted(), Side.of(found).righted()
+    stale, altered, pending = list[str](), list[str](), 0
+    ahead: dict[str, int] = {}
+    for before, after in side_by_side(there, listed):
+        is_behind, is_ahead = is_newer(after, before), is_newer(before, after)
+        changed_at = pc.coalesce(after["updated_at"], after["created_at"])
+        is_due = pc.less(changed_at, pa.scalar(followed_to, changed_at.type))
+        is_other = pc.invert(same_rows(before, after, _JUDGED))
+        stale += _ids(after, pc.and_(is_behind, is_due))
+        altered += _ids(after, pc.and_(is_other, pc.invert(pc.or_(is_behind, is_ahead))))
+        versions = pc.fill_null(before["version"], 0).filter(is_ahead).to_pylist()
+        ahead |= zip(_ids(before, is_ahead), versions, strict=True)
+        pending += len(_ids(after, pc.and_(is_behind, pc.invert(is_due))))
     return Comparison(
-        missing=ids(found, pc.invert(is_there)),
-        stale=ids(found, pc.and_(is_behind, is_due)),
-        altered=ids(found, pc.and_(is_equal, pc.invert(same_rows(before, found, _JUDGED)))),
-        ahead=dict(zip(ids(before, is_ahead), versions.filter(is_ahead).to_pylist(), strict=True)),
-        unlisted=ids(keys, is_unlisted),
-        pending=len(ids(found, pc.and_(is_behind, pc.invert(is_due)))),
+        missing=_ids(listed.keys, pc.invert(pc.is_in(listed.ids, there.ids))),
+        stale=stale,
+        altered=altered,
+        ahead=ahead,
+        unlisted=unlisted(there, listed.ids, scanned),
+        pending=pending,
     )
+
+
+def unlisted(there: Side, found: pa.ChunkedArray, scanned: Coverage) -> list[str]:
+    """Ids of rows that lie where a scan looked, and that it did not find.
+
+    Args:
+        there: The partition's rows.
+        found: Ids of what the scan found.
+        scanned: Where it looked: ranges of createdAt.
+    """
+    lies_there = lies_in(there.keys["created_at"], scanned)
+    return _ids(there.keys, pc.and_(lies_there, pc.invert(pc.is_in(there.ids, found))))
+
+
+def _ids(rows: pa.Table, picked: pa.ChunkedArray) -> list[str]:
+    ids: list[str] = rows["image_set_id"].filter(picked).to_pylist()
+    return ids
 
 
 def tidy(existing: pa.Table, partition: Partition) -> pa.Table:

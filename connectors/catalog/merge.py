@@ -4,51 +4,32 @@ By image_set_id the greater ``(version, updated_at)`` wins; where they are equal
 since storage tier and last access may move without a new version. So merging is idempotent, and apart from
 such ties the order of merges does not matter.
 
-A partition may be too large to hold, and what arrives never is. So a partition's rows come in stretches, more than
-once: their ids and times, to see what arriving rows meet there; whole, where they meet any, to be compared; and again
-to be written with them.
+Neither what is there nor what arrives is held whole: both come in stretches, more than once: their ids and times, to
+see what meets; whole, where something does, to be compared side by side; and again to be written together.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any, Final, Protocol
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from connectors.catalog.stretches import (
+    ORDER,
+    Held,
+    Stretches,
+    in_order,
+    is_before,
+    last_place,
+    lie_in_order,
+    order,
+    place,
+    whole,
+)
 from connectors.rows import pick
 from schemas import SCHEMA
-
-_ORDER: Final = ("created_at", "image_set_id")
-"""How a partition's rows lie."""
-
-
-class Stretches(Protocol):
-    """The rows of a partition, some thousand at a time: as often as they are asked for, and every time the same."""
-
-    def read(self, names: Sequence[str] = ...) -> Iterator[pa.Table]:
-        """Some columns of SCHEMA, or all."""
-        ...
-
-
-class Held:
-    """Rows that are held anyway.
-
-    Args:
-        stretches: In the columns of SCHEMA.
-    """
-
-    def __init__(self, *stretches: pa.Table) -> None:
-        self._stretches = stretches
-
-    def read(self, names: Sequence[str] = SCHEMA.names) -> Iterator[pa.Table]:
-        """Some columns of them, or all."""
-        return (stretch.select(names) for stretch in self._stretches)
-
-
-NO_ROWS: Final = Held()
-"""Of a partition without an object."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,78 +61,130 @@ class Merge:
         return bool(self.new or self.updated or self.removed or self.doubled or self.is_reordered)
 
 
-def merge(existing: Stretches, arriving: pa.Table, gone: Collection[str] = ()) -> Merge:
+_NO_KEYS: Final = SCHEMA.empty_table().select(ORDER)
+
+
+def merge(existing: Stretches, arriving: Stretches, gone: Collection[str] = ()) -> Merge:
     """The rows of a partition after others arrive.
 
     Args:
         existing: The partition's rows. They lie in order, one an image set, unless something went wrong: then they are
             held, and put right.
-        arriving: Rows to merge; of several of one image set the same rule decides, and later ones win ties.
+        arriving: Rows to merge; of several of one image set the same rule decides, and later ones win ties. They are
+            held, too, where they do not lie in order.
         gone: Ids of image sets that the service confirms deleted; none of them may arrive.
     """
-    arriving = newest(arriving)
-    ids = arriving["image_set_id"]
-    keys, met = survey(existing, ids)
-    kept = without(keys, gone)
-    distinct = _distinct(kept)
-    removed = _distinct(keys) - distinct if gone else 0
-    doubled = len(kept) - distinct
-    is_reordered = not _lies_in_order(keys)
-    if doubled or is_reordered:
-        existing = Held(newest(pa.concat_tables(existing.read())))
-        _, met = survey(existing, ids)
-    stays = _stays(met, arriving)
-    written = pick(arriving, pc.invert(stays))
-    replaced = pick(met, pc.is_in(met["image_set_id"], written["image_set_id"]))
-    dropped = pa.chunked_array([*replaced["image_set_id"].chunks, _ids(gone)])
-    unchanged = _count(stays)
+    found = Side.of(existing)
+    there, coming = found.righted(), Side.of(arriving).righted()
+    kept = without(there.keys, gone)
+    staying = pa.chunked_array(
+        [
+            chunk
+            for before, after in side_by_side(there, coming)
+            for chunk in after["image_set_id"].filter(_stays(before, after)).chunks
+        ],
+        pa.string(),
+    )
+    met = there.meeting(coming)["image_set_id"]
+    replaced = met.filter(pc.invert(pc.is_in(met, staying)))
+    dropped = pa.chunked_array([*replaced.chunks, _ids(gone)])
     return Merge(
-        rows=_interleaved((_without(stretch, dropped) for stretch in existing.read()), written),
-        new=len(arriving) - len(met),
-        updated=len(met) - unchanged,
-        unchanged=unchanged,
-        removed=removed,
-        doubled=doubled,
-        is_reordered=is_reordered,
+        rows=_interleaved(
+            (_without(stretch, dropped) for stretch in there.stretches.read()),
+            (_without(stretch, staying) for stretch in coming.stretches.read()),
+        ),
+        new=len(coming.keys) - len(met),
+        updated=len(replaced),
+        unchanged=len(staying),
+        removed=len(there.keys) - len(kept),
+        doubled=len(without(found.keys, gone)) - len(kept),
+        is_reordered=found is not there and not lie_in_order(found.keys),
     )
 
 
-def survey(stretches: Stretches, ids: pa.ChunkedArray) -> tuple[pa.Table, pa.Table]:
-    """Of all rows, created_at and image_set_id; and the whole rows of some ids."""
-    keys = pa.concat_tables([SCHEMA.empty_table().select(_ORDER), *stretches.read(_ORDER)])
-    is_met = pc.is_in(keys["image_set_id"], ids)
-    met = [SCHEMA.empty_table()]
-    if _count(is_met):
-        for stretch in stretches.read():
-            met.append(stretch.filter(is_met.slice(0, len(stretch))))
-            is_met = is_met.slice(len(stretch))
-    return keys, pa.concat_tables(met)
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Rows that are to meet others.
+
+    Attributes:
+        stretches: The rows.
+        keys: Of all of them, created_at and image_set_id.
+    """
+
+    stretches: Stretches
+    keys: pa.Table = field(repr=False)
+
+    @classmethod
+    def of(cls, stretches: Stretches) -> "Side":
+        """Read their ids and times."""
+        return cls(stretches, whole(stretches, ORDER))
+
+    @property
+    def ids(self) -> pa.ChunkedArray:
+        """Of all of them, image_set_id."""
+        return self.keys["image_set_id"]
+
+    def meeting(self, other: "Side") -> pa.Table:
+        """The keys of image sets that the other has as well."""
+        # Where one is empty, as in a first sync, nothing need be hashed.
+        return self.keys.filter(pc.is_in(self.ids, other.ids)) if len(self.keys) and len(other.keys) else _NO_KEYS
+
+    def righted(self) -> "Side":
+        """The same where they lie in order, one an image set; or they are held, and put so."""
+        if lie_in_order(self.keys) and _distinct(self.keys) == len(self.keys):
+            return self
+        rows = newest(whole(self.stretches))
+        return Side(Held(rows), rows.select(ORDER))
+
+
+def side_by_side(left: Side, right: Side) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """The rows of image sets that both have, some thousand at a time: of the same ones in the same order.
+
+    Args:
+        left: Rows in order, one an image set.
+        right: Others.
+    """
+    met = left.meeting(right)
+    if len(met) == 0:
+        return
+    # What has one time on both sides is there where both have got to it. Nobody has seen the service move one.
+    born = met["created_at"].take(pc.index_in(right.ids, met["image_set_id"]))
+    moved = right.ids.filter(pc.fill_null(pc.not_equal(born, right.keys["created_at"]), False))
+    for several in _in_step(left.stretches.read(), right.stretches.read()):
+        yield _alike(*(_without(part, moved) for part in several))
+    if len(moved):
+        yield _alike(*(pa.concat_tables(_of(side.stretches, moved)) for side in (left, right)))
+
+
+def _alike(left: pa.Table, right: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Of two tables the rows of image sets that both have, in the order of the second."""
+    places = pc.index_in(right["image_set_id"], left["image_set_id"])
+    return left.take(places.drop_null()), right.filter(pc.is_valid(places))
+
+
+def _of(stretches: Stretches, ids: pa.ChunkedArray) -> Iterator[pa.Table]:
+    return (stretch.filter(pc.is_in(stretch["image_set_id"], ids)) for stretch in stretches.read())
 
 
 def newest(rows: pa.Table) -> pa.Table:
     """One row an image set, sorted by created_at and image_set_id."""
     rows = rows.cast(SCHEMA)
-    if _lies_in_order(rows) and _distinct(rows) == len(rows):
+    if lie_in_order(rows) and _distinct(rows) == len(rows):
         return rows
     version, updated = _rank(rows)
     arrival = pa.array(range(len(rows)), pa.int64())
     keys = pa.table({"id": rows["image_set_id"], "version": version, "updated": updated, "arrival": arrival})
-    order = pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names])
-    ids = keys["id"].take(order).combine_chunks()
+    by_rank = pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names])
+    ids = keys["id"].take(by_rank).combine_chunks()
     is_last = pa.concat_arrays([pc.not_equal(ids.slice(0, len(ids) - 1), ids.slice(1)), pa.array([True])])
-    winners = order.filter(is_last)
+    winners = by_rank.filter(is_last)
     # The order is settled on two columns, so that whole rows are copied once.
-    return rows.take(winners.take(_order(rows.select(_ORDER).take(winners))))
+    return rows.take(winners.take(order(rows.select(ORDER).take(winners))))
 
 
 def without(rows: pa.Table, ids: Collection[str]) -> pa.Table:
     """The rows of other image sets than those."""
     return _without(rows, pa.chunked_array([_ids(ids)]))
-
-
-def aligned(rows: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
-    """The rows of those ids, in their order; all null where there is none."""
-    return rows.take(pc.index_in(ids, rows["image_set_id"]))
 
 
 def same_rows(left: pa.Table, right: pa.Table, names: Iterable[str]) -> pa.ChunkedArray:
@@ -161,60 +194,47 @@ def same_rows(left: pa.Table, right: pa.Table, names: Iterable[str]) -> pa.Chunk
 
 def is_newer(left: pa.Table, right: pa.Table) -> pa.ChunkedArray:
     """For each row whether the left one is the newer by (version, updated_at); null is the oldest."""
-    return _is_less(_rank(right), _rank(left))
+    return is_before(_rank(right), _rank(left))
 
 
-def _stays(met: pa.Table, arriving: pa.Table) -> pa.ChunkedArray:
-    """For each arriving row whether the one of its image set stays as it is."""
-    if len(met) == 0:
-        return pa.chunked_array([pa.repeat(False, len(arriving))])
-    before = aligned(met, arriving["image_set_id"])
-    loses = pc.or_(is_newer(before, arriving), same_rows(before, arriving, SCHEMA.names))
-    return pc.and_(pc.is_valid(before["image_set_id"]), loses)
+def _stays(before: pa.Table, after: pa.Table) -> pa.ChunkedArray:
+    """For each row that arrives whether the one that is there stays as it is."""
+    return pc.or_(is_newer(before, after), same_rows(before, after, SCHEMA.names))
 
 
 def _without(rows: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
     return pick(rows, pc.invert(pc.is_in(rows["image_set_id"], ids))) if len(ids) else rows
 
 
-def _interleaved(stretches: Iterable[pa.Table], arriving: pa.Table) -> Iterator[pa.Table]:
+def _interleaved(left: Iterator[pa.Table], right: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """Rows in order and others in order, together in order; no image set is among both."""
-    for stretch in stretches:
-        if len(stretch) == 0:
-            continue
-        before = _count(_is_less(_place(arriving), tuple(stretch[name][-1] for name in _ORDER)))
-        together = pa.concat_tables([stretch, arriving.slice(0, before)])
-        yield together.take(_order(together)) if before else stretch
-        arriving = arriving.slice(before)
-    yield arriving
+    for several in _in_step(left, right):
+        parts = [part for part in several if len(part)]
+        yield in_order(pa.concat_tables(parts)) if len(parts) > 1 else parts[0]
 
 
-def _lies_in_order(rows: pa.Table) -> bool:
-    """Whether rows are sorted by created_at and image_set_id."""
-    last = max(len(rows) - 1, 0)
-    return _count(_is_less(_place(rows.slice(0, last)), _place(rows.slice(1)))) == last
+def _in_step(*sides: Iterator[pa.Table]) -> Iterator[list[pa.Table]]:
+    """Rows in order, of each side those up to the same place: as far as the stretches of all go that are held."""
+    heads = [_next(side) for side in sides]
+    while ends := [last_place(head) for head in heads if len(head)]:
+        end = min(ends, key=lambda values: tuple(value.as_py() for value in values))
+        counts = [len(head) - _count(is_before(end, place(head))) for head in heads]
+        yield [head.slice(0, count) for head, count in zip(heads, counts, strict=True)]
+        heads = [
+            head.slice(count) if count < len(head) else _next(side)
+            for head, count, side in zip(heads, counts, sides, strict=True)
+        ]
 
 
-def _place(rows: pa.Table) -> tuple[pa.ChunkedArray, ...]:
-    """What rows are sorted by."""
-    return tuple(rows[name] for name in _ORDER)
+def _next(stretches: Iterator[pa.Table]) -> pa.Table:
+    """The next one with rows; one without at the end."""
+    return next((stretch for stretch in stretches if len(stretch)), SCHEMA.empty_table())
 
 
 def _rank(rows: pa.Table) -> tuple[pa.ChunkedArray, ...]:
     """What rows of an image set are judged by: (version, updated_at); null is the least."""
     updated = pc.cast(rows["updated_at"], pa.int64())
     return pc.fill_null(rows["version"], -(2**31)), pc.fill_null(updated, -(2**63))
-
-
-def _is_less(left: tuple[Any, ...], right: tuple[Any, ...]) -> pa.ChunkedArray:
-    """For each row whether one pair of values comes before the other."""
-    (first, second), (other_first, other_second) = left, right
-    is_tied = pc.equal(first, other_first)
-    return pc.or_(pc.less(first, other_first), pc.and_(is_tied, pc.less(second, other_second)))
-
-
-def _order(rows: pa.Table) -> pa.Array:
-    return pc.sort_indices(rows, [(name, "ascending") for name in _ORDER])
 
 
 def _distinct(rows: pa.Table) -> int:

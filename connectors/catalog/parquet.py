@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from connectors.errors import DamagedError, StateError
 from schemas import SCHEMA
 
-ROW_GROUP_ROWS: Final = 32 * 1024
-"""Few enough to be held while they are written (10 MB), and to be skipped when one patient is looked up."""
+ROW_GROUP_ROWS: Final = 24 * 1024
+"""Few enough to be held while they are written (8 MB), and to be skipped when one patient is looked up."""
 _PAGE_ROWS: Final = 8 * 1024
 """So many rows of a column are held while they are decoded, and they are what is read at a time."""
 _PAGE_BYTES: Final = 1 << 30

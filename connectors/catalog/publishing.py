@@ -12,16 +12,17 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import tenacity
 
 from connectors.catalog import parquet
+from connectors.catalog.comparison import unlisted
 from connectors.catalog.conflicts import until_it_wins
 from connectors.catalog.layout import Partition
-from connectors.catalog.merge import NO_ROWS, merge
+from connectors.catalog.merge import Side, merge
+from connectors.catalog.packing import Packed
 from connectors.catalog.store import Store, Stored
+from connectors.catalog.stretches import NO_ROWS, Stretches
 from connectors.errors import DamagedError, StateError
-from connectors.rows import lies_in, pick
 from connectors.windows import Coverage
 from schemas import SCHEMA
 
@@ -50,7 +51,7 @@ class Batch:
     """
 
     partition: Partition
-    rows: pa.Table = field(repr=False)
+    rows: Packed = field(repr=False)
     scanned: Coverage
 
 
@@ -95,7 +96,7 @@ def publish(
 def _publish_once(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> Published:
     key = batch.partition.key
     with in_turn(store, key) as stored:
-        with _MERGING:
+        with _MERGING, _room_for(stored, batch):
             published, body = _merge(stored, batch, confirm_gone)
         if body is not None:
             store.put(key, body, expected=stored.etag if stored else None)
@@ -125,19 +126,16 @@ def in_turn(store: Store, key: str) -> Iterator[Stored | None]:
 def _merge(stored: Stored | None, batch: Batch, confirm_gone: ConfirmGone) -> tuple[Published, bytes | None]:
     """What publishing comes to once the bytes are put; None where there is nothing to write."""
     key = batch.partition.key
-    if _is_large(stored) or len(batch.rows) > _LARGE_ROWS:
-        # What was freed in pieces between others that are in use, which only this hands back to the system.
-        pa.default_memory_pool().release_unused()
     with named(key):
-        existing = None if stored is None else parquet.DataObject(stored.body)
-        missing = _missing(existing, batch) if existing and batch.scanned else []
+        existing: Stretches = NO_ROWS if stored is None else parquet.DataObject(stored.body)
+        missing = unlisted(Side.of(existing), Side.of(batch.rows).ids, batch.scanned) if stored else []
     gone: Collection[str] = ()
     if missing:
         # It asks the service, which may take minutes.
         with _released(_MERGING):
             gone = confirm_gone(missing)
     with named(key):
-        merged = merge(existing or NO_ROWS, batch.rows, gone)
+        merged = merge(existing, batch.rows, gone)
         body = parquet.encode(merged.rows) if merged.is_change else None
     published = Published(
         new=merged.new,
@@ -148,6 +146,20 @@ def _merge(stored: Stored | None, batch: Batch, confirm_gone: ConfirmGone) -> tu
         is_populated=stored is not None or body is not None,
     )
     return published, body
+
+
+@contextmanager
+def _room_for(stored: Stored | None, batch: Batch) -> Iterator[None]:
+    """Have what was freed in pieces between others that are in use handed back to the system, before and after."""
+    pool = pa.default_memory_pool()
+    is_worth_it = _is_large(stored) or len(batch.rows) > _LARGE_ROWS
+    if is_worth_it:
+        pool.release_unused()
+    try:
+        yield
+    finally:
+        if is_worth_it:
+            pool.release_unused()
 
 
 def _is_large(stored: Stored | None) -> bool:
@@ -188,17 +200,3 @@ def named(key: str) -> Iterator[None]:
         raise DamagedError(f"{key}: {error}; mend it with: ahi-catalog verify --repair") from None
     except StateError as error:
         raise StateError(f"{key}: {error}") from None
-
-
-def _missing(existing: parquet.DataObject, batch: Batch) -> list[str]:
-    """Ids of rows that lie where the scan looked, and that it did not find."""
-    looked = pa.chunked_array(
-        [
-            chunk
-            for stretch in existing.read(["image_set_id", "created_at"])
-            for chunk in pick(stretch, lies_in(stretch["created_at"], batch.scanned))["image_set_id"].chunks
-        ],
-        pa.string(),
-    )
-    missing: list[str] = looked.filter(pc.invert(pc.is_in(looked, batch.rows["image_set_id"]))).to_pylist()
-    return missing

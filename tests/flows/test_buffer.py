@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from connectors.catalog import Batch, Partition, Unit
 from connectors.catalog.layout import partitions
+from connectors.catalog.stretches import whole
 from connectors.windows import Coverage, Window
 from flows.buffer import Buffer
 from schemas import SCHEMA
@@ -35,7 +36,7 @@ def rows_at(numbered: list[tuple[int, int]]) -> pa.Table:
 
 
 def names(batches: list[Batch]) -> list[str]:
-    return [name for batch in batches for name in batch.rows["image_set_id"].to_pylist()]
+    return [name for batch in batches for name in whole(batch.rows)["image_set_id"].to_pylist()]
 
 
 @settings(max_examples=80, deadline=None)
@@ -59,17 +60,17 @@ def test_no_row_and_no_scanned_second_is_lost(
         complete = list(buffer.take_complete(scanned, waiting))
         assert not any(batch.partition.window.overlaps(window) for batch in complete for window in waiting)
         batches += complete
-        was_held = buffer.rows
+        was_held = buffer.weight
         overflow = list(buffer.take_overflow(limit))
         assert bool(overflow) == (was_held > limit)
-        assert buffer.rows <= limit
+        assert buffer.weight <= limit
         batches += overflow
     batches += buffer.take_all()
-    assert buffer.rows == 0
+    assert buffer.weight == 0
     assert Counter(names(batches)) == Counter(f"{number}" for number in range(len(creations)))
     for batch in batches:
         window = batch.partition.window
-        assert all(window.start <= moment < window.end for moment in batch.rows["created_at"].to_pylist())
+        assert all(window.start <= moment < window.end for moment in whole(batch.rows)["created_at"].to_pylist())
         assert not batch.scanned.minus([window])
     pieces += [window for batch in batches for window in batch.scanned]
     assert sum(piece.seconds for piece in pieces) == WHOLE.seconds
@@ -95,7 +96,7 @@ def test_rows_that_prove_nothing_cover_nothing(creations: list[int], unit: Unit)
     """Rows without a scanned range, those of followed changes, are kept but prove no range."""
     buffer = Buffer(ID, unit, ())
     assert buffer.add(rows_at(list(enumerate(creations))), None) == []
-    assert buffer.rows == len(creations)
+    assert buffer.weight == len(creations)
     batches = list(buffer.take_all())
     assert Counter(names(batches)) == Counter(f"{number}" for number in range(len(creations)))
     assert not any(batch.scanned for batch in batches)
@@ -116,6 +117,20 @@ def test_overflow_takes_the_fullest_and_frees_half(creations: list[int], limit: 
         assert sum(kept) <= limit // 2
         assert taken == sorted(taken, reverse=True)
         assert min(taken) >= max(kept, default=0)
+
+
+def test_more_rows_may_wait_where_they_are_packed() -> None:
+    """Rows in the order of their time count as a fifth once they are many; changed ones, in any order, in full."""
+    times = [START + timedelta(seconds=number) for number in range(20_000)]
+    several = [{"image_set_id": f"{at:%H%M%S}", "created_at": at} for at in times]
+    table = pa.Table.from_pylist(several, SCHEMA)
+    in_order, in_any = Buffer(ID, Unit.DAY, ()), Buffer(ID, Unit.DAY, ())
+    for number in range(2):
+        in_order.add(table.slice(number * 10_000, 10_000), None)
+        in_any.add(table.take(pa.array(range(number, 20_000, 2))), None)
+    assert (in_order.weight, in_any.weight) == (4_000, 20_000)
+    assert not list(in_order.take_overflow(5_000))
+    assert [len(batch.rows) for batch in in_any.take_overflow(5_000)] == [20_000]
 
 
 def test_a_partition_is_complete_when_nothing_is_outstanding() -> None:

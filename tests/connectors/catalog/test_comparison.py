@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from connectors.catalog import Partition, Unit
 from connectors.catalog.comparison import Belonging, compare, tidy
-from connectors.catalog.merge import Held, merge, without
+from connectors.catalog.merge import merge, without
+from connectors.catalog.packing import Packed
+from connectors.catalog.stretches import NO_ROWS, Held
 from connectors.windows import SECOND, Coverage, Window
 from schemas import SCHEMA
 
@@ -66,7 +68,7 @@ def test_every_difference_is_told_once_and_by_its_name(
     followed_to = MIDNIGHT + timedelta(hours=followed_hours)
     stray = {"image_set_id": "a", "version": 9, "created_at": MIDNIGHT - SECOND}
     stretches = Held(*(table([row]) for row in (stray, *held.values())))
-    result = compare(Belonging(stretches, PARTITION), table(list(found.values())), scanned, followed_to)
+    result = compare(Belonging(stretches, PARTITION), Packed(table(list(found.values()))), scanned, followed_to)
     both = held.keys() & found.keys()
     behind = {name for name in both if rank(found[name]) > rank(held[name])}
     due = {name for name in behind if (found[name]["updated_at"] or created(name)) < followed_to}
@@ -123,8 +125,8 @@ def test_a_row_on_the_partitions_bounds_belongs_to_one_side() -> None:
 def test_a_merge_onto_doubled_rows_writes_them_once(several: list[Row]) -> None:
     """Rows that stand twice are dropped by the next merge, which says that it is a change."""
     doubled = table([*several, *several])
-    result = merge(Held(doubled), SCHEMA.empty_table())
-    left = pa.concat_tables(result.rows)
+    result = merge(Held(doubled), NO_ROWS)
+    left = pa.concat_tables([SCHEMA.empty_table(), *result.rows])
     assert len(left) == len({row["image_set_id"] for row in several})
     assert result.doubled == len(doubled) - len(left)
     assert result.is_change

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.catalog import parquet
-from connectors.catalog.merge import NO_ROWS, Held, Merge, merge, newest
+from connectors.catalog.merge import Merge, merge, newest
+from connectors.catalog.packing import Packed
+from connectors.catalog.stretches import NO_ROWS, Held
 from schemas import SCHEMA
 
 T0 = datetime(2024, 1, 1, tzinfo=UTC)
@@ -39,15 +41,20 @@ def table(several: list[Row]) -> pa.Table:
     return pa.Table.from_pylist(several, SCHEMA)
 
 
-def stretches(rows: pa.Table, cuts: list[int]) -> Held:
+def pieces(rows: pa.Table, cuts: list[int]) -> list[pa.Table]:
     """The rows, cut at some places."""
     bounds = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
-    return Held(*(rows.slice(a, b - a) for a, b in itertools.pairwise(bounds)))
+    return [rows.slice(a, b - a) for a, b in itertools.pairwise(bounds)]
+
+
+def stretches(rows: pa.Table, cuts: list[int]) -> Held:
+    """The rows, cut at some places."""
+    return Held(*pieces(rows, cuts))
 
 
 def after(merged: Merge) -> pa.Table:
     """All rows that a merge comes to."""
-    return pa.concat_tables(merged.rows)
+    return pa.concat_tables([SCHEMA.empty_table(), *merged.rows])
 
 
 def rank(row: Row) -> tuple[int, datetime]:
@@ -64,17 +71,21 @@ def model(state: dict[str, Row], arriving: list[Row]) -> dict[str, Row]:
 
 
 @settings(max_examples=200, deadline=None)
-@given(batches, batches, st.sets(st.sampled_from("abcdef")), cuts)
-def test_a_merge_is_the_dictionarys(first: list[Row], second: list[Row], gone: set[str], at: list[int]) -> None:
-    """One row an image set, the newest wins, ties go to the row that arrives, and the counts add up.
+@given(batches, batches, st.sets(st.sampled_from("abcdef")), st.tuples(cuts, cuts, st.integers(1, 20)))
+def test_a_merge_is_the_dictionarys(
+    first: list[Row], second: list[Row], gone: set[str], ways: tuple[list[int], list[int], int]
+) -> None:
+    """One row an image set, the newest wins, ties go to the row that arrives last, and the counts add up.
 
-    So it is however the rows that are there are cut into stretches.
+    So it is however the rows that are there are cut into stretches, and those that arrive into pieces, packed or not.
     """
+    at, also_at, loose = ways
     before = model({}, first)
     second = [row for row in second if row["image_set_id"] not in gone]
-    held = after(merge(NO_ROWS, table(first)))
+    held = after(merge(NO_ROWS, Packed(table(first))))
     assert held.select(SCHEMA.names[:6]).to_pylist() == _sorted(before)
-    result = merge(stretches(held, at), table(second), gone)
+    arriving = Packed(*pieces(table(second), also_at), loose=loose)
+    result = merge(stretches(held, at), arriving, gone)
     expected = model({name: row for name, row in before.items() if name not in gone}, second)
     assert after(result).select(SCHEMA.names[:6]).to_pylist() == _sorted(expected)
     arrived = {row["image_set_id"] for row in second}
@@ -88,8 +99,8 @@ def test_a_merge_is_the_dictionarys(first: list[Row], second: list[Row], gone: s
 @given(batches, batches, cuts)
 def test_merging_again_changes_nothing(first: list[Row], second: list[Row], at: list[int]) -> None:
     """A merge is idempotent, and says so; so a repeated publish writes nothing."""
-    once = after(merge(NO_ROWS, table([*first, *second])))
-    again = merge(stretches(once, at), once)
+    once = after(merge(NO_ROWS, Held(table([*first, *second]))))
+    again = merge(stretches(once, at), Held(once))
     assert not again.is_change
     assert after(again).equals(once)
 
@@ -99,8 +110,8 @@ def test_merging_again_changes_nothing(first: list[Row], second: list[Row], at: 
 def test_rows_out_of_order_are_put_right(first: list[Row], second: list[Row], at: list[int]) -> None:
     """Where something else wrote the object, its rows in any order and some of them twice, the result is the same."""
     odd = table([*reversed(first), *first])
-    expected = merge(Held(newest(odd)), table(second))
-    result = merge(stretches(odd, at), table(second))
+    expected = merge(Held(newest(odd)), Held(table(second)))
+    result = merge(stretches(odd, at), Held(table(second)))
     assert after(result).equals(after(expected))
     assert (result.new, result.updated, result.unchanged) == (expected.new, expected.updated, expected.unchanged)
     assert result.doubled == len(odd) - len({row["image_set_id"] for row in first})
@@ -110,11 +121,10 @@ def test_rows_out_of_order_are_put_right(first: list[Row], second: list[Row], at
 def test_an_object_in_another_order_is_written_again() -> None:
     """What something else has written in its own order is a change, though no row is; once written, it is none."""
     several = table([{"image_set_id": name, "created_at": T0} for name in "ba"])
-    nothing = table([])
-    result = merge(Held(several), nothing)
+    result = merge(Held(several), NO_ROWS)
     assert result.is_change
     assert (result.new, result.updated, result.removed, result.doubled) == (0, 0, 0, 0)
-    assert not merge(Held(after(result)), nothing).is_change
+    assert not merge(Held(after(result)), NO_ROWS).is_change
 
 
 def test_image_sets_that_are_gone_are_counted_not_their_rows() -> None:
@@ -122,7 +132,7 @@ def test_image_sets_that_are_gone_are_counted_not_their_rows() -> None:
     for distance in (0, 5):
         times = [T0, T0 + timedelta(seconds=1), T0 + timedelta(seconds=distance)]
         several = [{"image_set_id": n, "created_at": at} for n, at in zip("aba", times, strict=True)]
-        assert merge(Held(table(several)), table([]), {"a"}).removed == 1
+        assert merge(Held(table(several)), NO_ROWS, {"a"}).removed == 1
 
 
 class Noting(Held):
@@ -142,7 +152,7 @@ def test_whole_rows_are_read_only_where_some_are_met(name: str, version: int, co
     """New image sets need no more than the ids and times of the others, until all is written."""
     held = table([{"image_set_id": each, "version": 1, "created_at": T0} for each in "ab"])
     existing = Noting(held)
-    result = merge(existing, table([{"image_set_id": name, "version": version, "created_at": T0}]))
+    result = merge(existing, Held(table([{"image_set_id": name, "version": version, "created_at": T0}])))
     assert existing.columns == columns
     assert sorted(after(result)["image_set_id"].to_pylist()) == sorted({"a", "b", name})
     assert existing.columns == [*columns, len(SCHEMA)]
@@ -152,9 +162,9 @@ def test_whole_rows_are_read_only_where_some_are_met(name: str, version: int, co
 @given(batches, st.sampled_from("abcdef"), st.integers(-9, 9))
 def test_an_image_set_that_moved_in_time_has_one_row(first: list[Row], name: str, by: int) -> None:
     """A later version with another createdAt takes the row's place, wherever it lies."""
-    held = after(merge(NO_ROWS, table(first)))
+    held = after(merge(NO_ROWS, Packed(table(first))))
     moved = {"image_set_id": name, "version": 9, "created_at": T0 + timedelta(microseconds=by)}
-    result = after(merge(Held(*(held.slice(n, 1) for n in range(len(held)))), table([moved])))
+    result = after(merge(Held(*(held.slice(n, 1) for n in range(len(held)))), Held(table([moved]))))
     assert sorted(result["image_set_id"].to_pylist()) == sorted({*held["image_set_id"].to_pylist(), name})
     assert result.equals(newest(result))
 
@@ -162,18 +172,22 @@ def test_an_image_set_that_moved_in_time_has_one_row(first: list[Row], name: str
 class Large:
     """60,000 rows in stretches, made as they are asked for; notes how much of Arrow's memory is held."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: int = 1, initial: str = "0") -> None:
+        self.version = version
+        self.initial = initial
         self.before = pa.total_allocated_bytes()
         self.most = self.size = 0
 
     def read(self, names: Sequence[str] = SCHEMA.names) -> Iterator[pa.Table]:
         self.size = 0
         for number in range(60):
-            ids = [f"{number:02d}{n:030d}" for n in range(1000)]
+            ids = [f"{self.initial}{number:02d}{n:029d}" for n in range(1000)]
+            versions = pa.array([self.version] * len(ids), pa.int32())
             times = [T0 + timedelta(seconds=number)] * len(ids)
             texts = {name: [each * 4 for each in ids] for name in ("study_description", "patient_name", "study_id")}
             empty = {field.name: pa.nulls(len(ids), field.type) for field in SCHEMA}
-            stretch = pa.table(empty | {"image_set_id": ids, "created_at": times} | texts, schema=SCHEMA)
+            given = {"image_set_id": ids, "created_at": times, "version": versions}
+            stretch = pa.table(empty | given | texts, schema=SCHEMA)
             self.size += stretch.nbytes
             yield stretch.select(names)
             self.note()
@@ -182,17 +196,34 @@ class Large:
         self.most = max(self.most, pa.total_allocated_bytes() - self.before)
 
 
-@pytest.mark.parametrize(("name", "rows_after"), [("x", 60_001), (f"30{7:030d}", 60_000)])
+@pytest.mark.parametrize(("name", "rows_after"), [("x", 60_001), (f"030{7:029d}", 60_000)])
 def test_a_partition_is_never_held_whole(name: str, rows_after: int) -> None:
     """However many rows there are: ids and times of all, and a few stretches, are held while one row is merged."""
     large = Large()
     arriving = table([{"image_set_id": name, "version": 1, "created_at": T0 + timedelta(seconds=30)}])
     count = 0
-    for stretch in merge(large, arriving).rows:
+    for stretch in merge(large, Held(arriving)).rows:
         count += len(stretch)
         large.note()
     assert count == rows_after
     assert large.most < large.size / 5
+
+
+@pytest.mark.parametrize(
+    ("version", "initial", "new", "updated"), [(1, "1", 60_000, 0), (2, "0", 0, 60_000), (1, "0", 0, 0)]
+)
+def test_neither_side_is_ever_held_whole(version: int, initial: str, new: int, updated: int) -> None:
+    """As many rows arrive as are there: new ones, changed ones, or the very same; ids, times and a few stretches are
+    held."""
+    large, arriving = Large(), Large(version, initial)
+    result = merge(large, arriving)
+    count = 0
+    for stretch in result.rows:
+        count += len(stretch)
+        large.note()
+    assert (result.new, result.updated, result.unchanged) == (new, updated, 60_000 - new - updated)
+    assert count == 60_000 + new
+    assert large.most < (large.size + arriving.size) / 4
 
 
 @settings(max_examples=50, deadline=None)
@@ -200,11 +231,11 @@ def test_a_partition_is_never_held_whole(name: str, rows_after: int) -> None:
 def test_the_bytes_are_a_function_of_the_rows(several: list[Row], random: Any) -> None:
     """Apart from ties, neither the order of arrival nor the cut into batches shows in the object."""
     unique = list({(row["image_set_id"], rank(row)): row for row in several}.values())
-    whole = parquet.encode(merge(NO_ROWS, table(unique)).rows)
+    whole = parquet.encode(merge(NO_ROWS, Held(table(unique))).rows)
     random.shuffle(unique)
     middle = len(unique) // 2
-    first = parquet.encode(merge(NO_ROWS, table(unique[:middle])).rows)
-    assert parquet.encode(merge(parquet.DataObject(first), table(unique[middle:])).rows) == whole
+    first = parquet.encode(merge(NO_ROWS, Held(table(unique[:middle]))).rows)
+    assert parquet.encode(merge(parquet.DataObject(first), Held(table(unique[middle:]))).rows) == whole
 
 
 def _sorted(state: dict[str, Row]) -> list[Row]:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from connectors.catalog import Batch, Checkpoint, Partition, Unit, layout, open_or_create, parquet, publish, publishing
 from connectors.catalog import checkpoint as checkpoints
 from connectors.catalog import description as descriptions
+from connectors.catalog.packing import Packed
 from connectors.catalog.store import Entry, MemoryStore, Stored
 from connectors.errors import ConflictError, StateError, UsageError
 from connectors.windows import Coverage, Window
@@ -41,7 +42,7 @@ def rows(*names: str, version: int = 1) -> pa.Table:
 
 
 def batch(table: pa.Table, *scanned: Window) -> Batch:
-    return Batch(partition=PARTITION, rows=table, scanned=Coverage(scanned))
+    return Batch(partition=PARTITION, rows=Packed(table), scanned=Coverage(scanned))
 
 
 def nobody(_: Collection[str]) -> list[str]:
@@ -62,7 +63,7 @@ def test_a_question_to_the_service_keeps_nobody_from_publishing() -> None:
 
     def ask(missing: Collection[str]) -> Collection[str]:
         with ThreadPoolExecutor() as publishers:
-            beside = Batch(partition=other, rows=rows("c"), scanned=Coverage())
+            beside = Batch(partition=other, rows=Packed(rows("c")), scanned=Coverage())
             assert publishers.submit(publish, store, beside, nobody).result(timeout=60).new == 1
         return missing
 

@@ -11,6 +11,7 @@ import pytest
 
 from connectors.catalog import Batch, Catalog, Checkpoint, Unit, open_or_create, open_store, publish
 from connectors.catalog.layout import partition_rows
+from connectors.catalog.packing import Packed
 from connectors.windows import Coverage, Window
 from schemas import SCHEMA, PhiKey, PhiPolicy, Policy, protection
 
@@ -48,7 +49,7 @@ def publish_rows(
     catalog = open_or_create(open_store(str(place)), unit, policy)
     table = protection(policy, key)(pa.Table.from_pylist(list(rows), schema=SCHEMA))
     for partition, part in partition_rows(datastore_id, unit, table):
-        publish(catalog.store, Batch(partition=partition, rows=part, scanned=Coverage()), lambda _: ())
+        publish(catalog.store, Batch(partition=partition, rows=Packed(part), scanned=Coverage()), lambda _: ())
     covered = Coverage([Window(datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 7, 1, tzinfo=UTC))])
     made = Checkpoint(datastore_id=datastore_id, coverage=covered, followed_to=datetime(2024, 7, 1, tzinfo=UTC))
     catalog.update_checkpoint(datastore_id, lambda _: made)
