@@ -33,11 +33,8 @@ class Buffer:
         self._unit = unit
         self._present = frozenset(present)
         self._pending: defaultdict[Partition, _Pending] = defaultdict(_Pending)
-
-    @property
-    def weight(self) -> int:
+        self.weight = 0
         """Of what is held (`Packed.weight`)."""
-        return sum(pending.rows.weight for pending in self._pending.values())
 
     def add(self, rows: pa.Table, scanned: Window | None) -> list[Window]:
         """Take in the rows of a scan.
@@ -50,7 +47,10 @@ class Buffer:
             The parts of that range for which nothing is to be published.
         """
         for partition, part in partition_rows(self._datastore_id, self._unit, rows):
-            self._pending[partition].rows.add(part)
+            waiting = self._pending[partition].rows
+            self.weight -= waiting.weight
+            waiting.add(part)
+            self.weight += waiting.weight
         empty = []
         for partition in self._touched(scanned):
             [piece] = Coverage([scanned] if scanned else []).within(partition.window)
@@ -84,4 +84,5 @@ class Buffer:
 
     def _take(self, partition: Partition) -> Batch:
         pending = self._pending.pop(partition)
+        self.weight -= pending.rows.weight
         return Batch(partition=partition, rows=pending.rows, scanned=Coverage(pending.scanned))

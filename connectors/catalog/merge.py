@@ -11,7 +11,6 @@ see what meets; whole, where something does, to be compared side by side; and ag
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -59,9 +58,6 @@ class Merge:
     def is_change(self) -> bool:
         """Whether the partition has to be written."""
         return bool(self.new or self.updated or self.removed or self.doubled or self.is_reordered)
-
-
-_NO_KEYS: Final = SCHEMA.empty_table().select(ORDER)
 
 
 def merge(existing: Stretches, arriving: Stretches, gone: Collection[str] = ()) -> Merge:
@@ -127,7 +123,9 @@ class Side:
     def meeting(self, other: "Side") -> pa.Table:
         """The keys of image sets that the other has as well."""
         # Where one is empty, as in a first sync, nothing need be hashed.
-        return self.keys.filter(pc.is_in(self.ids, other.ids)) if len(self.keys) and len(other.keys) else _NO_KEYS
+        if len(self.keys) == 0 or len(other.keys) == 0:
+            return self.keys.slice(0, 0)
+        return self.keys.filter(pc.is_in(self.ids, other.ids))
 
     def righted(self) -> "Side":
         """The same where they lie in order, one an image set; or they are held, and put so."""

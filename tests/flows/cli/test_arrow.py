@@ -44,6 +44,16 @@ print("pandas" in sys.modules)
     assert printed_by(code).split() == ["False", "True"]
 
 
+def test_our_modules_convert_no_value_as_they_are_imported() -> None:
+    """They are imported before Arrow is set up, and pandas would come with the first value."""
+    code = """
+import sys
+import connectors.catalog, flows.cli.running, flows.jobs, flows.many, flows.verification
+print("pandas" in sys.modules)
+"""
+    assert printed_by(code) == "False"
+
+
 def test_a_large_block_is_handed_back_again_and_again() -> None:
     """glibc maps a block anew after one was freed, where by itself it would keep the next one in its heap."""
     code = """
