@@ -39,7 +39,7 @@ Python 3.11's default of 700 a first sync of a hundred thousand image sets spend
 
 LIBRARIES: Final = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "MALLOC_MMAP_THRESHOLD_": "32768",
+    "MALLOC_MMAP_THRESHOLD_": "131072",
     "OPENBLAS_NUM_THREADS": "1",
 }
 """Settings that are read as libraries are loaded, here and by processes that this one starts (those of `serve`'s runs,
