@@ -36,6 +36,8 @@ from schemas.external import OBJECT_NAME
 
 PLOT = ROOT / "build" / "growth.png"
 ONE_AT_A_TIME = ("--concurrency", "1")
+SHORT_RUNS = 3
+SHORT_ROWS = 500_000
 CONTENDERS = ("ahi-catalog", "pandas", "dlt")
 DATA = {
     "ahi-catalog": f"image_sets/*/*/{OBJECT_NAME}",
@@ -100,14 +102,22 @@ def query(folder: Path) -> dict[str, list[float]]:
 
 
 def compare(served: Served, store: str, count: int, folder: Path) -> tuple[list[list[str]], dict[str, list[float]]]:
-    """All three on one data store: the table's lines, and CPU, peak, bytes and two queries' seconds of each."""
+    """All three on one data store: the table's lines, and CPU, peak, bytes and two queries' seconds of each.
+
+    CPU is the least of several runs in turn where they are short: other work on the machine only ever adds to it.
+    """
     figures: dict[str, list[float]] = {}
+    again = [
+        {who: read(served, store, who, folder / f"{who}-{turn}").cpu for who in CONTENDERS}
+        for turn in range(SHORT_RUNS - 1 if count < SHORT_ROWS else 0)
+    ]
     for who in CONTENDERS:
         cost = read(served, store, who, folder / who)
+        least = min([cost.cpu, *(turn[who] for turn in again)])
         with duckdb.connect() as connection:
             [(found,)] = connection.execute(f"select count(*) from {source_of(folder, who)}").fetchall()
         assert found == count, f"{who} has {found} rows of {count}"
-        figures[who] = [cost.cpu, cost.peak, size_of(folder / who)]
+        figures[who] = [least, cost.peak, size_of(folder / who)]
     lines = []
     for who, (point, aggregate) in query(folder).items():
         cpu, peak, disk = figures[who]

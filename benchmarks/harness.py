@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -178,19 +177,17 @@ _COMMANDS: dict[str, Callable[..., Any]] = {"load": _load, "change": _change}
 
 def measure(command: Sequence[str], served: Served, *, cores: Sequence[int] = ()) -> Measured:
     """Run a command to its end and take what the system says that it cost."""
-    began = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, stdout=output, stderr=errors, env=served.environment, cwd=ROOT)
-        if cores:
-            os.sched_setaffinity(process.pid, cores)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        wall = time.perf_counter() - began
+    with scratch() as folder, tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        figures = folder / "figures.json"
+        measured = [sys.executable, "-S", str(ROOT / "benchmarks" / "measuring.py"), str(figures), json.dumps(cores)]
+        ended = subprocess.run(
+            [*measured, *command], stdout=output, stderr=errors, env=served.environment, cwd=ROOT, check=False
+        )
         output.seek(0)
         errors.seek(0)
-        if process.returncode:
+        if ended.returncode:
             raise RuntimeError(f"{' '.join(command)} failed:\n{errors.read()[-2000:]}")
-        return Measured(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss * 1024, output.read())
+        return Measured(**json.loads(figures.read_text("utf-8")), output=output.read())
 
 
 def sync(served: Served, store: str, catalog: Path, *options: str, cores: Sequence[int] = ()) -> Measured:
