@@ -8,7 +8,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.catalog.packing import STRETCH_ROWS, Packed
+from connectors.catalog.packing import STRETCH_ROWS, WORTH_PACKING, Packed
 from connectors.catalog.stretches import ORDER, lie_in_order, whole
 from schemas import SCHEMA
 
@@ -70,7 +70,7 @@ def test_rows_that_wait_in_order_take_little() -> None:
     """Packed rows take less than a third of the memory, and are read a stretch at a time."""
     before = pa.total_allocated_bytes()
     packed = Packed()
-    for start in range(0, 4 * STRETCH_ROWS, 1024):
+    for start in range(0, 4 * WORTH_PACKING, 1024):
         packed.add(rows(range(start, start + 1024)))
     held = pa.total_allocated_bytes() - before
     assert packed.weight == len(packed) // 5
