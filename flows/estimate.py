@@ -122,7 +122,9 @@ class _Looking:
             moments = [low]
         behind = floor_second(from_epoch_microseconds(moments[-1])) + SECOND
         if page.next_token is not None and behind < end:
-            pace = timedelta(microseconds=max((seen[-1] - seen[0]) // len(seen), 1_000))
+            # The rows of the last moment, many where rows come in bunches, take up time that the page does not show.
+            before = sum(moment < seen[-1] for moment in seen)
+            pace = timedelta(microseconds=max((seen[-1] - seen[0]) // max(before, 1), 1_000))
             self.stretches.append((by, _Stretch(behind, end, pace, goes_on=False)))
         return from_epoch_microseconds(moments[0])
 
