@@ -128,7 +128,8 @@ def _merge(stored: Stored | None, batch: Batch, confirm_gone: ConfirmGone) -> tu
     key = batch.partition.key
     with named(key):
         existing: Stretches = NO_ROWS if stored is None else parquet.DataObject(stored.body)
-        missing = unlisted(Side.of(existing), Side.of(batch.rows).ids, batch.scanned) if stored else []
+        is_looked_at = stored is not None and batch.scanned
+        missing = unlisted(Side.of(existing), Side.of(batch.rows).ids, batch.scanned) if is_looked_at else []
     gone: Collection[str] = ()
     if missing:
         # It asks the service, which may take minutes.
