@@ -73,24 +73,22 @@ def merge(existing: Stretches, arriving: Stretches, gone: Collection[str] = ()) 
     found = Side.of(existing)
     there, coming = found.righted(), Side.of(arriving).righted()
     kept = without(there.keys, gone)
-    staying = pa.chunked_array(
-        [
-            chunk
-            for before, after in side_by_side(there, coming)
-            for chunk in after["image_set_id"].filter(_stays(before, after)).chunks
-        ],
-        pa.string(),
-    )
-    met = there.meeting(coming)["image_set_id"]
-    replaced = met.filter(pc.invert(pc.is_in(met, staying)))
-    dropped = pa.chunked_array([*replaced.chunks, _ids(gone)])
+    stays: list[pa.Array] = []
+    replaced: list[pa.Array] = []
+    for before, after in side_by_side(there, coming):
+        ids, is_kept = after["image_set_id"], _stays(before, after)
+        stays += ids.filter(is_kept).chunks
+        replaced += ids.filter(pc.invert(is_kept)).chunks
+    staying = pa.chunked_array(stays, pa.string())
+    dropped = pa.chunked_array([*replaced, _ids(gone)])
+    updated = sum(map(len, replaced))
     return Merge(
         rows=_interleaved(
             (_without(stretch, dropped) for stretch in there.stretches.read()),
             (_without(stretch, staying) for stretch in coming.stretches.read()),
         ),
-        new=len(coming.keys) - len(met),
-        updated=len(replaced),
+        new=len(coming.keys) - len(staying) - updated,
+        updated=updated,
         unchanged=len(staying),
         removed=len(there.keys) - len(kept),
         doubled=len(without(found.keys, gone)) - len(kept),
@@ -120,13 +118,6 @@ class Side:
         """Of all of them, image_set_id."""
         return self.keys["image_set_id"]
 
-    def meeting(self, other: "Side") -> pa.Table:
-        """The keys of image sets that the other has as well."""
-        # Where one is empty, as in a first sync, nothing need be hashed.
-        if len(self.keys) == 0 or len(other.keys) == 0:
-            return self.keys.slice(0, 0)
-        return self.keys.filter(pc.is_in(self.ids, other.ids))
-
     def righted(self) -> "Side":
         """The same where they lie in order, one an image set; or they are held, and put so."""
         if lie_in_order(self.keys) and _distinct(self.keys) == len(self.keys):
@@ -142,7 +133,9 @@ def side_by_side(left: Side, right: Side) -> Iterator[tuple[pa.Table, pa.Table]]
         left: Rows in order, one an image set.
         right: Others.
     """
-    met = left.meeting(right)
+    if len(left.keys) == 0 or len(right.keys) == 0:
+        return  # as in a first sync: nothing need be hashed
+    met = left.keys.filter(pc.is_in(left.ids, right.ids))
     if len(met) == 0:
         return
     # What has one time on both sides is there where both have got to it. Nobody has seen the service move one.

@@ -8,6 +8,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from connectors.catalog.stretches import whole
 from connectors.errors import DamagedError, StateError
 from schemas import SCHEMA
 
@@ -114,7 +115,7 @@ def decode(body: bytes) -> pa.Table:
         DamagedError: The bytes are no Parquet object of a catalog.
         StateError: They were written by a later version.
     """
-    return pa.concat_tables([SCHEMA.empty_table(), *DataObject(body).read()])
+    return whole(DataObject(body))
 
 
 def _regrouped(rows: Iterable[pa.Table]) -> Iterator[pa.Table]:

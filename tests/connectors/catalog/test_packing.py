@@ -91,5 +91,5 @@ def test_rows_that_overlap_weigh_as_much_as_they_are() -> None:
 
 
 def test_few_rows_are_left_as_they_are() -> None:
-    """Less than a stretch is not worth packing: it weighs what it is."""
+    """Few rows are not worth packing: they weigh what they are."""
     assert Packed(rows(range(100))).weight == 100
