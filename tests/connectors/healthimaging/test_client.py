@@ -1,11 +1,17 @@
 """Our client against boto3's own, over HTTP: the same pages, the same refusals, a signature on every request."""
 
+import itertools
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import botocore.auth
+import botocore.session
 import msgspec
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.compat import ensure_bytes
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -133,6 +139,62 @@ def test_a_token_that_is_none_is_refused(client: Client, store: str) -> None:
     with pytest.raises(ClientError) as refused:
         client.search_image_sets(**request(store, SEARCHES[0], "none"))
     assert aws.error_code(refused.value) == "ValidationException"
+
+
+def test_a_repeated_request_is_what_boto3_would_send(client: Any, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Method, address, body, headers and what it is signed for; but for the headers in which boto3 counts its tries."""
+
+    def send_and_keep(request: Any) -> Any:
+        sent.append(request)
+        return send(request)
+
+    def scope(sent: Any) -> str:
+        [credential] = re.findall("Credential=[^,]*", str(sent.headers["Authorization"]))
+        return str(credential)
+
+    sent: list[Any] = []
+    session = client._client._endpoint.http_session
+    send = session.send
+    monkeypatch.setattr(session, "send", send_and_keep)
+    token = next(pages(client, store, SEARCHES[0]))["nextToken"]
+    for asked in (client, client._client):
+        asked.search_image_sets(**request(store, SEARCHES[0], token))
+
+    _, ours, theirs = sent
+    assert (ours.method, ours.url, ours.body) == (theirs.method, theirs.url, theirs.body)
+    assert scope(ours) == scope(theirs)
+    assert {*ours.headers} == {name for name in theirs.headers if not name.startswith("amz-sdk-")}
+    for name in {*ours.headers} - {"Authorization", "X-Amz-Date"}:
+        assert ensure_bytes(ours.headers[name]) == ensure_bytes(theirs.headers[name])
+
+
+def test_the_endpoint_asks_for_no_signature_of_another_kind() -> None:
+    """Endpoint rules may name a scheme, a region or a name to sign for; repeating a request would have to heed them."""
+    rules = botocore.session.get_session().get_component("data_loader")
+    assert "authSchemes" not in str(rules.load_service_model("medical-imaging", "endpoint-rule-set-1"))
+    assert "authSchemes" in str(rules.load_service_model("s3", "endpoint-rule-set-1"))
+
+
+def test_requests_side_by_side_are_signed_each_with_its_own_time(
+    client: Client, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is made while another is being signed, a second later, leaves the other's time alone."""
+    asked = request(store, SEARCHES[0], next(pages(client, store, SEARCHES[0]))["nextToken"])
+    now = datetime.now(UTC)
+    clock = itertools.count()
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: now + timedelta(seconds=next(clock)))
+    sign = SigV4Auth.string_to_sign
+    amid: list[Any] = []
+
+    def ask_amid(auth: SigV4Auth, *given: Any) -> str:
+        if not amid:
+            amid.append(None)
+            amid[0] = client.search_image_sets(**asked)
+        return str(sign(auth, *given))
+
+    monkeypatch.setattr(SigV4Auth, "string_to_sign", ask_amid)
+    answers = [msgspec.json.decode(raw_body(answer)) for answer in (client.search_image_sets(**asked), *amid)]
+    assert answers[0]["imageSetsMetadataSummaries"] == answers[1]["imageSetsMetadataSummaries"]
 
 
 def test_each_page_is_signed_with_the_credentials_of_the_moment(
