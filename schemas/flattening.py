@@ -76,9 +76,10 @@ def unparsable(table: pa.Table) -> dict[str, int]:
     """
     counts = Counter[str]()
     for name, (raw, parse) in _PARSED.items():
-        # Where the column has a value, the text was parsed; few are left to look at.
-        texts = unpad(table[raw].filter(pc.is_null(table[name])).drop_null())
-        counts[name] += pc.sum(pc.and_(pc.not_equal(texts, ""), pc.is_null(parse(texts)))).as_py() or 0
+        # Where the column has a value, the text was parsed; few are left to look at, mostly none.
+        if len(texts := table[raw].filter(pc.is_null(table[name])).drop_null()):
+            texts = unpad(texts)
+            counts[name] += pc.sum(pc.and_(pc.not_equal(texts, ""), pc.is_null(parse(texts)))).as_py()
     for text in table["extra"].drop_null().to_pylist():
         extra = json.loads(text)
         counts.update(column.name for column in RECEIVED if slow.lookup(extra, column.source) is not None)

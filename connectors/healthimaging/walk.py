@@ -119,7 +119,7 @@ class Walk:
         self._last = to_epoch_microseconds(window.start - SECOND)
         self._served_at: datetime | None = None
         self._began_at: datetime | None = None
-        self._seen: set[tuple[str, int]] = set()
+        self._read: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
         self._pages: list[Rows] = []
         self._tables: list[pa.Table] = []
 
@@ -157,6 +157,7 @@ class Walk:
         last one is the first that brings nothing new.
         """
         self.is_complete = False
+        seen = {version for ids, updated in self._read for version in zip(ids, updated, strict=True)}
         has_news = True
         while has_news:
             back_to = to_epoch_microseconds(self._begin_again() - self._settle)
@@ -164,9 +165,11 @@ class Walk:
             while not at_end:
                 if is_stopping():
                     return
-                known = len(self._seen)
+                known = len(seen)
                 page = self._next_page()
-                has_news |= page is None or len(self._seen) > known
+                if page is not None:
+                    seen.update(zip(page.ids, page.updated, strict=True))
+                has_news |= page is None or len(seen) > known
                 # A page may be empty and yet not the last.
                 at_end = page is not None and (self._token is None or max(page.updated, default=back_to) < back_to)
         self.is_complete = True
@@ -209,7 +212,7 @@ class Walk:
         self._tally = Tally()
         self.pages_read = 0
         # Both are of use only until seconds are proven; without this a long walk would pile them up.
-        self._tokens, self._seen = set(), set()
+        self._tokens, self._read = set(), []
 
     @property
     def rest(self) -> Rest | None:
@@ -288,7 +291,7 @@ class Walk:
         self.pages_read += 1
         self._served_at = self._served_at or page.served_at
         self._began_at = self._began_at or page.served_at
-        self._seen.update(zip(page.ids, page.updated, strict=True))
+        self._read.append((page.ids, page.updated))
         self._pages.append(page.rows)
         if len(self._pages) >= _FLATTEN_PAGES:
             self._flatten()
