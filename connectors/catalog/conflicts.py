@@ -1,23 +1,20 @@
 """Optimistic writing: read, change, write, and all of it again where another run wrote first."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
-import tenacity
-
 from connectors.errors import ConflictError
+from connectors.retrying import Backoff, full_jitter, retry
 
 _T = TypeVar("_T")
 
 _CONFLICTS: Final = 60
 """Conflicts in a row after which a write gives up."""
+CONFLICT_BACKOFF: Final = full_jitter(first=0.02, longest=2)
 
 
-def until_it_wins(
-    attempt: Callable[..., _T],
-    *arguments: Any,
-    backoff: Callable[[tenacity.RetryCallState], float] | None = None,
-) -> _T:
+def until_it_wins(attempt: Callable[..., _T], *arguments: Any, backoff: Backoff = CONFLICT_BACKOFF) -> _T:
     """The result of the first attempt that meets no conflict.
 
     Args:
@@ -28,11 +25,4 @@ def until_it_wins(
     Raises:
         ConflictError: Other runs win all the time.
     """
-    retrying = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(_CONFLICTS),
-        wait=backoff or tenacity.wait_random_exponential(multiplier=0.02, max=2),
-        retry=tenacity.retry_if_exception_type(ConflictError),
-        reraise=True,
-    )
-    result: _T = retrying(attempt, *arguments)
-    return result
+    return retry(partial(attempt, *arguments), ConflictError, tries=_CONFLICTS, backoff=backoff)

@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import pyarrow as pa
-import tenacity
 
 from connectors.catalog import parquet
 from connectors.catalog.comparison import unlisted
-from connectors.catalog.conflicts import until_it_wins
+from connectors.catalog.conflicts import CONFLICT_BACKOFF, until_it_wins
 from connectors.catalog.layout import Partition
 from connectors.catalog.merge import Side, merge
 from connectors.catalog.packing import Packed
 from connectors.catalog.store import Store, Stored
 from connectors.catalog.stretches import NO_ROWS, Stretches
 from connectors.errors import DamagedError, StateError
+from connectors.retrying import Backoff
 from connectors.windows import Coverage
 from schemas import SCHEMA
 
@@ -76,7 +76,7 @@ def publish(
     batch: Batch,
     confirm_gone: ConfirmGone,
     *,
-    backoff: Callable[[tenacity.RetryCallState], float] | None = None,
+    backoff: Backoff = CONFLICT_BACKOFF,
 ) -> Published:
     """Merge a batch into its partition; when this returns, readers see the result.
 

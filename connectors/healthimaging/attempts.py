@@ -1,33 +1,29 @@
 """Asking the service within the quota, and asking again where that may help.
 
 Every request passes the limiter, and every retry again. Throttling, 5xx, dropped connections and half bodies
-are retried with capped exponential back-off and full jitter
-(https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+are retried.
 """
 
 import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 import botocore.exceptions
-import tenacity
 from botocore.parsers import ResponseParserError
 
 from connectors.errors import SourceError, ThrottledError, TransientError
 from connectors.healthimaging.failures import translate
 from connectors.healthimaging.quota import Limiter
+from connectors.retrying import Backoff, full_jitter, retry
 from schemas import MalformedSummaryError
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_LONGEST_BACKOFF: Final = 20.0
-_FIRST_BACKOFF: Final = 0.2
-
-Backoff = Callable[[tenacity.RetryCallState], float]
-"""Seconds to wait after so many tries."""
+BACKOFF: Final = full_jitter(first=0.2, longest=20)
 
 
 @dataclass(slots=True)
@@ -56,18 +52,12 @@ class Attempts:
     """
 
     def __init__(
-        self, limiter: Limiter, *, stop: threading.Event, max_attempts: int = 10, backoff: Backoff | None = None
+        self, limiter: Limiter, *, stop: threading.Event, max_attempts: int = 10, backoff: Backoff = BACKOFF
     ) -> None:
         self._limiter = limiter
         self._stop = stop
-        self._retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(max_attempts),
-            wait=backoff or tenacity.wait_random_exponential(multiplier=_FIRST_BACKOFF, max=_LONGEST_BACKOFF),
-            sleep=self._sleep,
-            before_sleep=_say,
-            retry=tenacity.retry_if_exception_type(TransientError),
-            reraise=True,
-        )
+        self._max_attempts = max_attempts
+        self._backoff = backoff
 
     def make(self, operation: str, ask: Callable[[], _T], tally: Tally) -> _T:
         """What a request brings.
@@ -81,8 +71,15 @@ class Attempts:
             SourceError: The service refuses, or failed so often that the run gives up.
             StoppedError: The run was asked to stop.
         """
-        result: _T = self._retrying(self._ask_once, operation, ask, tally)
-        return result
+        return retry(
+            partial(self._ask_once, operation, ask, tally),
+            TransientError,
+            tries=self._max_attempts,
+            backoff=self._backoff,
+            # A stop ends the wait; the next try then meets it at the limiter.
+            wait=self._stop.wait,
+            say=_say,
+        )
 
     def _ask_once(self, operation: str, ask: Callable[[], _T], tally: Tally) -> _T:
         try:
@@ -105,14 +102,8 @@ class Attempts:
             tally.retries += 1
         raise failure
 
-    def _sleep(self, seconds: float) -> None:
-        # A stop ends the wait; the next try then meets it at the limiter.
-        self._stop.wait(seconds)
 
-
-def _say(state: tenacity.RetryCallState) -> None:
+def _say(failure: Exception, tries: int, seconds: float) -> None:
     """Log what failed and will be tried again; throttling is what a quota is for."""
-    failure = state.outcome.exception() if state.outcome else None
-    if state.next_action is not None and not isinstance(failure, ThrottledError):
-        seconds = state.next_action.sleep
-        _log.warning("%s; that was try %d, the next in %.1f s", failure, state.attempt_number, seconds)
+    if not isinstance(failure, ThrottledError):
+        _log.warning("%s; that was try %d, the next in %.1f s", failure, tries, seconds)

@@ -10,11 +10,12 @@ from typing import Any, Final
 
 import botocore.exceptions
 
-from connectors.healthimaging.attempts import Attempts, Backoff, Tally
+from connectors.healthimaging.attempts import BACKOFF, Attempts, Tally
 from connectors.healthimaging.client import Client, make_client, raw_body
 from connectors.healthimaging.failures import is_not_found
 from connectors.healthimaging.pages import Page, Search, read_page
 from connectors.healthimaging.quota import Limiter
+from connectors.retrying import Backoff
 from connectors.settings import PAGE_ROWS, Settings
 from connectors.windows import floor_second
 from schemas import MalformedSummaryError
@@ -58,7 +59,7 @@ class Source:
         *,
         stop: threading.Event,
         max_attempts: int = 10,
-        backoff: Backoff | None = None,
+        backoff: Backoff = BACKOFF,
     ) -> None:
         self._id = datastore_id
         self._client = client

@@ -5,16 +5,15 @@ suite less than that.
 """
 
 import os
-import time
+import random
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import tenacity.nap
 from botocore.config import Config
 
-from connectors import aws
-from connectors.healthimaging import attempts, client, source
+from connectors import aws, retrying
+from connectors.healthimaging import client, source
 
 _ENVIRONMENT = ("AWS_ENDPOINT_URL_MEDICAL_IMAGING", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_PROFILE")
 _HASTE = 50
@@ -22,7 +21,7 @@ _HASTE = 50
 _make_any = aws.make_client
 _make_source = client.make_client
 _kept: dict[tuple[Any, ...], Any] = {}
-_sleep = time.sleep
+_uniform = random.uniform
 
 read_timeout: float = 30.0
 """Seconds that clients wait for an answer."""
@@ -58,9 +57,7 @@ def install(patch: Callable[[Any, str, Any], None] = setattr) -> None:
     """
     patch(aws, "make_client", _any_client)
     patch(source, "make_client", source_client)
-    patch(attempts, "_FIRST_BACKOFF", 0.2 / _HASTE)
-    patch(attempts, "_LONGEST_BACKOFF", 20.0 / _HASTE)
-    patch(tenacity.nap, "time", SimpleNamespace(sleep=lambda seconds: _sleep(seconds / _HASTE)))
+    patch(retrying, "random", SimpleNamespace(uniform=lambda least, most: _uniform(least, most / _HASTE)))
 
 
 def up() -> None:

@@ -7,21 +7,23 @@ any doubt the object is read again and compared with what was meant to be writte
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 import botocore.exceptions as boto
-import tenacity
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
 from connectors import aws
 from connectors.catalog.store.base import Entry, Stored, check_key
 from connectors.errors import AhiCatalogError, ConflictError, StoreError
+from connectors.retrying import Backoff, full_jitter, retry
 from connectors.settings import S3Access
 
 _T = TypeVar("_T")
 
 _ATTEMPTS: Final = 8
+_BACKOFF: Final = full_jitter(first=0.1, longest=10)
 _QUOTES: Final = '"'
 _FINAL_STATUS: Final = frozenset({301, 307, 400, 401, 403, 404, 405, 411, 501})
 
@@ -100,7 +102,7 @@ class S3Store:
         client: Client,
         *,
         access: S3Access = _ANY,
-        backoff: Callable[[tenacity.RetryCallState], float] | None = None,
+        backoff: Backoff = _BACKOFF,
     ) -> None:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
@@ -108,7 +110,7 @@ class S3Store:
         self._quotes = _QUOTES
         self._owner = {"ExpectedBucketOwner": access.bucket_owner} if access.bucket_owner else {}
         self._encryption = _encryption(access)
-        self._backoff = backoff or tenacity.wait_random_exponential(multiplier=0.1, max=10)
+        self._backoff = backoff
 
     @property
     def url(self) -> str:
@@ -184,14 +186,7 @@ class S3Store:
 
     def _try(self, function: Callable[..., _T], *args: Any, **request: Any) -> _T:
         """Call, and again after failures that may pass and conflicts that read back as none."""
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(_ATTEMPTS),
-            wait=self._backoff,
-            retry=tenacity.retry_if_exception_type(_DoubtError),
-            reraise=True,
-        )
-        result: _T = retrying(function, *args, **request)
-        return result
+        return retry(partial(function, *args, **request), _DoubtError, tries=_ATTEMPTS, backoff=self._backoff)
 
     def _call(self, function: Callable[..., _T], **request: Any) -> _T:
         try:

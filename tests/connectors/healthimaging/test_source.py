@@ -7,7 +7,6 @@ from typing import Any
 
 import botocore.exceptions as boto
 import pytest
-import tenacity
 
 from connectors.errors import SourceError, StoppedError, ThrottledError, TransientError
 from connectors.healthimaging.pages import Field, Search
@@ -64,7 +63,7 @@ class Script:
 def make(
     client: Script, stop: threading.Event | None = None, on_backoff: Callable[[], None] = lambda: None
 ) -> tuple[Source, Limiter]:
-    def backoff(_: tenacity.RetryCallState) -> float:
+    def backoff(_: int) -> float:
         on_backoff()
         return 0
 

@@ -89,9 +89,13 @@ def page_file(filled: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path
     return file
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, driven by Playwright; without one these tests are skipped, but not in CI."""
+    """Debian's Chromium, driven by Playwright; without one these tests are skipped, but not in CI.
+
+    Not of the session: Playwright's event loop seems to run in this thread as long as it is there, so that Prefect
+    takes flows of later tests for async ones.
+    """
     program = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if program is None:
         if os.environ.get("CI"):
