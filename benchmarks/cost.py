@@ -36,7 +36,7 @@ from schemas.external import OBJECT_NAME
 
 PLOT = ROOT / "build" / "growth.png"
 ONE_AT_A_TIME = ("--concurrency", "1")
-SHORT_RUNS = 3
+SHORT_RUNS = 5
 SHORT_ROWS = 500_000
 CONTENDERS = ("ahi-catalog", "pandas", "dlt")
 DATA = {
