@@ -3,7 +3,7 @@
 import bisect
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Final
 
@@ -14,9 +14,12 @@ from connectors.catalog.stretches import lie_in_order
 from schemas import SCHEMA
 
 STRETCH_ROWS: Final = 4 * 1024
-"""Rows that are read at a time."""
+"""Rows that are read at a time, at most."""
 WORTH_PACKING: Final = 8 * 1024
 """As many rows have to wait before they are compressed."""
+_LEAST_SHARE: Final = 16
+"""A sixteenth of a stretch, 256 rows, has to arrive at once to be compressed. What lies between two pieces may come
+later, so each is compressed for itself, which takes some kilobytes: single rows took ten times what they were."""
 
 _PACKING: Final = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 1), use_threads=False)
 """Takes a microsecond a row, both ways, and leaves a fifth. LZ4 takes as long, and leaves twice as much."""
@@ -32,21 +35,27 @@ class _Piece:
     rows: int
     content: pa.Table | pa.Buffer = field(repr=False)
 
-    def read(self, names: Sequence[str]) -> pa.Table:
-        if isinstance(self.content, pa.Table):
-            return self.content.select(names)
+    @property
+    def is_packed(self) -> bool:
+        return not isinstance(self.content, pa.Table)
+
+    def read(self, names: Sequence[str], stretch: int) -> Iterator[pa.Table]:
+        if not self.is_packed:
+            rows = self.content.select(names)
+            yield from (rows.slice(start, stretch) for start in range(0, len(rows), stretch))
+            return
         columns = [SCHEMA.get_field_index(name) for name in names]
         options = pa.ipc.IpcReadOptions(included_fields=columns, use_threads=False)
-        with pa.ipc.open_stream(self.content, options=options) as reader:
-            return reader.read_all().select(names)
+        with pa.ipc.open_stream(self.content, options=options) as batches:
+            for batch in batches:
+                yield pa.Table.from_batches([batch]).select(names)
 
-    def packed(self) -> "_Piece":
-        if not isinstance(self.content, pa.Table):
-            return self
+    def packed(self, stretch: int) -> "_Piece":
+        """The same packed, to be read a stretch at a time."""
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, SCHEMA, options=_PACKING) as writer:
-            writer.write_table(self.content.combine_chunks())
-        return _Piece(self.first, self.last, self.rows, sink.getvalue())
+            writer.write_table(self.content.combine_chunks(), max_chunksize=stretch)
+        return replace(self, content=sink.getvalue())
 
 
 class Packed:
@@ -55,20 +64,22 @@ class Packed:
     Args:
         rows: In the columns of SCHEMA, to begin with.
         loose: As many are worth compressing.
+        stretch: As many are read at a time.
     """
 
-    def __init__(self, *rows: pa.Table, loose: int = WORTH_PACKING) -> None:
+    def __init__(self, *rows: pa.Table, loose: int = WORTH_PACKING, stretch: int = STRETCH_ROWS) -> None:
         self._loose = loose
+        self._stretch = stretch
         self._pieces: list[_Piece] = []
-        self._spans: list[tuple[int, int]] = []
-        self._loose_rows = self._packed_rows = 0
+        """By time; from the first that overlaps another on as they arrive."""
+        self._rows = self._packed_rows = self._packable_rows = 0
         self._overlaps = False
         for each in rows:
             self.add(each)
 
     def __len__(self) -> int:
         """How many rows."""
-        return self._loose_rows + self._packed_rows
+        return self._rows
 
     @property
     def weight(self) -> int:
@@ -76,7 +87,9 @@ class Packed:
 
         Pieces that overlap, as changed image sets do, are put in order by one who holds them all.
         """
-        return len(self) if self._overlaps else self._loose_rows + self._packed_rows // _PACKED_SHARE
+        if self._overlaps:
+            return self._rows
+        return self._rows - self._packed_rows + self._packed_rows // _PACKED_SHARE
 
     def add(self, rows: pa.Table) -> None:
         """Take in more, in the columns of SCHEMA."""
@@ -87,26 +100,35 @@ class Packed:
             rows = newest(rows)
         times = rows["created_at"]
         piece = _Piece(times[0].value, times[-1].value, len(rows), rows)
-        self._pieces.append(piece)
-        at = bisect.bisect(self._spans, (piece.first, piece.last))
-        self._spans.insert(at, (piece.first, piece.last))
-        near = self._spans[max(at - 1, 0) : at + 2]
-        self._overlaps |= any(before[1] >= after[0] for before, after in itertools.pairwise(near))
-        self._loose_rows += len(rows)
-        if self._loose_rows >= self._loose:
-            self._pieces = [piece.packed() for piece in self._pieces]
-            self._packed_rows += self._loose_rows
-            self._loose_rows = 0
+        at = bisect.bisect(self._pieces, piece.first, key=attrgetter("first"))
+        near = [*self._pieces[max(at - 1, 0) : at], piece, *self._pieces[at : at + 1]]
+        self._overlaps = self._overlaps or any(before.last >= after.first for before, after in itertools.pairwise(near))
+        self._pieces.insert(len(self._pieces) if self._overlaps else at, piece)
+        self._rows += len(rows)
+        if self._is_worth_packing(piece):
+            self._packable_rows += len(rows)
+        if self._packable_rows >= self._loose and not self._overlaps:
+            self._pack()
 
     def read(self, names: Sequence[str] = SCHEMA.names) -> Iterator[pa.Table]:
         """Some columns of them, or all: by time, or as they arrived where that is not to be had."""
         tables: list[pa.Table] = []
         rows = 0
-        for piece in self._pieces if self._overlaps else sorted(self._pieces, key=attrgetter("first")):
-            if tables and rows + piece.rows > STRETCH_ROWS:
+        for table in itertools.chain.from_iterable(piece.read(names, self._stretch) for piece in self._pieces):
+            if tables and rows + len(table) > self._stretch:
                 yield pa.concat_tables(tables)
                 tables, rows = [], 0
-            tables.append(piece.read(names))
-            rows += piece.rows
+            tables.append(table)
+            rows += len(table)
         if tables:
             yield pa.concat_tables(tables)
+
+    def _pack(self) -> None:
+        for at, piece in enumerate(self._pieces):
+            if self._is_worth_packing(piece) and not piece.is_packed:
+                self._pieces[at] = piece.packed(self._stretch)
+        self._packed_rows += self._packable_rows
+        self._packable_rows = 0
+
+    def _is_worth_packing(self, piece: _Piece) -> bool:
+        return piece.rows >= self._stretch // _LEAST_SHARE

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,16 +34,17 @@ pieces = st.lists(st.integers(0, 6), min_size=1, max_size=8)
 
 
 @settings(max_examples=150, deadline=None)
-@given(pieces, st.integers(1, 12), st.randoms(use_true_random=False))
-def test_rows_come_back_in_the_order_of_their_time(sizes: list[int], loose: int, random: Random) -> None:
+@given(pieces, st.integers(1, 12), st.integers(1, 40), st.randoms(use_true_random=False))
+def test_rows_come_back_in_the_order_of_their_time(sizes: list[int], loose: int, stretch: int, random: Random) -> None:
     """Whatever order ranges of time arrive in, and however many of their rows are packed; as often as asked."""
     bounds = [sum(sizes[:n]) for n in range(len(sizes) + 1)]
     arriving = [rows(range(a, b)) for a, b in itertools.pairwise(bounds)]
     random.shuffle(arriving)
-    packed = Packed(*arriving, loose=loose)
+    packed = Packed(*arriving, loose=loose, stretch=stretch)
     assert len(packed) == sum(sizes)
     for _ in range(2):
         assert whole(packed).equals(rows(range(sum(sizes))))
+        assert max(map(len, packed.read()), default=0) <= stretch
     assert whole(packed, ["series_number", "created_at"]).equals(
         rows(range(sum(sizes))).select(["series_number", "created_at"])
     )
@@ -50,10 +52,14 @@ def test_rows_come_back_in_the_order_of_their_time(sizes: list[int], loose: int,
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=6, unique=True), max_size=6), st.integers(1, 12))
-def test_rows_of_any_order_all_come_back(batches: list[list[int]], loose: int) -> None:
+@given(
+    st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=6, unique=True), max_size=6),
+    st.integers(1, 12),
+    st.integers(1, 40),
+)
+def test_rows_of_any_order_all_come_back(batches: list[list[int]], loose: int, stretch: int) -> None:
     """Rows that lie in no order, or arrive twice, are all there; only what is in order weighs less."""
-    packed = Packed(*map(rows, batches), loose=loose)
+    packed = Packed(*map(rows, batches), loose=loose, stretch=stretch)
     found = whole(packed)
     assert sorted(found["image_set_id"].to_pylist()) == sorted(f"{n:032d}" for batch in batches for n in batch)
     if packed.weight < len(packed):
@@ -82,9 +88,27 @@ def test_rows_that_wait_in_order_take_little() -> None:
     assert most == STRETCH_ROWS
 
 
+@pytest.mark.parametrize(("size", "weight"), [(1, 1.0), (50, 1.0), (300, 0.4), (4 * WORTH_PACKING, 0.2)])
+def test_pieces_of_any_size_weigh_what_they_take_and_are_read_a_stretch_at_a_time(size: int, weight: float) -> None:
+    """Few rows at once, as out of order from many windows, stay as they are; those of one dense second do not."""
+    arriving = [rows(range(start, start + size)) for start in range(0, 4 * WORTH_PACKING, size)]
+    Random(0).shuffle(arriving)
+    count, plain = sum(map(len, arriving)), sum(table.nbytes for table in arriving)
+    held = pa.total_allocated_bytes()
+    packed = Packed()
+    while arriving:
+        packed.add(arriving.pop())
+    grown = pa.total_allocated_bytes() - held
+    assert packed.weight <= weight * count
+    assert grown <= 0 if weight == 1 else grown < -plain / 2
+    assert max(map(len, packed.read())) <= STRETCH_ROWS
+    expected = rows(range(count)).select(["image_set_id"])
+    assert whole(packed, ["image_set_id"]).combine_chunks().equals(expected.combine_chunks())
+
+
 def test_rows_that_overlap_weigh_as_much_as_they_are() -> None:
     """Who merges them has to hold them, packed or not."""
-    packed = Packed(rows(range(8)), rows(range(20, 28)), loose=4)
+    packed = Packed(rows(range(8)), rows(range(20, 28)), loose=4, stretch=4)
     assert packed.weight == 16 // 5
     packed.add(rows(range(4, 24)))
     assert packed.weight == len(packed) == 36
