@@ -6,6 +6,7 @@ A loop and not a library: tenacity imports asyncio, and tornado where that is in
 on each request that passes at once: together a fortieth of the CPU of a first sync of a hundred thousand image sets.
 """
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -19,9 +20,10 @@ Backoff = Callable[[int], float]
 
 def full_jitter(first: float, longest: float) -> Backoff:
     """Any time up to `first` seconds after the first try, and up to twice as much after each other, to `longest`."""
+    doublings = math.log2(longest / first)
 
     def backoff(tries: int) -> float:
-        return random.uniform(0, min(longest, first * 2 ** (tries - 1)))  # noqa: S311  # no secret
+        return random.uniform(0, first * 2 ** min(tries - 1, doublings))  # noqa: S311  # no secret
 
     return backoff
 
@@ -36,7 +38,7 @@ def retry(
     *,
     tries: int,
     backoff: Backoff,
-    wait: Callable[[float], object] | None = None,
+    wait: Callable[[float], object] = time.sleep,
     say: Callable[[Exception, int, float], None] = _say_nothing,
 ) -> _T:
     """What the first attempt brings that does not fail, or fails in another way.
@@ -46,7 +48,7 @@ def retry(
         on: The failures after which it is done again; any other is raised at once.
         tries: As many at most; the last one's failure is raised.
         backoff: How long to wait between two.
-        wait: Waits so many seconds; None: sleeps.
+        wait: Waits so many seconds.
         say: Is told of a failure after which there will be another try: its number, and the seconds until then.
     """
     tried = 0
@@ -59,4 +61,4 @@ def retry(
                 raise
             seconds = backoff(tried)
             say(failure, tried, seconds)
-        (wait or time.sleep)(seconds)
+        wait(seconds)
