@@ -16,10 +16,10 @@ from pathlib import Path
 def main() -> None:
     """Run it; the first argument is the file for the figures, the second the cores that it may use, as JSON."""
     figures, cores, *command = sys.argv[1:]
+    if allowed := json.loads(cores):
+        os.sched_setaffinity(0, allowed)  # which the command inherits
     began = time.perf_counter()
     process = subprocess.Popen(command)
-    if allowed := json.loads(cores):
-        os.sched_setaffinity(process.pid, allowed)
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -66,8 +66,8 @@ def merge(existing: Stretches, arriving: Stretches, gone: Collection[str] = ()) 
     Args:
         existing: The partition's rows. They lie in order, one an image set, unless something went wrong: then they are
             held, and put right.
-        arriving: Rows to merge; of several of one image set the same rule decides, and later ones win ties. They are
-            held, too, where they do not lie in order.
+        arriving: Rows to merge; of several of one image set the same rule decides, and later ones win ties (by
+            createdAt, should it have moved). They are held, too, where they do not lie in order.
         gone: Ids of image sets that the service confirms deleted; none of them may arrive.
     """
     found = Side.of(existing)

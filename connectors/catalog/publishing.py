@@ -128,7 +128,7 @@ def _merge(stored: Stored | None, batch: Batch, confirm_gone: ConfirmGone) -> tu
     key = batch.partition.key
     with named(key):
         existing: Stretches = NO_ROWS if stored is None else parquet.DataObject(stored.body)
-        is_looked_at = stored is not None and batch.scanned
+        is_looked_at = stored is not None and bool(batch.scanned)
         missing = unlisted(Side.of(existing), Side.of(batch.rows).ids, batch.scanned) if is_looked_at else []
     gone: Collection[str] = ()
     if missing:

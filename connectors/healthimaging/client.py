@@ -8,9 +8,9 @@ ours.
   out of its way.
 - The pages of a search differ in their token only. The first is asked for as usual; for the others the request that
   boto3 made of it (its ``before-call`` event) is signed by boto3's signer and sent by its session again, with another
-  token. That leaves out validating, serialising, resolving the endpoint, events, parsing and thinking about retries:
-  more than a third of what a request costs.
-- Retries (:mod:`connectors.healthimaging.source`), because every try has to pass the limiter, half a body has to be
+  token. That leaves out validating, serialising, resolving the endpoint, events (handlers that a user has registered
+  see first pages only), parsing and thinking about retries: more than a third of what a request costs.
+- Retries (:mod:`connectors.healthimaging.attempts`), because every try has to pass the limiter, half a body has to be
   tried again, and a stop must not wait for a back-off.
 """
 

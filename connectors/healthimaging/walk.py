@@ -119,7 +119,7 @@ class Walk:
         self._last = to_epoch_microseconds(window.start - SECOND)
         self._served_at: datetime | None = None
         self._began_at: datetime | None = None
-        self._read: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
+        self._versions: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
         self._pages: list[Rows] = []
         self._tables: list[pa.Table] = []
 
@@ -157,7 +157,7 @@ class Walk:
         last one is the first that brings nothing new.
         """
         self.is_complete = False
-        seen = {version for ids, updated in self._read for version in zip(ids, updated, strict=True)}
+        seen = {version for ids, updated in self._versions for version in zip(ids, updated, strict=True)}
         has_news = True
         while has_news:
             back_to = to_epoch_microseconds(self._begin_again() - self._settle)
@@ -212,7 +212,7 @@ class Walk:
         self._tally = Tally()
         self.pages_read = 0
         # Both are of use only until seconds are proven; without this a long walk would pile them up.
-        self._tokens, self._read = set(), []
+        self._tokens, self._versions = set(), []
 
     @property
     def rest(self) -> Rest | None:
@@ -291,7 +291,7 @@ class Walk:
         self.pages_read += 1
         self._served_at = self._served_at or page.served_at
         self._began_at = self._began_at or page.served_at
-        self._read.append((page.ids, page.updated))
+        self._versions.append((page.ids, page.updated))
         self._pages.append(page.rows)
         if len(self._pages) >= _FLATTEN_PAGES:
             self._flatten()

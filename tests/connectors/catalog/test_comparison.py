@@ -68,7 +68,9 @@ def test_every_difference_is_told_once_and_by_its_name(
     followed_to = MIDNIGHT + timedelta(hours=followed_hours)
     stray = {"image_set_id": "a", "version": 9, "created_at": MIDNIGHT - SECOND}
     stretches = Held(*(table([row]) for row in (stray, *held.values())))
-    result = compare(Belonging(stretches, PARTITION), Packed(table(list(found.values()))), scanned, followed_to)
+    result = compare(
+        Belonging(stretches, PARTITION), Packed(table(list(found.values())), stretch=2), scanned, followed_to
+    )
     both = held.keys() & found.keys()
     behind = {name for name in both if rank(found[name]) > rank(held[name])}
     due = {name for name in behind if (found[name]["updated_at"] or created(name)) < followed_to}

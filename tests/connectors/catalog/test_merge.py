@@ -71,20 +71,23 @@ def model(state: dict[str, Row], arriving: list[Row]) -> dict[str, Row]:
 
 
 @settings(max_examples=200, deadline=None)
-@given(batches, batches, st.sets(st.sampled_from("abcdef")), st.tuples(cuts, cuts, st.integers(1, 20)))
+@given(
+    batches, batches, st.sets(st.sampled_from("abcdef")), st.tuples(cuts, cuts, st.integers(1, 20), st.integers(1, 8))
+)
 def test_a_merge_is_the_dictionarys(
-    first: list[Row], second: list[Row], gone: set[str], ways: tuple[list[int], list[int], int]
+    first: list[Row], second: list[Row], gone: set[str], ways: tuple[list[int], list[int], int, int]
 ) -> None:
     """One row an image set, the newest wins, ties go to the row that arrives last, and the counts add up.
 
-    So it is however the rows that are there are cut into stretches, and those that arrive into pieces, packed or not.
+    So it is however the rows that are there are cut into stretches, and those that arrive into pieces, packed or not,
+    and read some at a time.
     """
-    at, also_at, loose = ways
+    at, also_at, loose, stretch = ways
     before = model({}, first)
     second = [row for row in second if row["image_set_id"] not in gone]
     held = after(merge(NO_ROWS, Packed(table(first))))
     assert held.select(SCHEMA.names[:6]).to_pylist() == _sorted(before)
-    arriving = Packed(*pieces(table(second), also_at), loose=loose)
+    arriving = Packed(*pieces(table(second), also_at), loose=loose, stretch=stretch)
     result = merge(stretches(held, at), arriving, gone)
     expected = model({name: row for name, row in before.items() if name not in gone}, second)
     assert after(result).select(SCHEMA.names[:6]).to_pylist() == _sorted(expected)

@@ -168,11 +168,15 @@ def test_a_repeated_request_is_what_boto3_would_send(client: Any, store: str, mo
         assert ensure_bytes(ours.headers[name]) == ensure_bytes(theirs.headers[name])
 
 
-def test_the_endpoint_asks_for_no_signature_of_another_kind() -> None:
-    """Endpoint rules may name a scheme, a region or a name to sign for; repeating a request would have to heed them."""
+def test_the_service_asks_for_no_signature_of_another_kind(client: Any, store: str) -> None:
+    """Its rules and operations may name a scheme, a region or a name to sign for; repeating would have to heed them."""
     rules = botocore.session.get_session().get_component("data_loader")
     assert "authSchemes" not in str(rules.load_service_model("medical-imaging", "endpoint-rule-set-1"))
     assert "authSchemes" in str(rules.load_service_model("s3", "endpoint-rule-set-1"))
+    next(pages(client, store, SEARCHES[0]))
+    [made] = client._requests.values()
+    assert made["context"]["auth_type"] in (None, "v4")
+    assert "signing" not in made["context"]
 
 
 def test_requests_side_by_side_are_signed_each_with_its_own_time(

@@ -136,6 +136,14 @@ def test_the_front_is_read_until_it_brings_nothing_new(meanwhile: dict[str, Any]
     assert ids(walk(FakeSearch(created=rows, page_rows=1, sorts=False, **meanwhile), window(0, 5))) == set(rows)
 
 
+def test_a_front_that_has_not_changed_is_read_once_more() -> None:
+    """What the first pass has read is no news to the second, which needs to see no more than the first page."""
+    service = FakeSearch(created={f"i{n}": created(n) for n in range(10)}, sorts=False)
+    found = walk(service, window(0, 20))
+    assert (len(ids(found)), found.remainder) == (10, None)
+    assert service.requests == 4 + 1
+
+
 @settings(max_examples=60, deadline=None)
 @given(image_sets, st.integers(1, 5), st.dictionaries(st.integers(0, 12), st.lists(st.integers(0, 29)), max_size=4))
 def test_updates_do_not_disturb_the_order_of_creation(

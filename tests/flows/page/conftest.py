@@ -93,8 +93,8 @@ def page_file(filled: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, driven by Playwright; without one these tests are skipped, but not in CI.
 
-    Not of the session: Playwright's event loop seems to run in this thread as long as it is there, so that Prefect
-    takes flows of later tests for async ones.
+    Not of the session: as long as Playwright is there, asyncio says that a loop runs in this thread, and Prefect takes
+    the flows of later tests for async ones.
     """
     program = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if program is None:
