@@ -23,6 +23,12 @@ def in_words(verification: Verification) -> str:
     return ", ".join(f"{kind} {totals[kind]:,}" for kind in Finding if totals[kind]) or "nothing wrong"
 
 
+def scope_in_words(verification: Verification) -> str:
+    """What was asked for, where that was not all; else nothing."""
+    bounds, _, part = verification.asked.partition(" part ")
+    return ", ".join([*([] if bounds == ".." else [bounds]), *([] if part == "1/1" else [f"part {part}"])])
+
+
 def table(verification: Verification) -> tuple[list[str], list[list[str]]]:
     """As a table: the columns, and a row a place."""
     kinds = [kind for kind in Finding if verification.totals[kind]]

@@ -5,7 +5,7 @@ Counts by partition and kind, never an id of an image set.
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -29,6 +29,13 @@ class Finding(StrEnum):
     UNREADABLE = "unreadable"
     LOST = "lost"
     FOREIGN = "foreign"
+
+
+def outcome_in_words(report: Mapping[str, Any]) -> str:
+    """How a run ended, as people read its report: ``differs`` where a verification left something to mend."""
+    outcome = str(report["outcome"])
+    left = (report.get("verification") or {}).get("left", 0)
+    return "differs" if left and outcome == "done" else outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

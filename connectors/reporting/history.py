@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from connectors.catalog.verification import outcome_in_words
 from connectors.windows import parse_time
 
 _CLASSES: Final = (
@@ -21,7 +22,8 @@ class RunRecord:
     """One run, as it is shown.
 
     Attributes:
-        flow, outcome: As in its report.
+        flow: As in its report.
+        outcome: In words (`outcome_in_words`).
         started_at: Aware UTC.
         seconds: How long it took.
         requests, throttles, retries: What it asked of the service.
@@ -56,7 +58,7 @@ def _record(report: Mapping[str, Any]) -> RunRecord:
     ended_at = started_at + timedelta(seconds=report["seconds"])
     return RunRecord(
         flow=str(report["flow"]),
-        outcome=str(report["outcome"]),
+        outcome=outcome_in_words(report),
         started_at=started_at,
         seconds=report["seconds"],
         requests=report["requests"],

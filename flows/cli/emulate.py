@@ -1,6 +1,7 @@
 """`ahi-catalog emulate`: the embedded HealthImaging service on its own."""
 
 import os
+from contextlib import suppress
 
 import click
 
@@ -82,6 +83,7 @@ def emulate(
         datastore_id = load_idc(service, rows=rows)
         click.echo(f"Data: {ATTRIBUTION}", err=True)
     click.echo("Warning: this is no secure server. It asks nobody who they are; keep patients' data out.", err=True)
-    click.echo(f"Serving data store {datastore_id} at {url}, until Ctrl-C. In another shell:", err=True)
-    click.echo(_TRY_IT.format(url=url, datastore_id=datastore_id), err=True)
-    run_forever(service, listening)
+    with suppress(KeyboardInterrupt):  # Ctrl-C is how it ends, so it is no failure
+        click.echo(f"Serving data store {datastore_id} at {url}, until Ctrl-C. In another shell:", err=True)
+        click.echo(_TRY_IT.format(url=url, datastore_id=datastore_id), err=True)
+        run_forever(service, listening)

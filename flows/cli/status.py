@@ -132,12 +132,14 @@ def _pairs(summary: "Summary", now: datetime) -> list[tuple[str, str]]:
 
 
 def _runs_table(runs: list[dict[str, Any]]) -> "RenderableType":
+    from connectors.catalog.verification import outcome_in_words
+
     counts = ("new", "updated", "removed", "requests")
     rows = [
         [
             run["started_at"][:16].replace("T", " "),
             run["flow"],
-            run["outcome"],
+            outcome_in_words(run),
             *(f"{run[name]:,}" for name in counts),
             f"{run['seconds']:,.1f}",
         ]
@@ -153,8 +155,11 @@ def _verified(summary: "Summary") -> str:
     from flows import findings
 
     when = _time(verification.finished_at) or f"begun {_time(verification.started_at)}, not finished"
-    mended = ", mended" if verification.is_repairing and verification.findings and not verification.left else ""
-    return f"{when}: {findings.in_words(verification)}{mended}"
+    scope = findings.scope_in_words(verification)
+    of = f" (of {scope})" if scope else ""
+    left = f", {verification.left:,} left to mend" if verification.left else ""
+    mended = ", mended" if verification.is_repairing and verification.findings and not left else ""
+    return f"{when}{of}: {findings.in_words(verification)}{left}{mended}"
 
 
 def _lag(summary: "Summary", now: datetime) -> int | None:

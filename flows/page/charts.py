@@ -112,7 +112,7 @@ def requests(runs: Sequence[RunRecord], width: int) -> str:
 def lags(runs: Sequence[RunRecord], unit: timedelta, width: int) -> str:
     """Upright bars, one a run: units of time from the watermark to the run's end; pale where a run did not end well."""
     rows = [
-        {"run": place, "lag": run.lag / unit, "color": _MARK if run.outcome == "done" else _PALE}
+        {"run": place, "lag": run.lag / unit, "color": _MARK if run.outcome in ("done", "differs") else _PALE}
         for place, run in enumerate(runs, 1)
         if run.lag is not None
     ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -226,7 +227,9 @@ def test_verify_finds_mends_and_says_so_by_its_exit_code(world: World, capsys: p
     assert "2024-01-01" in shown
     assert "missing" in shown
     assert run(["status", "--catalog", str(world.catalog)]) == 1
-    assert "missing 210" in capsys.readouterr().out
+    status = capsys.readouterr().out
+    assert "missing 210, lost 1, 211 left to mend" in " ".join(status.split())
+    assert re.search(r"verify +differs", status)
     assert run([*arguments, "--json"]) == 1
     document = json.loads(capsys.readouterr().out)["verification"]
     assert document["findings"] == {"2024-01-01": {"missing": 210, "lost": 1}}
@@ -237,6 +240,12 @@ def test_verify_finds_mends_and_says_so_by_its_exit_code(world: World, capsys: p
     assert run(arguments) == 0
     assert "nothing wrong" in capsys.readouterr().out
     assert run(["status", "--catalog", str(world.catalog)]) == 0
+    assert re.search(r"last verified +\S+Z: nothing wrong", capsys.readouterr().out)
+    assert run([*arguments, "--part", "1/30", "--from", "2024-01-01"]) == 0
+    capsys.readouterr()
+    assert run(["status", "--catalog", str(world.catalog)]) == 0
+    status = " ".join(capsys.readouterr().out.split())
+    assert "Z (of 2024-01-01T00:00:00+00:00.., part 1/30): nothing wrong" in status
 
 
 def test_another_partition_unit_is_refused(world: World, capsys: pytest.CaptureFixture[str]) -> None:

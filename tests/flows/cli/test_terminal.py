@@ -130,3 +130,11 @@ def test_watching_is_for_terminals(tmp_path: Path, capsys: pytest.CaptureFixture
     for more in ([], ["--json"]):
         assert run(["status", "--catalog", str(tmp_path), "--watch", *more]) == 2
         assert "status --json" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_how_the_embedded_service_ends() -> None:
+    """`emulate` serves until Ctrl-C, which is no failure: code 0, and nothing to resume."""
+    code, written = on_a_terminal(["emulate", "--rows", "100", "--port", "0"], until=lambda seen: "sync" in seen)
+    assert code == 0
+    assert "Serving data store" in written
+    assert "Interrupted" not in written
