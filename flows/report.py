@@ -129,7 +129,7 @@ class RunReport:
 
     def _verification_table(self, verification: Verification) -> list[tuple[str, str]]:
         return [
-            ("outcome", outcome_in_words(self.document())),
+            ("outcome", outcome_in_words(str(self.outcome), self.left)),
             ("image sets read", f"{self.rows_read:,}"),
             ("found", findings.in_words(verification)),
             ("in how many places", f"{len(verification.findings):,}"),
@@ -152,7 +152,7 @@ def summary_table(runs: Iterable[tuple[str, Outcome, RunReport | None]]) -> tupl
     verifies = any(report and report.verification for _, _, report in known)
     rows = []
     for datastore_id, outcome, report in known:
-        row = [datastore_id, "differs" if outcome is Outcome.DONE and report and report.left else str(outcome)]
+        row = [datastore_id, outcome_in_words(str(outcome), report.left if report else 0)]
         if report is not None:
             found = report.verification.totals.total() if report.verification else 0
             counts = [found, report.left] if verifies else [report.new + report.updated + report.removed]

@@ -31,11 +31,14 @@ class Finding(StrEnum):
     FOREIGN = "foreign"
 
 
-def outcome_in_words(report: Mapping[str, Any]) -> str:
-    """How a run ended, as people read its report: ``differs`` where a verification left something to mend."""
-    outcome = str(report["outcome"])
-    left = (report.get("verification") or {}).get("left", 0)
+def outcome_in_words(outcome: str, left: int) -> str:
+    """How a run ended, as people read it: ``differs`` where a verification left something to mend."""
     return "differs" if left and outcome == "done" else outcome
+
+
+def outcome_told(report: Mapping[str, Any]) -> str:
+    """The same, of a run report as it is kept."""
+    return outcome_in_words(report["outcome"], (report.get("verification") or {}).get("left", 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from connectors.catalog.verification import outcome_in_words
+from connectors.catalog.verification import outcome_told
 from connectors.windows import parse_time
 
 _CLASSES: Final = (
@@ -23,7 +23,7 @@ class RunRecord:
 
     Attributes:
         flow: As in its report.
-        outcome: In words (`outcome_in_words`).
+        outcome: In words (`outcome_told`).
         started_at: Aware UTC.
         seconds: How long it took.
         requests, throttles, retries: What it asked of the service.
@@ -58,7 +58,7 @@ def _record(report: Mapping[str, Any]) -> RunRecord:
     ended_at = started_at + timedelta(seconds=report["seconds"])
     return RunRecord(
         flow=str(report["flow"]),
-        outcome=outcome_in_words(report),
+        outcome=outcome_told(report),
         started_at=started_at,
         seconds=report["seconds"],
         requests=report["requests"],

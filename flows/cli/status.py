@@ -132,14 +132,14 @@ def _pairs(summary: "Summary", now: datetime) -> list[tuple[str, str]]:
 
 
 def _runs_table(runs: list[dict[str, Any]]) -> "RenderableType":
-    from connectors.catalog.verification import outcome_in_words
+    from connectors.catalog.verification import outcome_told
 
     counts = ("new", "updated", "removed", "requests")
     rows = [
         [
             run["started_at"][:16].replace("T", " "),
             run["flow"],
-            outcome_in_words(run),
+            outcome_told(run),
             *(f"{run[name]:,}" for name in counts),
             f"{run['seconds']:,.1f}",
         ]

@@ -1,6 +1,8 @@
 """Trying again: how often, after what, and how long between two tries."""
 
+import inspect
 import random
+import time
 from collections.abc import Callable
 
 import pytest
@@ -74,6 +76,11 @@ def test_what_does_not_pass_is_raised_at_once() -> None:
     with pytest.raises(AnotherError) as raised:
         retry(fail, TransientError, tries=9, backoff=lambda _: 0)
     assert raised.value.__context__ is None
+
+
+def test_it_sleeps_unless_told_how_to_wait() -> None:
+    """Between two tries the thread sleeps."""
+    assert inspect.signature(retry).parameters["wait"].default is time.sleep
 
 
 @given(first=st.floats(0.01, 1), factor=st.floats(1, 100), tries=st.integers(1, 10) | st.integers(1, 10**6))
