@@ -45,7 +45,7 @@ lint: $(INSTALLED)  ## Check style, formatting and types.
 	$(BIN)/mypy
 
 docs: $(INSTALLED)  ## Make the pages that follow from the code.
-	$(BIN)/python -c 'from schemas import dictionary; print(dictionary.render(), end="")' > docs/data-dictionary.md
+	$(BIN)/python -c 'from ahi_catalog.schemas import dictionary; print(dictionary.render(), end="")' > docs/data-dictionary.md
 
 bench: $(INSTALLED)  ## Run the benchmarks; ratios of one run can be compared, seconds of two runs cannot.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock -c requirements-bench.lock

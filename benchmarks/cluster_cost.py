@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from connectors.healthimaging.emulator import Emulator, Service, ServiceOptions
-from connectors.healthimaging.emulator.idc import load_idc
+from ahi_catalog.emulator import Emulator, Service, ServiceOptions
+from ahi_catalog.emulator.idc import load_idc
 
 
 def cost(command: list[str]) -> float:

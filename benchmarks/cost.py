@@ -17,6 +17,7 @@ from pathlib import Path
 
 import duckdb
 
+from ahi_catalog.schemas.external import OBJECT_NAME
 from benchmarks.harness import (
     ROOT,
     UNTHROTTLED,
@@ -32,7 +33,6 @@ from benchmarks.harness import (
     size_of,
     sync,
 )
-from schemas.external import OBJECT_NAME
 
 PLOT = ROOT / "build" / "growth.png"
 ONE_AT_A_TIME = ("--concurrency", "1")

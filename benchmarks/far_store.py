@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ahi_catalog.connectors.settings import Quota, Settings
+from ahi_catalog.connectors.storage import Entry, LocalStore, Stored
+from ahi_catalog.connectors.storage.s3 import S3Store
+from ahi_catalog.pipeline import jobs
+from ahi_catalog.pipeline.run_report import RunReport
+from ahi_catalog.pipeline.runners import ThreadRunner
 from benchmarks.harness import Goal, Served, arguments, conclude, scratch, serving, show
-from connectors.catalog.store import Entry, LocalStore, Stored
-from connectors.catalog.store.s3 import S3Store
-from connectors.settings import Quota, Settings
-from flows import jobs
-from flows.report import RunReport
-from flows.runners import ThreadRunner
 
 LATENCY = 0.1
 STORE_LATENCY = 0.04

@@ -20,8 +20,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from connectors.healthimaging.emulator import Emulator, Service, ServiceOptions
-from connectors.healthimaging.emulator.idc import RELEASES, load_idc
+from ahi_catalog.emulator import Emulator, Service, ServiceOptions
+from ahi_catalog.emulator.idc import RELEASES, load_idc
 
 ROOT = Path(__file__).parent.parent
 AHI_CATALOG = str(Path(sys.executable).with_name("ahi-catalog"))

@@ -10,9 +10,9 @@ from benchmarks.harness import UNTHROTTLED, Goal, arguments, conclude, measure, 
 
 IMPORTS = """
 import os
-from flows.cli.main import LIBRARIES
+from ahi_catalog.cli.main import LIBRARIES
 os.environ |= LIBRARIES
-import flows.cli.running, flows.jobs, boto3, pyarrow.parquet
+import ahi_catalog.cli.running, flows.jobs, boto3, pyarrow.parquet
 """
 DAYS = ("2022-02-07", "2024-07-06", "2024-07-07", "2025-08-10")
 

@@ -15,11 +15,11 @@ from functools import partial
 import orjson
 import pyarrow as pa
 
-from connectors.healthimaging.emulator import Service
-from connectors.healthimaging.emulator.idc import load_idc
-from connectors.settings import PAGE_ROWS
-from schemas import PhiKey, PhiPolicy, Policy, flatten, protection, read
-from schemas.columns import SUMMARIES
+from ahi_catalog.connectors.settings import PAGE_ROWS
+from ahi_catalog.emulator import Service
+from ahi_catalog.emulator.idc import load_idc
+from ahi_catalog.schemas import PhiKey, PhiPolicy, Policy, flatten, protection, read
+from ahi_catalog.schemas.columns import SUMMARIES
 
 _KEY = PhiKey(bytes(range(64)))
 _BATCH_PAGES = 200

@@ -14,8 +14,8 @@ import boto3
 import botocore.exceptions
 from botocore.config import Config
 
-from connectors.endpoints import check_endpoint
-from connectors.errors import UsageError
+from ahi_catalog.connectors.endpoints import check_endpoint
+from ahi_catalog.connectors.errors import UsageError
 
 _CODE: Final = re.compile(r"[A-Za-z0-9.]{1,64}")
 _TALKATIVE: Final = ("botocore", "boto3", "s3transfer", "urllib3")

@@ -3,7 +3,7 @@
 import ipaddress
 from urllib.parse import urlsplit
 
-from connectors.errors import UsageError
+from ahi_catalog.connectors.errors import UsageError
 
 
 def check_endpoint(service: str, url: str) -> None:

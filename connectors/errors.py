@@ -15,11 +15,38 @@
     ├── ClusterError               the Dask cluster that scans is lost, or cannot do so
     ├── StoppedError               the run was asked to stop
     └── UnexpectedError            a mistake of ours or of a library; told without its text, which may quote data
+
+A message names settings by their names in backquotes (`kms_key`), and what would help by a `Remedy`. A notebook and
+Prefect show both as they are; the command line puts its own options and commands in their place (cli/wording.py).
 """
+
+from enum import StrEnum
+
+
+class Remedy(StrEnum):
+    """What would help, in words that fit wherever the error is read."""
+
+    SYNC = "sync it first"
+    REPAIR = "verify it with `repair`"
+    RESTART_VERIFY = "verify it with `restart`"
+    POLICY = "allow what the smallest IAM policy lists"
 
 
 class AhiCatalogError(Exception):
-    """Root of every error that is meant for the user."""
+    """Root of every error that is meant for the user.
+
+    Args:
+        message: One line: what is wrong, and what to do unless the remedy says it.
+        remedy: What would help; None: the message says it.
+    """
+
+    def __init__(self, message: str, *, remedy: Remedy | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return self.message if self.remedy is None else f"{self.message}; {self.remedy}"
 
 
 class UsageError(AhiCatalogError):

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from connectors.errors import AhiCatalogError, UsageError
-from schemas import PhiKey
+from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
+from ahi_catalog.schemas import PhiKey
 
 VARIABLE: Final = "AHI_CATALOG_PHI_KEY"
 ENVIRONMENT: Final = "env"
@@ -74,7 +74,7 @@ def _from_aws(name: str) -> bytes:
     import botocore.exceptions as boto  # noqa: PLC0415
     from botocore.parsers import ResponseParserError  # noqa: PLC0415
 
-    from connectors import aws  # noqa: PLC0415
+    from ahi_catalog.connectors import aws  # noqa: PLC0415
 
     client = aws.make_client("secretsmanager", connections=1, read_timeout=30)
     try:

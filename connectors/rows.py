@@ -6,7 +6,7 @@ from functools import reduce
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.windows import Window
+from ahi_catalog.connectors.windows import Window
 
 
 def lies_in(moments: pa.ChunkedArray, windows: Iterable[Window]) -> pa.ChunkedArray:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from connectors.errors import UsageError
+from ahi_catalog.connectors.errors import UsageError
 
 PAGE_ROWS: Final = 50
 """The most image sets that SearchImageSets puts on a page."""

@@ -4,9 +4,9 @@ from functools import partial
 
 from prefect import State, flow
 
-from flows import jobs
-from flows.orchestration import run_in_flow
-from flows.parameters import USUAL, BlockName, Count, DatastoreIds, Moment, Options, Rate, make_settings
+from ahi_catalog.flows.orchestration import run_in_flow
+from ahi_catalog.flows.parameters import USUAL, BlockName, Count, DatastoreIds, Moment, Options, Rate, make_settings
+from ahi_catalog.pipeline import jobs
 
 
 @flow(

@@ -7,7 +7,7 @@ boto3's own settings, whatever the block's client parameters say.
 import boto3
 import botocore.exceptions
 
-from connectors.errors import UsageError
+from ahi_catalog.connectors.errors import UsageError
 
 
 def find_session(block: str) -> boto3.Session:

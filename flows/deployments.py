@@ -9,12 +9,12 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.types.entrypoint import EntrypointType
 
-from connectors.settings import Settings
-from flows.backfill import backfill
-from flows.durations import format_duration
-from flows.parameters import parameters_of
-from flows.sync import sync
-from flows.verify import verify
+from ahi_catalog.connectors.durations import format_duration
+from ahi_catalog.connectors.settings import Settings
+from ahi_catalog.flows.backfill import backfill
+from ahi_catalog.flows.parameters import parameters_of
+from ahi_catalog.flows.sync import sync
+from ahi_catalog.flows.verify import verify
 
 _GRACE_SECONDS: Final = 600
 """For which a run that is starting holds its place."""

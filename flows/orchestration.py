@@ -3,17 +3,17 @@
 from prefect import State
 from prefect.states import Cancelled, Completed, Failed
 
-from connectors import aws
-from connectors.errors import StoppedError
-from connectors.healthimaging.source import connect
-from connectors.settings import Settings
-from flows.credentials import find_session
-from flows.many import Job, outcome_of, run_many
-from flows.observers import watched_by
-from flows.report import Outcome
-from flows.runners import open_runner
-from flows.signals import stop_on_signals
-from flows.tasks import PrefectObserver, PrefectRunner
+from ahi_catalog.connectors import aws
+from ahi_catalog.connectors.errors import StoppedError
+from ahi_catalog.connectors.healthimaging.source import connect
+from ahi_catalog.connectors.settings import Settings
+from ahi_catalog.flows.credentials import find_session
+from ahi_catalog.flows.tasks import PrefectObserver, PrefectRunner
+from ahi_catalog.pipeline.many import Job, outcome_of, run_many
+from ahi_catalog.pipeline.observers import watched_by
+from ahi_catalog.pipeline.run_report import Outcome
+from ahi_catalog.pipeline.runners import open_runner
+from ahi_catalog.pipeline.signals import stop_on_signals
 
 
 def run_in_flow(

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from connectors.settings import Quota, S3Access, Settings
-from flows.durations import PATTERN, format_duration, parse_duration
-from flows.many import EACH
+from ahi_catalog.connectors.durations import PATTERN, format_duration, parse_duration
+from ahi_catalog.connectors.settings import Quota, S3Access, Settings
+from ahi_catalog.pipeline.many import EACH
 
 
 def _in_utc(moment: datetime) -> datetime:

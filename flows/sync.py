@@ -2,9 +2,8 @@
 
 from prefect import State, flow
 
-from flows import jobs
-from flows.orchestration import run_in_flow
-from flows.parameters import (
+from ahi_catalog.flows.orchestration import run_in_flow
+from ahi_catalog.flows.parameters import (
     USUAL,
     BlockName,
     Count,
@@ -15,6 +14,7 @@ from flows.parameters import (
     Rate,
     make_settings,
 )
+from ahi_catalog.pipeline import jobs
 
 
 @flow(

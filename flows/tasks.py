@@ -13,13 +13,13 @@ from prefect import Task, task
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
-from connectors.healthimaging.pages import Field
-from connectors.healthimaging.scan import Scan
-from connectors.windows import Window
-from flows import findings
-from flows.observers import Progress
-from flows.report import Outcome, RunReport
-from flows.runners import Pending, Runner, ScanWindow
+from ahi_catalog.connectors.healthimaging.pages import Field
+from ahi_catalog.connectors.healthimaging.scan import Scan
+from ahi_catalog.connectors.windows import Window
+from ahi_catalog.pipeline import findings
+from ahi_catalog.pipeline.observers import Progress
+from ahi_catalog.pipeline.run_report import Outcome, RunReport
+from ahi_catalog.pipeline.runners import Pending, Runner, ScanWindow
 
 _PROGRESS_SECONDS: Final = 2.0
 _DONE_PERCENT: Final = 100.0

@@ -4,9 +4,19 @@ from functools import partial
 
 from prefect import State, flow
 
-from flows import verification
-from flows.orchestration import run_in_flow
-from flows.parameters import USUAL, BlockName, Count, DatastoreIds, Moment, Options, Part, Rate, make_settings
+from ahi_catalog.flows.orchestration import run_in_flow
+from ahi_catalog.flows.parameters import (
+    USUAL,
+    BlockName,
+    Count,
+    DatastoreIds,
+    Moment,
+    Options,
+    Part,
+    Rate,
+    make_settings,
+)
+from ahi_catalog.pipeline import verification
 
 
 @flow(

@@ -3,12 +3,12 @@
 Nothing here reads a clock, a network or a disk.
 """
 
-from schemas.answers import Answer, MalformedSummaryError, Rows
-from schemas.columns import COLUMNS, SCHEMA, Column, Sensitivity
-from schemas.flattening import flatten, read, unparsable
-from schemas.phi import PhiPolicy, Policy
-from schemas.protection import Protect, protection
-from schemas.pseudonyms import PhiKey
+from ahi_catalog.schemas.answers import Answer, MalformedSummaryError, Rows
+from ahi_catalog.schemas.columns import COLUMNS, SCHEMA, Column, Sensitivity
+from ahi_catalog.schemas.flattening import flatten, read, unparsable
+from ahi_catalog.schemas.phi.policy import PhiPolicy, Policy
+from ahi_catalog.schemas.phi.protection import Protect, protection
+from ahi_catalog.schemas.phi.pseudonyms import PhiKey
 
 __all__ = [
     "COLUMNS",

@@ -10,9 +10,9 @@ from typing import Final
 
 import pyarrow as pa
 
-from schemas.columns import COLUMNS, LOCAL_DATETIME, TIMESTAMP
-from schemas.external import OBJECT_NAME, ExternalTable, projection
-from schemas.views import VIEWS, View
+from ahi_catalog.schemas.columns import COLUMNS, LOCAL_DATETIME, TIMESTAMP
+from ahi_catalog.schemas.external import OBJECT_NAME, ExternalTable, projection
+from ahi_catalog.schemas.views import VIEWS, View
 
 HIVE_TYPES: Final[dict[pa.DataType, str]] = {
     pa.string(): "string",

@@ -8,10 +8,10 @@ from typing import Final
 
 import pyarrow as pa
 
-from schemas.columns import COLUMNS, LOCAL_DATETIME, TIMESTAMP, Sensitivity
-from schemas.ddl import HIVE_TYPES, SPARK_TYPES
-from schemas.external import partition_keys
-from schemas.views import VIEWS
+from ahi_catalog.schemas.columns import COLUMNS, LOCAL_DATETIME, TIMESTAMP, Sensitivity
+from ahi_catalog.schemas.ddl import HIVE_TYPES, SPARK_TYPES
+from ahi_catalog.schemas.external import partition_keys
+from ahi_catalog.schemas.views import VIEWS
 
 DUCKDB_TYPES: Final = {
     pa.string(): "VARCHAR",

@@ -1,7 +1,7 @@
 """Pages as declared: exactly the declared fields in their declared types, decoded straight into typed objects.
 
 Anything else, a field that the API has grown or a value of another type, is refused with ValueError, and
-:mod:`schemas.slow` reads that page.
+:mod:`ahi_catalog.schemas.slow` reads that page.
 """
 
 import types
@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Meta
 
-from schemas.answers import Answer
-from schemas.columns import EARLIEST, LATEST, RECEIVED, RECEIVED_SCHEMA, SUMMARIES, TAGS, TIMESTAMP, Column
+from ahi_catalog.schemas.answers import Answer
+from ahi_catalog.schemas.columns import EARLIEST, LATEST, RECEIVED, RECEIVED_SCHEMA, SUMMARIES, TAGS, TIMESTAMP, Column
 
 _MICROSECONDS: Final = 1e6
 _WIRE_TYPES: Final[dict[pa.DataType, Any]] = {

@@ -1,6 +1,6 @@
 """Raw SearchImageSets pages as Arrow tables, every value kept.
 
-Two ways lead to the same table: :mod:`schemas.fast` for pages as declared, :mod:`schemas.slow` for the rest.
+Two ways lead to the same table: fast.py for pages as declared, slow.py for the rest.
 """
 
 import itertools
@@ -12,10 +12,10 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas import fast, slow
-from schemas.answers import Answer, Rows
-from schemas.columns import COLUMNS, RECEIVED, SCHEMA
-from schemas.dicom import combine, parse_dates, parse_times, unpad
+from ahi_catalog.schemas import fast, slow
+from ahi_catalog.schemas.answers import Answer, Rows
+from ahi_catalog.schemas.columns import COLUMNS, RECEIVED, SCHEMA
+from ahi_catalog.schemas.dicom import combine, parse_dates, parse_times, unpad
 
 _PARSED: Final = {
     "patient_birth_date": ("dicom_patient_birth_date", parse_dates),

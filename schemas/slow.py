@@ -1,4 +1,4 @@
-"""One page at a time through Python objects: for what :mod:`schemas.fast` refuses.
+"""One page at a time through Python objects: for what :mod:`ahi_catalog.schemas.fast` refuses.
 
 Fields that the API has grown, and values that their column cannot hold, go into ``extra`` under their own
 names; times may be ISO texts.
@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from schemas.answers import Answer, MalformedSummaryError
-from schemas.columns import EARLIEST, LATEST, RECEIVED, RECEIVED_SCHEMA, SUMMARIES, TAGS, TIMESTAMP
+from ahi_catalog.schemas.answers import Answer, MalformedSummaryError
+from ahi_catalog.schemas.columns import EARLIEST, LATEST, RECEIVED, RECEIVED_SCHEMA, SUMMARIES, TAGS, TIMESTAMP
 
 _MICROSECONDS: Final = 1e6
 _MOST_DIGITS: Final = 1000

@@ -1,16 +1,19 @@
 """A clean AWS environment for every test, and a real S3 server for those that ask for one."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
+from ahi_catalog.emulator import Emulator, Service, ServiceOptions
 from tests.support.idc_catalog import sync_idc
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, running_pretender, running_s3_server
+from tests.support.world import World
 
 _BUCKET = "catalogs"
 
@@ -99,3 +102,27 @@ def glue_endpoint(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     for database in client.get_databases()["DatabaseList"]:
         client.delete_database(Name=database["Name"])
     return moto_server
+
+
+@pytest.fixture
+def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
+    """Starts a service with the given options, and points boto3 at it."""
+    emulators: list[Emulator] = []
+
+    def make(**options: Any) -> World:
+        service = Service(ServiceOptions(**{"rate": None, **options}))
+        emulator = Emulator(service)
+        emulators.append(emulator)
+        emulator.__enter__()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", emulator.url)
+        return World(service, tmp_path / "catalog")
+
+    yield make
+    for emulator in emulators:
+        emulator.__exit__(None, None, None)
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    """A world whose service has its usual behaviour, and no quota."""
+    return make_world()

@@ -7,21 +7,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from connectors.catalog import checkpoint as checkpoints
-from connectors.catalog import description as descriptions
-from connectors.catalog import layout
-from connectors.catalog import verification as verifications
-from connectors.catalog.checkpoint import Checkpoint
-from connectors.catalog.conflicts import until_it_wins
-from connectors.catalog.description import Description
-from connectors.catalog.layout import Partition, Unit
-from connectors.catalog.phi import refuse_other
-from connectors.catalog.single_writer import Clock, writing_alone
-from connectors.catalog.store import Entry, Store
-from connectors.catalog.store.probe import probe
-from connectors.catalog.verification import Verification
-from connectors.errors import ConflictError, DamagedError, StateError, UsageError
-from schemas import PhiPolicy
+from ahi_catalog.connectors.catalog import checkpoint as checkpoints
+from ahi_catalog.connectors.catalog import description as descriptions
+from ahi_catalog.connectors.catalog import layout
+from ahi_catalog.connectors.catalog import verification as verifications
+from ahi_catalog.connectors.catalog.checkpoint import Checkpoint
+from ahi_catalog.connectors.catalog.conflicts import until_it_wins
+from ahi_catalog.connectors.catalog.description import Description
+from ahi_catalog.connectors.catalog.layout import Partition, Unit
+from ahi_catalog.connectors.catalog.phi import refuse_other
+from ahi_catalog.connectors.catalog.single_writer import Clock, writing_alone
+from ahi_catalog.connectors.catalog.verification import Verification
+from ahi_catalog.connectors.errors import ConflictError, DamagedError, StateError, UsageError
+from ahi_catalog.connectors.storage import Entry, Store
+from ahi_catalog.connectors.storage.probe import probe
+from ahi_catalog.schemas import PhiPolicy
 
 _RUN_FORMAT: Final = 1
 

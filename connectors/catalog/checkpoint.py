@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from connectors.errors import DamagedError, StateError
-from connectors.windows import NOWHERE, Coverage, Window, format_time, parse_time
+from ahi_catalog.connectors.errors import DamagedError, StateError
+from ahi_catalog.connectors.windows import NOWHERE, Coverage, Window, format_time, parse_time
 
 FORMAT: Final = 1
 

@@ -11,12 +11,12 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.catalog.layout import Partition
-from connectors.catalog.merge import Side, is_newer, newest, same_rows, side_by_side, without
-from connectors.catalog.stretches import Stretches
-from connectors.rows import lies_in, pick
-from connectors.windows import Coverage
-from schemas import SCHEMA
+from ahi_catalog.connectors.catalog.layout import Partition
+from ahi_catalog.connectors.catalog.merge import Side, is_newer, newest, same_rows, side_by_side, without
+from ahi_catalog.connectors.catalog.stretches import Stretches
+from ahi_catalog.connectors.rows import lies_in, pick
+from ahi_catalog.connectors.windows import Coverage
+from ahi_catalog.schemas import SCHEMA
 
 _MOVING = frozenset({"storage_tier", "last_accessed_at"})
 _JUDGED = tuple(name for name in SCHEMA.names if name not in _MOVING)

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from connectors.errors import ConflictError
-from connectors.retrying import Backoff, full_jitter, retry
+from ahi_catalog.connectors.errors import ConflictError
+from ahi_catalog.connectors.retrying import Backoff, full_jitter, retry
 
 _T = TypeVar("_T")
 

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs
 
-from connectors.catalog.catalog import Catalog
-from connectors.catalog.layout import TABLE, Unit, parse_partition
-from connectors.catalog.publishing import read_object
-from connectors.catalog.store import LocalStore
-from connectors.errors import UsageError
-from schemas import SCHEMA
+from ahi_catalog.connectors.catalog.catalog import Catalog
+from ahi_catalog.connectors.catalog.layout import TABLE, Unit, parse_partition
+from ahi_catalog.connectors.catalog.publishing import read_object
+from ahi_catalog.connectors.errors import UsageError
+from ahi_catalog.connectors.storage import LocalStore
+from ahi_catalog.schemas import SCHEMA
 
 
 def open_dataset(catalog: Catalog, keys: Sequence[str] | None = None) -> ds.Dataset:
@@ -110,7 +110,7 @@ def _s3_options() -> dict[str, Any]:
     """
     # A third of a second that local catalogs do without.
 
-    from connectors import aws  # noqa: PLC0415
+    from ahi_catalog.connectors import aws  # noqa: PLC0415
 
     session = aws.current_session()
     client = aws.make_client("s3")

@@ -5,11 +5,11 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from connectors.catalog.checkpoint import parse_state
-from connectors.catalog.layout import Unit
-from connectors.catalog.phi import decode_policy, encode_policy
-from connectors.errors import DamagedError, StateError
-from schemas import PhiPolicy
+from ahi_catalog.connectors.catalog.checkpoint import parse_state
+from ahi_catalog.connectors.catalog.layout import Unit
+from ahi_catalog.connectors.catalog.phi import decode_policy, encode_policy
+from ahi_catalog.connectors.errors import DamagedError, StateError
+from ahi_catalog.schemas import PhiPolicy
 
 FORMAT: Final = 1
 _ID: Final = re.compile(r"[0-9a-f]{32}|")

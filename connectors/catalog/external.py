@@ -3,10 +3,10 @@
 from datetime import UTC, date
 from typing import Final
 
-from connectors.catalog.catalog import Catalog
-from connectors.catalog.layout import TABLE, Unit
-from connectors.errors import UsageError
-from schemas.external import NAME, ExternalTable
+from ahi_catalog.connectors.catalog.catalog import Catalog
+from ahi_catalog.connectors.catalog.layout import TABLE, Unit
+from ahi_catalog.connectors.errors import UsageError
+from ahi_catalog.schemas.external import NAME, ExternalTable
 
 _S3: Final = "s3://"
 

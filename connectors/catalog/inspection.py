@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.catalog import parquet
-from connectors.catalog.comparison import belonging, tidy
-from connectors.catalog.conflicts import until_it_wins
-from connectors.catalog.layout import Partition
-from connectors.catalog.store import Store, Stored
-from connectors.errors import DamagedError
-from schemas import SCHEMA
+from ahi_catalog.connectors.catalog import parquet
+from ahi_catalog.connectors.catalog.comparison import belonging, tidy
+from ahi_catalog.connectors.catalog.conflicts import until_it_wins
+from ahi_catalog.connectors.catalog.layout import Partition
+from ahi_catalog.connectors.errors import DamagedError
+from ahi_catalog.connectors.storage import Store, Stored
+from ahi_catalog.schemas import SCHEMA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,9 +19,9 @@ from typing import Final, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.rows import pick
-from connectors.windows import Window
-from schemas.external import OBJECT_NAME
+from ahi_catalog.connectors.rows import pick
+from ahi_catalog.connectors.windows import Window
+from ahi_catalog.schemas.external import OBJECT_NAME
 
 TABLE: Final = "image_sets/"
 STATE: Final = "_state/"

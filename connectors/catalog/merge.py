@@ -15,7 +15,7 @@ from functools import reduce
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.catalog.stretches import (
+from ahi_catalog.connectors.catalog.stretches import (
     ORDER,
     Held,
     Stretches,
@@ -27,8 +27,8 @@ from connectors.catalog.stretches import (
     place,
     whole,
 )
-from connectors.rows import pick
-from schemas import SCHEMA
+from ahi_catalog.connectors.rows import pick
+from ahi_catalog.schemas import SCHEMA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

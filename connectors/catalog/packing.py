@@ -9,9 +9,9 @@ from typing import Final
 
 import pyarrow as pa
 
-from connectors.catalog.merge import newest
-from connectors.catalog.stretches import lie_in_order
-from schemas import SCHEMA
+from ahi_catalog.connectors.catalog.merge import newest
+from ahi_catalog.connectors.catalog.stretches import lie_in_order
+from ahi_catalog.schemas import SCHEMA
 
 STRETCH_ROWS: Final = 4 * 1024
 """Rows that are read at a time, at most."""

@@ -8,9 +8,9 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from connectors.catalog.stretches import whole
-from connectors.errors import DamagedError, StateError
-from schemas import SCHEMA
+from ahi_catalog.connectors.catalog.stretches import whole
+from ahi_catalog.connectors.errors import DamagedError, StateError
+from ahi_catalog.schemas import SCHEMA
 
 ROW_GROUP_ROWS: Final = 24 * 1024
 """Few enough to be held while they are written (8 MB), and to be skipped when one patient is looked up."""

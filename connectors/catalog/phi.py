@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from connectors.errors import UsageError
-from schemas import PhiPolicy, Policy
+from ahi_catalog.connectors.errors import UsageError
+from ahi_catalog.schemas import PhiPolicy, Policy
 
 
 def encode_policy(policy: PhiPolicy) -> Any:

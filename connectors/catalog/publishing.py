@@ -13,18 +13,18 @@ from typing import Final
 
 import pyarrow as pa
 
-from connectors.catalog import parquet
-from connectors.catalog.comparison import unlisted
-from connectors.catalog.conflicts import CONFLICT_BACKOFF, until_it_wins
-from connectors.catalog.layout import Partition
-from connectors.catalog.merge import Side, merge
-from connectors.catalog.packing import Packed
-from connectors.catalog.store import Store, Stored
-from connectors.catalog.stretches import NO_ROWS, Stretches
-from connectors.errors import DamagedError, StateError
-from connectors.retrying import Backoff
-from connectors.windows import Coverage
-from schemas import SCHEMA
+from ahi_catalog.connectors.catalog import parquet
+from ahi_catalog.connectors.catalog.comparison import unlisted
+from ahi_catalog.connectors.catalog.conflicts import CONFLICT_BACKOFF, until_it_wins
+from ahi_catalog.connectors.catalog.layout import Partition
+from ahi_catalog.connectors.catalog.merge import Side, merge
+from ahi_catalog.connectors.catalog.packing import Packed
+from ahi_catalog.connectors.catalog.stretches import NO_ROWS, Stretches
+from ahi_catalog.connectors.errors import DamagedError, StateError
+from ahi_catalog.connectors.retrying import Backoff
+from ahi_catalog.connectors.storage import Store, Stored
+from ahi_catalog.connectors.windows import Coverage
+from ahi_catalog.schemas import SCHEMA
 
 _MERGING: Final = threading.Lock()
 """Held while rows are merged: that is work for the processor, and takes memory; only what waits for the store or the

@@ -6,10 +6,10 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from connectors.catalog.catalog import Catalog
-from connectors.catalog.dataset import data_keys, open_dataset, refuse_damaged
-from connectors.errors import AhiCatalogError, UsageError
-from schemas.ddl import duckdb_views
+from ahi_catalog.connectors.catalog.catalog import Catalog
+from ahi_catalog.connectors.catalog.dataset import data_keys, open_dataset, refuse_damaged
+from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
+from ahi_catalog.schemas.ddl import duckdb_views
 
 VIEW: Final = "image_sets"
 # DuckDB makes several statements of a PIVOT, and calls them MULTI.

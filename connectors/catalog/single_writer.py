@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Final
 
-from connectors.catalog.layout import STATE
-from connectors.catalog.store import Entry, Store, Stored
-from connectors.errors import ConflictError, StoreError
-from connectors.windows import floor_second, format_time, parse_time
+from ahi_catalog.connectors.catalog.layout import STATE
+from ahi_catalog.connectors.errors import ConflictError, StoreError
+from ahi_catalog.connectors.storage import Entry, Store, Stored
+from ahi_catalog.connectors.windows import floor_second, format_time, parse_time
 
 _log = logging.getLogger(__name__)
 

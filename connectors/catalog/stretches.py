@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas import SCHEMA
+from ahi_catalog.schemas import SCHEMA
 
 ORDER: Final = ("created_at", "image_set_id")
 """How a partition's rows lie."""

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from connectors.catalog.catalog import Catalog
-from connectors.catalog.checkpoint import Checkpoint
-from connectors.catalog.dataset import count_rows
-from connectors.catalog.verification import Verification
-from connectors.errors import DamagedError
-from connectors.windows import NOWHERE, Coverage, Window
+from ahi_catalog.connectors.catalog.catalog import Catalog
+from ahi_catalog.connectors.catalog.checkpoint import Checkpoint
+from ahi_catalog.connectors.catalog.dataset import count_rows
+from ahi_catalog.connectors.catalog.verification import Verification
+from ahi_catalog.connectors.errors import DamagedError
+from ahi_catalog.connectors.windows import NOWHERE, Coverage, Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

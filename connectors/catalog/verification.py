@@ -11,9 +11,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from connectors.catalog.checkpoint import format_windows, parse_state, parse_windows
-from connectors.errors import DamagedError
-from connectors.windows import NOWHERE, Coverage, Window, format_time, parse_time
+from ahi_catalog.connectors.catalog.checkpoint import format_windows, parse_state, parse_windows
+from ahi_catalog.connectors.errors import DamagedError
+from ahi_catalog.connectors.windows import NOWHERE, Coverage, Window, format_time, parse_time
 
 FORMAT: Final = 1
 

@@ -8,9 +8,9 @@ table whole, so all that GetTable told is handed back
 import re
 from typing import Any, Final
 
-from connectors.errors import UsageError
-from schemas.ddl import HIVE_TYPES, TABLE_DOC, hive_columns
-from schemas.external import ExternalTable, projection
+from ahi_catalog.connectors.errors import UsageError
+from ahi_catalog.schemas.ddl import HIVE_TYPES, TABLE_DOC, hive_columns
+from ahi_catalog.schemas.external import ExternalTable, projection
 
 Json = dict[str, Any]
 

@@ -14,11 +14,11 @@ from typing import Final, TypeVar
 import botocore.exceptions
 from botocore.parsers import ResponseParserError
 
-from connectors.errors import SourceError, ThrottledError, TransientError
-from connectors.healthimaging.failures import translate
-from connectors.healthimaging.quota import Limiter
-from connectors.retrying import Backoff, full_jitter, retry
-from schemas import MalformedSummaryError
+from ahi_catalog.connectors.errors import SourceError, ThrottledError, TransientError
+from ahi_catalog.connectors.healthimaging.failures import translate
+from ahi_catalog.connectors.healthimaging.limiter import Limiter
+from ahi_catalog.connectors.retrying import Backoff, full_jitter, retry
+from ahi_catalog.schemas import MalformedSummaryError
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")

@@ -11,12 +11,12 @@ from typing import Final
 
 import pyarrow as pa
 
-from connectors.errors import InvalidRequestError, SourceError
-from connectors.healthimaging.pages import Field, Page, Search
-from connectors.healthimaging.source import Tally
-from connectors.healthimaging.walk import Fetch
-from connectors.windows import to_epoch_microseconds
-from schemas import Rows, flatten
+from ahi_catalog.connectors.errors import InvalidRequestError, SourceError
+from ahi_catalog.connectors.healthimaging.pages import Field, Page, Search
+from ahi_catalog.connectors.healthimaging.source import Tally
+from ahi_catalog.connectors.healthimaging.walk import Fetch
+from ahi_catalog.connectors.windows import to_epoch_microseconds
+from ahi_catalog.schemas import Rows, flatten
 
 _BATCH_PAGES: Final = 40
 _RESTARTS: Final = 5

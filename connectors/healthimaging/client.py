@@ -10,7 +10,7 @@ ours.
   boto3 made of it (its ``before-call`` event) is signed by boto3's signer and sent by its session again, with another
   token. That leaves out validating, serialising, resolving the endpoint, events (handlers that a user has registered
   see first pages only), parsing and thinking about retries: more than a third of what a request costs.
-- Retries (:mod:`connectors.healthimaging.attempts`), because every try has to pass the limiter, half a body has to be
+- Retries (attempts.py), because every try has to pass the limiter, half a body has to be
   tried again, and a stop must not wait for a back-off.
 """
 
@@ -24,7 +24,7 @@ from botocore.exceptions import ClientError
 from botocore.parsers import create_parser
 from botocore.utils import percent_encode_sequence
 
-from connectors import aws
+from ahi_catalog.connectors import aws
 
 _SEARCH: Final = "SearchImageSets"
 _BODY: Final = "RawBody"

@@ -5,9 +5,9 @@ from typing import Final
 import botocore.exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from connectors import aws
-from connectors.errors import InvalidRequestError, SourceError, ThrottledError, TransientError
-from schemas import MalformedSummaryError
+from ahi_catalog.connectors import aws
+from ahi_catalog.connectors.errors import InvalidRequestError, SourceError, ThrottledError, TransientError
+from ahi_catalog.schemas import MalformedSummaryError
 
 _THROTTLED: Final = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"})
 _NOT_FOUND: Final = "ResourceNotFoundException"

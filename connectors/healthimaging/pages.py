@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from connectors.windows import SECOND, Window
-from schemas import Answer, read
+from ahi_catalog.connectors.windows import SECOND, Window
+from ahi_catalog.schemas import Answer, read
 
 _MARGIN: Final = timedelta(milliseconds=1)
 """What a search asks for before its window: the step of the times in AWS's examples."""

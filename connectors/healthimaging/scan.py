@@ -15,10 +15,10 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
-from connectors.errors import StoppedError
-from connectors.healthimaging.pages import Field
-from connectors.healthimaging.walk import Fetch, Rest, Scan, Walk
-from connectors.windows import Window
+from ahi_catalog.connectors.errors import StoppedError
+from ahi_catalog.connectors.healthimaging.pages import Field
+from ahi_catalog.connectors.healthimaging.walk import Fetch, Rest, Scan, Walk
+from ahi_catalog.connectors.windows import Window
 
 __all__ = ["Fetch", "Rest", "Scan", "Scanner"]
 

@@ -10,15 +10,15 @@ from typing import Any, Final
 
 import botocore.exceptions
 
-from connectors.healthimaging.attempts import BACKOFF, Attempts, Tally
-from connectors.healthimaging.client import Client, make_client, raw_body
-from connectors.healthimaging.failures import is_not_found
-from connectors.healthimaging.pages import Page, Search, read_page
-from connectors.healthimaging.quota import Limiter
-from connectors.retrying import Backoff
-from connectors.settings import PAGE_ROWS, Settings
-from connectors.windows import floor_second
-from schemas import MalformedSummaryError
+from ahi_catalog.connectors.healthimaging.attempts import BACKOFF, Attempts, Tally
+from ahi_catalog.connectors.healthimaging.client import Client, make_client, raw_body
+from ahi_catalog.connectors.healthimaging.failures import is_not_found
+from ahi_catalog.connectors.healthimaging.limiter import Limiter
+from ahi_catalog.connectors.healthimaging.pages import Page, Search, read_page
+from ahi_catalog.connectors.retrying import Backoff
+from ahi_catalog.connectors.settings import PAGE_ROWS, Settings
+from ahi_catalog.connectors.windows import floor_second
+from ahi_catalog.schemas import MalformedSummaryError
 
 __all__ = ["FLOW_SHARE", "Connection", "ImageSet", "Source", "Tally", "connect", "list_datastores", "open_source"]
 

@@ -22,11 +22,11 @@ from typing import Final
 
 import pyarrow as pa
 
-from connectors.errors import InvalidRequestError, SourceError
-from connectors.healthimaging.pages import Field, Page, Search
-from connectors.healthimaging.source import Tally
-from connectors.rows import lies_in, pick
-from connectors.windows import (
+from ahi_catalog.connectors.errors import InvalidRequestError, SourceError
+from ahi_catalog.connectors.healthimaging.pages import Field, Page, Search
+from ahi_catalog.connectors.healthimaging.source import Tally
+from ahi_catalog.connectors.rows import lies_in, pick
+from ahi_catalog.connectors.windows import (
     SECOND,
     Window,
     floor_second,
@@ -34,7 +34,7 @@ from connectors.windows import (
     from_epoch_microseconds,
     to_epoch_microseconds,
 )
-from schemas import SCHEMA, Rows, flatten, unparsable
+from ahi_catalog.schemas import SCHEMA, Rows, flatten, unparsable
 
 _RESTARTS: Final = 5
 """Restarts in a row without a newly proven second before the walk gives up."""

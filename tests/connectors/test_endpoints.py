@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from connectors import aws
-from connectors.catalog import open_catalog, open_or_create, open_store
-from connectors.catalog.querying import run_query
-from connectors.endpoints import check_endpoint, is_loopback
-from connectors.errors import StoreError, UsageError
-from connectors.healthimaging.client import make_client
-from connectors.settings import S3Access
+from ahi_catalog.connectors import aws
+from ahi_catalog.connectors.catalog import open_catalog, open_or_create, open_store
+from ahi_catalog.connectors.catalog.querying import run_query
+from ahi_catalog.connectors.endpoints import check_endpoint, is_loopback
+from ahi_catalog.connectors.errors import StoreError, UsageError
+from ahi_catalog.connectors.healthimaging.client import make_client
+from ahi_catalog.connectors.settings import S3Access
 from tests.support.s3_stub import OWNER, S3Stub, running_s3_stub
 
 ROOT = Path(__file__).parents[2]
+ROOMS = ("cli", "connectors", "doctor", "emulator", "flows", "pipeline", "report", "schemas")
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_loopback_is_told_by_address() -> None:
 
 def test_certificate_checks_are_never_switched_off() -> None:
     """No module says `verify=` or its like; what boto3 and Arrow check stays checked."""
-    for package in ("flows", "connectors", "schemas"):
+    for package in ROOMS:
         for path in (ROOT / package).rglob("*.py"):
             code = path.read_text(encoding="utf-8")
             assert not [word for word in ("verify=", "tls_verify", "CERT_NONE", "check_hostname") if word in code], path

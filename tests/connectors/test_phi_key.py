@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from connectors.errors import AhiCatalogError, UsageError
-from connectors.phi_key import load_phi_key
-from schemas import PhiKey
+from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
+from ahi_catalog.connectors.phi_key import load_phi_key
+from ahi_catalog.schemas import PhiKey
 from tests.support.secrets_stub import running_secrets_stub
 
 KEY = "0123456789abcdef" * 4

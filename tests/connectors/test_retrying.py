@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.retrying import full_jitter, retry
+from ahi_catalog.connectors.retrying import full_jitter, retry
 
 
 class TransientError(Exception):

@@ -4,7 +4,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.rows import pick
+from ahi_catalog.connectors.rows import pick
 
 
 @given(st.lists(st.lists(st.sampled_from([True, False, None]), max_size=6), max_size=4))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from connectors.windows import Coverage, Window, format_time, parse_time
+from ahi_catalog.connectors.windows import Coverage, Window, format_time, parse_time
 
 EPOCH = datetime(2024, 2, 28, 23, 59, 30, tzinfo=UTC)
 

@@ -8,10 +8,10 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from connectors.healthimaging.emulator import Emulator, Service, ServiceOptions
-from flows.cli.main import run
-from tests.flows.conftest import summary
+from ahi_catalog.cli.main import run
+from ahi_catalog.emulator import Emulator, Service, ServiceOptions
 from tests.support.doc_blocks import EXAMPLE_ID
+from tests.support.world import summary
 
 _BORN: Final = datetime(2025, 4, 1, tzinfo=UTC)
 

@@ -17,12 +17,12 @@ from typing import Any
 import duckdb
 import pytest
 
-from connectors import Catalog
-from connectors.catalog import open_catalog, open_store
-from connectors.catalog.external import describe
-from flows.cli.main import cli
-from flows.cli.settings_file import SETTINGS_FILE
-from schemas import COLUMNS, ddl, dictionary
+from ahi_catalog import Catalog
+from ahi_catalog.cli.main import cli
+from ahi_catalog.cli.settings_file import SETTINGS_FILE
+from ahi_catalog.connectors.catalog import open_catalog, open_store
+from ahi_catalog.connectors.catalog.external import describe
+from ahi_catalog.schemas import COLUMNS, ddl, dictionary
 from tests.support.doc_blocks import Block, commands_of, runnable_blocks, same_output
 
 ROOT = Path(__file__).parents[2]

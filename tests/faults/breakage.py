@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from connectors.catalog import merge
-from connectors.catalog.store import local, s3
-from connectors.catalog.store.base import content_etag
-from connectors.catalog.store.probe import PROBES
-from connectors.windows import Window
-from flows import engine
-from flows.buffer import Buffer
+from ahi_catalog.connectors.catalog import merge
+from ahi_catalog.connectors.storage import local, s3
+from ahi_catalog.connectors.storage.base import content_etag
+from ahi_catalog.connectors.storage.probe import PROBES
+from ahi_catalog.connectors.windows import Window
+from ahi_catalog.pipeline import engine
+from ahi_catalog.pipeline.buffer import Buffer
 
 Patch = Callable[[Any, str, Any], None]
 

@@ -11,12 +11,12 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from connectors.errors import AhiCatalogError, StoppedError
-from connectors.settings import Settings
-from flows import jobs
-from flows.cli.running import run_job
-from flows.many import Job
-from flows.signals import INTERRUPTED
+from ahi_catalog.cli.running import run_job
+from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError
+from ahi_catalog.connectors.settings import Settings
+from ahi_catalog.pipeline import jobs
+from ahi_catalog.pipeline.many import Job
+from ahi_catalog.pipeline.signals import INTERRUPTED
 from tests.faults import breakage, lines, warm
 
 
@@ -75,7 +75,7 @@ def run(spec: RunSpec) -> int:
     try:
         code = run_job(job, _no_flow, spec.settings, prefect=False, as_json=True)
     except StoppedError:
-        # Before the catalog was opened: as flows.cli.main says it.
+        # Before the catalog was opened: as cli/main.py says it.
         code = INTERRUPTED
     except AhiCatalogError as error:
         sys.stderr.write(f"Error: {error}\n")

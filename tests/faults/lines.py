@@ -10,19 +10,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2] / "ahi_catalog"
 WATCHED = (
-    "connectors/catalog/store/local.py",
-    "connectors/catalog/store/s3.py",
+    "connectors/storage/local.py",
+    "connectors/storage/s3.py",
     "connectors/catalog/publishing.py",
     "connectors/catalog/conflicts.py",
     "connectors/catalog/catalog.py",
     "connectors/catalog/parquet.py",
     "connectors/healthimaging/scan.py",
     "connectors/healthimaging/source.py",
-    "flows/engine.py",
-    "flows/jobs.py",
-    "flows/run.py",
+    "pipeline/engine.py",
+    "pipeline/jobs.py",
+    "pipeline/run.py",
 )
 """The modules that read, publish and cover."""
 

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from connectors.healthimaging.emulator.idc import RELEASES, load_idc
+from ahi_catalog.emulator.idc import RELEASES, load_idc
 from tests.faults.child import RunSpec
 from tests.faults.ledger import LEDGER
 from tests.faults.lines import LinePoint
 from tests.faults.place import Place
 from tests.faults.world import BORN, DAY, HOUR, MICROSECOND, TODAY, Ended, FaultWorld
-from tests.flows.conftest import summary
 from tests.support.s3_orders import Order
 from tests.support.s3_proxy import S3Proxy
+from tests.support.world import summary
 
 SETTLE = timedelta(minutes=10)
 

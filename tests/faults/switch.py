@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from connectors.catalog.store import Entry, MemoryStore, Stored
-from flows import jobs
+from ahi_catalog.connectors.storage import Entry, MemoryStore, Stored
+from ahi_catalog.pipeline import jobs
 
 
 class CrashError(BaseException):

@@ -12,7 +12,7 @@ from tests.faults.ledger import LEDGER
 from tests.faults.scale import seeds, some
 from tests.faults.stages import change, fill_base
 from tests.faults.world import BORN, DAY, HOUR, MICROSECOND, TODAY, FaultWorld
-from tests.flows.conftest import summary
+from tests.support.world import summary
 
 MakeWorld = Callable[..., FaultWorld]
 BOUNDS: list[dict[str, Any]] = [

@@ -21,14 +21,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from connectors.healthimaging import source
-from flows.report import RunReport
+from ahi_catalog.connectors.healthimaging import source
+from ahi_catalog.pipeline.run_report import RunReport
 from tests.faults import warm
 from tests.faults.ledger import LEDGER
 from tests.faults.scale import IS_FULL, SHRINKS, seeds
 from tests.faults.switch import CrashError, Switch, SwitchedStore, running_on
 from tests.faults.world import BORN, TODAY, FaultWorld
-from tests.flows.conftest import summary
+from tests.support.world import summary
 
 SETTLE = timedelta(minutes=10)
 HABITS: list[dict[str, Any]] = [

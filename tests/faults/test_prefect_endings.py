@@ -14,10 +14,10 @@ import pytest
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
-from connectors.errors import StoreError
-from flows.backfill import backfill
-from flows.parameters import parameters_of
-from flows.sync import sync
+from ahi_catalog.connectors.errors import StoreError
+from ahi_catalog.flows.backfill import backfill
+from ahi_catalog.flows.parameters import parameters_of
+from ahi_catalog.flows.sync import sync
 from tests.faults.ledger import LEDGER
 from tests.faults.lines import ROOT
 from tests.faults.scale import IS_FULL
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.skipif(not IS_FULL, reason="a minute of Prefect; part o
 _FLOW = """
 import pickle, sys
 from pathlib import Path
-from flows.parameters import parameters_of
-from flows.sync import sync
+from ahi_catalog.flows.parameters import parameters_of
+from ahi_catalog.flows.sync import sync
 sync(**parameters_of(pickle.loads(Path(sys.argv[1]).read_bytes())))
 """
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from connectors.errors import AhiCatalogError
+from ahi_catalog.connectors.errors import AhiCatalogError
 from tests.faults import warm
 from tests.faults.ledger import LEDGER
 from tests.faults.scale import seeds, some

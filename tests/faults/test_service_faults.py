@@ -13,7 +13,7 @@ from tests.faults.ledger import LEDGER
 from tests.faults.scale import seeds, some
 from tests.faults.stages import begin_synced, change, fill_base
 from tests.faults.world import HOUR, FaultWorld
-from tests.flows.conftest import summary
+from tests.support.world import summary
 
 MakeWorld = Callable[..., FaultWorld]
 KINDS = ["throttle", "500", "503", "reset", "cut", "garble", "garble_bytes", "stall", "repeat_token", "swap_order"]

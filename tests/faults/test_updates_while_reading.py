@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from flows.observers import Progress, watched_by
-from flows.report import RunReport
+from ahi_catalog.pipeline.observers import Progress, watched_by
+from ahi_catalog.pipeline.run_report import RunReport
 from tests.faults.ledger import LEDGER
 from tests.faults.scale import seeds, some
 from tests.faults.world import BORN, DAY, HOUR, TODAY, FaultWorld

@@ -12,8 +12,8 @@ from typing import Any
 
 from botocore.config import Config
 
-from connectors import aws, retrying
-from connectors.healthimaging import client, source
+from ahi_catalog.connectors import aws, retrying
+from ahi_catalog.connectors.healthimaging import client, source
 
 _ENVIRONMENT = ("AWS_ENDPOINT_URL_MEDICAL_IMAGING", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_PROFILE")
 _HASTE = 50

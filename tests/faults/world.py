@@ -11,18 +11,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from connectors.healthimaging.emulator import Emulator, Service, ServiceOptions
-from connectors.settings import Quota, Settings
-from flows import jobs, verification
-from flows.report import RunReport
-from flows.runners import ThreadRunner
+from ahi_catalog.connectors.settings import Quota, Settings
+from ahi_catalog.emulator import Emulator, Service, ServiceOptions
+from ahi_catalog.pipeline import jobs, verification
+from ahi_catalog.pipeline.run_report import RunReport
+from ahi_catalog.pipeline.runners import ThreadRunner
 from tests.faults.child import RunSpec
 from tests.faults.place import Place
 from tests.faults.witness import Witness
 from tests.faults.zygote import Child, Zygote
-from tests.flows.conftest import summary
 from tests.support.reference import Row
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY
+from tests.support.world import summary
 
 BORN: Final = datetime(2024, 2, 26, tzinfo=UTC)
 """When the data store was created: a leap day lies ahead."""

@@ -15,8 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.faults.lines import ROOT
-
+_ROOT = Path(__file__).parents[2]
 _LONGEST = 120.0
 
 
@@ -66,7 +65,7 @@ class Zygote:
         self._lock = threading.Lock()
         self._pipe, theirs = Pipe()
         command = [sys.executable, "-m", "tests.faults.zygote", str(theirs.fileno())]
-        self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
+        self._process = subprocess.Popen(command, cwd=_ROOT, pass_fds=[theirs.fileno()])
         theirs.close()
 
     def start(self, spec: object) -> Child:

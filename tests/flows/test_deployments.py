@@ -16,17 +16,17 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.validation import validate
 
-from connectors.settings import Quota, S3Access, Settings
-from flows.backfill import backfill
-from flows.cli.main import LIBRARIES, run
-from flows.cli.runs import sync as sync_command
-from flows.cli.serve import make_plan, serve
-from flows.deployments import make_deployments
-from flows.durations import PATTERN, format_duration, parse_duration
-from flows.many import EACH
-from flows.parameters import Options, make_settings, parameters_of
-from flows.sync import sync
-from flows.verify import verify
+from ahi_catalog.cli.main import LIBRARIES, run
+from ahi_catalog.cli.runs import sync as sync_command
+from ahi_catalog.cli.serve import make_plan, serve
+from ahi_catalog.connectors.durations import PATTERN, format_duration, parse_duration
+from ahi_catalog.connectors.settings import Quota, S3Access, Settings
+from ahi_catalog.flows.backfill import backfill
+from ahi_catalog.flows.deployments import make_deployments
+from ahi_catalog.flows.parameters import Options, make_settings, parameters_of
+from ahi_catalog.flows.sync import sync
+from ahi_catalog.flows.verify import verify
+from ahi_catalog.pipeline.many import EACH
 
 ROOT = Path(__file__).parents[2]
 DATASTORE = "0" * 32

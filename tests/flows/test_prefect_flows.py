@@ -17,27 +17,27 @@ from prefect.testing.utilities import prefect_test_harness
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 
-from connectors import aws
-from connectors.catalog import open_catalog, open_store
-from connectors.catalog.querying import run_query
-from connectors.errors import SourceError, UsageError
-from connectors.healthimaging.emulator.dicom_files import load_dicom_files
-from connectors.healthimaging.emulator.idc import load_idc
-from connectors.healthimaging.pages import Field
-from connectors.healthimaging.scan import Scan
-from connectors.windows import Window
-from flows.backfill import backfill
-from flows.credentials import find_session
-from flows.many import EACH
-from flows.parameters import parameters_of
-from flows.runners import ScanWindow
-from flows.sync import sync
-from flows.tasks import PrefectRunner
-from flows.verify import verify
-from schemas import PhiKey, PhiPolicy
-from tests.flows.conftest import BORN, TODAY, World, summary
+from ahi_catalog.connectors import aws
+from ahi_catalog.connectors.catalog import open_catalog, open_store
+from ahi_catalog.connectors.catalog.querying import run_query
+from ahi_catalog.connectors.errors import SourceError, UsageError
+from ahi_catalog.connectors.healthimaging.pages import Field
+from ahi_catalog.connectors.healthimaging.scan import Scan
+from ahi_catalog.connectors.windows import Window
+from ahi_catalog.emulator.dicom_files import load_dicom_files
+from ahi_catalog.emulator.idc import load_idc
+from ahi_catalog.flows.backfill import backfill
+from ahi_catalog.flows.credentials import find_session
+from ahi_catalog.flows.parameters import parameters_of
+from ahi_catalog.flows.sync import sync
+from ahi_catalog.flows.tasks import PrefectRunner
+from ahi_catalog.flows.verify import verify
+from ahi_catalog.pipeline.many import EACH
+from ahi_catalog.pipeline.runners import ScanWindow
+from ahi_catalog.schemas import PhiKey, PhiPolicy
 from tests.support.reference import expected_rows, read_folder
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY
+from tests.support.world import BORN, TODAY, World, summary
 
 
 @pytest.fixture(scope="module", autouse=True)

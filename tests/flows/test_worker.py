@@ -23,8 +23,8 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Cancelling
 
-from tests.flows.conftest import World
 from tests.support.prefect_server import prefect, running, running_prefect_server, wait_for
+from tests.support.world import World
 
 DEPLOYMENTS = ("sync/world", "verify/world", "backfill/world")
 pytestmark = [pytest.mark.prefect, pytest.mark.timeout(900)]

@@ -7,8 +7,8 @@ import botocore.session
 import pyarrow as pa
 import pytest
 
-from schemas import COLUMNS, SCHEMA, Sensitivity
-from schemas.columns import RECEIVED, SUMMARIES, TAGS
+from ahi_catalog.schemas import COLUMNS, SCHEMA, Sensitivity
+from ahi_catalog.schemas.columns import RECEIVED, SUMMARIES, TAGS
 
 
 def api_fields() -> dict[tuple[str, ...], bool]:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import COLUMNS, ddl
-from schemas.external import ExternalTable, projection
-from schemas.views import VIEWS
+from ahi_catalog.schemas import COLUMNS, ddl
+from ahi_catalog.schemas.external import ExternalTable, projection
+from ahi_catalog.schemas.views import VIEWS
 
 DAYS = ExternalTable(
     location="s3://bucket/imaging/image_sets",

@@ -6,7 +6,7 @@ import pyarrow as pa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from schemas.dicom import combine, parse_dates, parse_times
+from ahi_catalog.schemas.dicom import combine, parse_dates, parse_times
 from tests.support.reference import expected_date, expected_time
 
 paddings = st.sampled_from(["", " ", "  ", "\0", " \0"])

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import MalformedSummaryError, fast, flatten, read, slow, unparsable
-from schemas.columns import SUMMARIES
+from ahi_catalog.schemas import MalformedSummaryError, fast, flatten, read, slow, unparsable
+from ahi_catalog.schemas.columns import SUMMARIES
 from tests.support.reference import expected_row
 
 texts = st.text(max_size=8) | st.sampled_from(["", "\0", "Yamada^Tarou=山田^太郎=やまだ^たろう", "20240101", "1200"])

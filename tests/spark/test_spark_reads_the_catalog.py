@@ -14,13 +14,13 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from connectors.catalog import open_catalog, open_store
-from connectors.catalog.external import describe
-from flows.cli.main import run
-from schemas import COLUMNS, ddl
-from schemas.views import VIEWS
-from tests.flows.conftest import summary
+from ahi_catalog.cli.main import run
+from ahi_catalog.connectors.catalog import open_catalog, open_store
+from ahi_catalog.connectors.catalog.external import describe
+from ahi_catalog.schemas import COLUMNS, ddl
+from ahi_catalog.schemas.views import VIEWS
 from tests.support.idc_catalog import sync_idc
+from tests.support.world import summary
 
 pytestmark = [pytest.mark.spark, pytest.mark.timeout(900)]
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from connectors.errors import InvalidRequestError
-from connectors.healthimaging.pages import Field, Page, Search, read_page
-from connectors.healthimaging.source import Tally
-from connectors.windows import Window
+from ahi_catalog.connectors.errors import InvalidRequestError
+from ahi_catalog.connectors.healthimaging.pages import Field, Page, Search, read_page
+from ahi_catalog.connectors.healthimaging.source import Tally
+from ahi_catalog.connectors.windows import Window
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BASE = datetime(2024, 2, 28, 23, 59, 0, tzinfo=UTC)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from connectors.healthimaging.emulator import Emulator, Service, ServiceOptions
-from connectors.healthimaging.emulator.idc import load_idc
-from connectors.settings import Quota, Settings
-from flows import jobs
-from flows.runners import ThreadRunner
+from ahi_catalog.connectors.settings import Quota, Settings
+from ahi_catalog.emulator import Emulator, Service, ServiceOptions
+from ahi_catalog.emulator.idc import load_idc
+from ahi_catalog.pipeline import jobs
+from ahi_catalog.pipeline.runners import ThreadRunner
 
 TODAY = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -22,9 +22,9 @@ import pyarrow.compute as pc
 def main() -> None:
     """Run the steps."""
     logging.basicConfig(level=logging.DEBUG)
-    from flows.cli.main import run  # noqa: PLC0415
+    from ahi_catalog.cli.main import run  # noqa: PLC0415
 
-    attempts: Any = importlib.import_module("connectors.healthimaging.attempts")
+    attempts: Any = importlib.import_module("ahi_catalog.connectors.healthimaging.attempts")
     attempts._FIRST_BACKOFF = 0.0
     for step in json.load(sys.stdin):
         for name in list(logging.root.manager.loggerDict):
@@ -65,15 +65,15 @@ def broken(what: str | None) -> Iterator[None]:
 @contextmanager
 def planted(what: str | None) -> Iterator[None]:
     """Leak rows in one of the ways that the search must find."""
-    source: Any = importlib.import_module("connectors.healthimaging.source")
-    jobs: Any = importlib.import_module("flows.jobs")
-    aws: Any = importlib.import_module("connectors.aws")
+    source: Any = importlib.import_module("ahi_catalog.connectors.healthimaging.source")
+    jobs: Any = importlib.import_module("ahi_catalog.pipeline.jobs")
+    aws: Any = importlib.import_module("ahi_catalog.connectors.aws")
     raw_body, protected, silence = source.raw_body, jobs.protected, aws.silence_bodies
 
     def leak_body(answer: Any) -> bytes:
         body: bytes = raw_body(answer)
         if what == "log":
-            logging.getLogger("connectors.planted").debug("%r", body)
+            logging.getLogger("ahi_catalog.connectors.planted").debug("%r", body)
         elif what == "temp":
             handle, _ = tempfile.mkstemp()
             os.write(handle, body)

@@ -12,16 +12,16 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from connectors.healthimaging.pages import Field, Page, Search
-from connectors.healthimaging.quota import Limiter
-from connectors.healthimaging.scan import Rest, Scanner
-from connectors.healthimaging.source import Tally
-from connectors.healthimaging.walk import Walk
-from connectors.settings import PAGE_ROWS, Quota
-from connectors.windows import Window, to_epoch_microseconds
-from flows.engine import LOOK_SECONDS
-from flows.handing_back import HandingBack
-from flows.schedule import Schedule
+from ahi_catalog.connectors.healthimaging.limiter import Limiter
+from ahi_catalog.connectors.healthimaging.pages import Field, Page, Search
+from ahi_catalog.connectors.healthimaging.scan import Rest, Scanner
+from ahi_catalog.connectors.healthimaging.source import Tally
+from ahi_catalog.connectors.healthimaging.walk import Walk
+from ahi_catalog.connectors.settings import PAGE_ROWS, Quota
+from ahi_catalog.connectors.windows import Window, to_epoch_microseconds
+from ahi_catalog.pipeline.engine import LOOK_SECONDS
+from ahi_catalog.pipeline.handing_back import HandingBack
+from ahi_catalog.pipeline.scan_scheduler import Schedule
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.catalog.checkpoint import FORMAT, Checkpoint, decode, encode
-from connectors.errors import StateError
-from connectors.windows import Coverage, Window
+from ahi_catalog.connectors.catalog.checkpoint import FORMAT, Checkpoint, decode, encode
+from ahi_catalog.connectors.errors import StateError
+from ahi_catalog.connectors.windows import Coverage, Window
 
 CATALOG = "c" * 32
 ID, OTHER = "0" * 32, "1" * 32

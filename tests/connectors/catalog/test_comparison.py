@@ -8,13 +8,13 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.catalog import Partition, Unit
-from connectors.catalog.comparison import Belonging, compare, tidy
-from connectors.catalog.merge import merge, without
-from connectors.catalog.packing import Packed
-from connectors.catalog.stretches import NO_ROWS, Held
-from connectors.windows import SECOND, Coverage, Window
-from schemas import SCHEMA
+from ahi_catalog.connectors.catalog import Partition, Unit
+from ahi_catalog.connectors.catalog.comparison import Belonging, compare, tidy
+from ahi_catalog.connectors.catalog.merge import merge, without
+from ahi_catalog.connectors.catalog.packing import Packed
+from ahi_catalog.connectors.catalog.stretches import NO_ROWS, Held
+from ahi_catalog.connectors.windows import SECOND, Coverage, Window
+from ahi_catalog.schemas import SCHEMA
 
 PARTITION = Partition("0" * 32, Unit.DAY, date(2024, 2, 29))
 MIDNIGHT = PARTITION.window.start

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from connectors.catalog import Catalog, Checkpoint, Partition, Unit, open_or_create
-from connectors.catalog.external import describe
-from connectors.catalog.store import LocalStore, Store
-from connectors.catalog.store.memory import MemoryStore
-from connectors.errors import UsageError
-from connectors.windows import Coverage, Window
+from ahi_catalog.connectors.catalog import Catalog, Checkpoint, Partition, Unit, open_or_create
+from ahi_catalog.connectors.catalog.external import describe
+from ahi_catalog.connectors.errors import UsageError
+from ahi_catalog.connectors.storage import LocalStore, Store
+from ahi_catalog.connectors.storage.memory import MemoryStore
+from ahi_catalog.connectors.windows import Coverage, Window
 
 ONE, TWO = "a" * 32, "b" * 32
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.catalog.layout import (
+from ahi_catalog.connectors.catalog.layout import (
     STATE,
     TABLE,
     Partition,
@@ -22,8 +22,8 @@ from connectors.catalog.layout import (
     runs_prefix,
     table_prefix,
 )
-from connectors.windows import Coverage, Window
-from schemas import SCHEMA
+from ahi_catalog.connectors.windows import Coverage, Window
+from ahi_catalog.schemas import SCHEMA
 
 ID = "0123456789abcdef0123456789abcdef"
 START = datetime(2024, 2, 27, 22, tzinfo=UTC)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.catalog import parquet
-from connectors.catalog.merge import Merge, merge, newest
-from connectors.catalog.packing import Packed
-from connectors.catalog.stretches import NO_ROWS, Held
-from schemas import SCHEMA
+from ahi_catalog.connectors.catalog import parquet
+from ahi_catalog.connectors.catalog.merge import Merge, merge, newest
+from ahi_catalog.connectors.catalog.packing import Packed
+from ahi_catalog.connectors.catalog.stretches import NO_ROWS, Held
+from ahi_catalog.schemas import SCHEMA
 
 T0 = datetime(2024, 1, 1, tzinfo=UTC)
 Row = dict[str, Any]

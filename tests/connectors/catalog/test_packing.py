@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.catalog.packing import STRETCH_ROWS, WORTH_PACKING, Packed
-from connectors.catalog.stretches import ORDER, lie_in_order, whole
-from schemas import SCHEMA
+from ahi_catalog.connectors.catalog.packing import STRETCH_ROWS, WORTH_PACKING, Packed
+from ahi_catalog.connectors.catalog.stretches import ORDER, lie_in_order, whole
+from ahi_catalog.schemas import SCHEMA
 
 T0 = datetime(2024, 2, 29, tzinfo=UTC)
 

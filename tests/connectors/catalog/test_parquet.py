@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.catalog.parquet import LOOKED_UP, ROW_GROUP_ROWS, DataObject, decode, encode
-from connectors.errors import DamagedError, StateError
-from schemas import COLUMNS, SCHEMA
+from ahi_catalog.connectors.catalog.parquet import LOOKED_UP, ROW_GROUP_ROWS, DataObject, decode, encode
+from ahi_catalog.connectors.errors import DamagedError, StateError
+from ahi_catalog.schemas import COLUMNS, SCHEMA
 
 UTC_MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # the strategy adds the zone
 VALUES: dict[pa.DataType, st.SearchStrategy[Any]] = {

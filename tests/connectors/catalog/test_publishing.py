@@ -16,14 +16,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.catalog import Batch, Checkpoint, Partition, Unit, layout, open_or_create, parquet, publish, publishing
-from connectors.catalog import checkpoint as checkpoints
-from connectors.catalog import description as descriptions
-from connectors.catalog.packing import Packed
-from connectors.catalog.store import Entry, MemoryStore, Stored
-from connectors.errors import ConflictError, StateError, UsageError
-from connectors.windows import Coverage, Window
-from schemas import SCHEMA
+from ahi_catalog.connectors.catalog import (
+    Batch,
+    Checkpoint,
+    Partition,
+    Unit,
+    layout,
+    open_or_create,
+    parquet,
+    publish,
+    publishing,
+)
+from ahi_catalog.connectors.catalog import checkpoint as checkpoints
+from ahi_catalog.connectors.catalog import description as descriptions
+from ahi_catalog.connectors.catalog.packing import Packed
+from ahi_catalog.connectors.errors import ConflictError, StateError, UsageError
+from ahi_catalog.connectors.storage import Entry, MemoryStore, Stored
+from ahi_catalog.connectors.windows import Coverage, Window
+from ahi_catalog.schemas import SCHEMA
 
 DAY = datetime(2024, 2, 29, tzinfo=UTC)
 CATALOG = "c" * 32

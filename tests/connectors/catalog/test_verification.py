@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.catalog.verification import Finding, Verification, decode, encode
-from connectors.errors import StateError
-from connectors.windows import Coverage, Window
+from ahi_catalog.connectors.catalog.verification import Finding, Verification, decode, encode
+from ahi_catalog.connectors.errors import StateError
+from ahi_catalog.connectors.windows import Coverage, Window
 
 START = datetime(2024, 2, 28, 23, 59, 30, tzinfo=UTC)
 windows = st.builds(

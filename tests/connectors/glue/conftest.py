@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from connectors.glue import open_glue
+from ahi_catalog.connectors.glue import open_glue
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import boto3
 import botocore.exceptions
 import pytest
 
-from connectors.errors import AhiCatalogError, UsageError
-from connectors.glue import register
-from schemas import COLUMNS
-from schemas.external import ExternalTable
+from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
+from ahi_catalog.connectors.glue import register
+from ahi_catalog.schemas import COLUMNS
+from ahi_catalog.schemas.external import ExternalTable
 
 ONE, TWO = "a" * 32, "b" * 32
 TABLE = ExternalTable(

@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.glue.table import brought_up_to_date, new_table
-from schemas.external import ExternalTable
+from ahi_catalog.connectors.glue.table import brought_up_to_date, new_table
+from ahi_catalog.schemas.external import ExternalTable
 
 IDS = ["a" * 32, "b" * 32, "c" * 32]
 names = st.text("abcdefghij.-", min_size=1, max_size=8)

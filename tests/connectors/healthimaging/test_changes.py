@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.errors import SourceError
-from connectors.healthimaging.changes import walk_changes
-from connectors.healthimaging.pages import Page, Search, read_page
-from connectors.healthimaging.source import Tally
-from schemas.columns import SUMMARIES
+from ahi_catalog.connectors.errors import SourceError
+from ahi_catalog.connectors.healthimaging.changes import walk_changes
+from ahi_catalog.connectors.healthimaging.pages import Page, Search, read_page
+from ahi_catalog.connectors.healthimaging.source import Tally
+from ahi_catalog.schemas.columns import SUMMARIES
 from tests.support.fake_search import NOW, FakeSearch, created, micros
 
 

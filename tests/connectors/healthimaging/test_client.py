@@ -15,11 +15,11 @@ from botocore.compat import ensure_bytes
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from connectors import aws
-from connectors.healthimaging.client import _REMEMBERED, Client, make_client, raw_body
-from connectors.healthimaging.emulator import Emulator, Service, ServiceOptions
-from connectors.healthimaging.pages import Field, Search
-from connectors.windows import Window
+from ahi_catalog.connectors import aws
+from ahi_catalog.connectors.healthimaging.client import _REMEMBERED, Client, make_client, raw_body
+from ahi_catalog.connectors.healthimaging.pages import Field, Search
+from ahi_catalog.connectors.windows import Window
+from ahi_catalog.emulator import Emulator, Service, ServiceOptions
 
 START = datetime(2026, 4, 1, 8, 30, tzinfo=UTC)
 ROWS = 230

@@ -6,9 +6,9 @@ import botocore.exceptions as boto
 import pytest
 from botocore.parsers import ResponseParserError
 
-from connectors.errors import InvalidRequestError, SourceError, ThrottledError, TransientError
-from connectors.healthimaging.failures import is_not_found, translate
-from schemas import MalformedSummaryError
+from ahi_catalog.connectors.errors import InvalidRequestError, SourceError, ThrottledError, TransientError
+from ahi_catalog.connectors.healthimaging.failures import is_not_found, translate
+from ahi_catalog.schemas import MalformedSummaryError
 
 SECRET = "Tester^Anna"
 

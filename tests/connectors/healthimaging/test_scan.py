@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.errors import InvalidRequestError, SourceError, StoppedError
-from connectors.healthimaging.pages import Field, Page, Search, read_page
-from connectors.healthimaging.scan import Fetch, Rest, Scan, Scanner
-from connectors.healthimaging.source import Tally
-from connectors.healthimaging.walk import Walk
-from connectors.windows import Coverage, Window
+from ahi_catalog.connectors.errors import InvalidRequestError, SourceError, StoppedError
+from ahi_catalog.connectors.healthimaging.pages import Field, Page, Search, read_page
+from ahi_catalog.connectors.healthimaging.scan import Fetch, Rest, Scan, Scanner
+from ahi_catalog.connectors.healthimaging.source import Tally
+from ahi_catalog.connectors.healthimaging.walk import Walk
+from ahi_catalog.connectors.windows import Coverage, Window
 from tests.support.fake_search import NOW, FakeSearch, created, micros, window
 
 # Ties, bursts within a second, whole seconds, and the last microsecond before one.

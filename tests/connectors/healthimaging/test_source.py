@@ -8,13 +8,13 @@ from typing import Any
 import botocore.exceptions as boto
 import pytest
 
-from connectors.errors import SourceError, StoppedError, ThrottledError, TransientError
-from connectors.healthimaging.pages import Field, Search
-from connectors.healthimaging.quota import Limiter
-from connectors.healthimaging.source import Connection, ImageSet, Source, Tally, list_datastores
-from connectors.settings import Quota, Settings
-from connectors.windows import Window
-from schemas import flatten
+from ahi_catalog.connectors.errors import SourceError, StoppedError, ThrottledError, TransientError
+from ahi_catalog.connectors.healthimaging.limiter import Limiter
+from ahi_catalog.connectors.healthimaging.pages import Field, Search
+from ahi_catalog.connectors.healthimaging.source import Connection, ImageSet, Source, Tally, list_datastores
+from ahi_catalog.connectors.settings import Quota, Settings
+from ahi_catalog.connectors.windows import Window
+from ahi_catalog.schemas import flatten
 
 ID = "0" * 32
 AT = datetime(2024, 2, 29, 12, tzinfo=UTC)

@@ -1,0 +1,62 @@
+"""`ahi-catalog ddl`."""
+
+import itertools
+
+import click
+
+from ahi_catalog.cli.opening import open_to_read, read_options
+from ahi_catalog.cli.options import json_option, option
+from ahi_catalog.cli.output import print_json
+from ahi_catalog.connectors.errors import UsageError
+
+_MAKES = ("image_sets", "partitions", "studies", "patients")
+
+
+@click.command()
+@click.argument("engine", type=click.Choice(["athena", "spark", "duckdb"]))
+@read_options
+@option("--database", default="", metavar="NAME", show_default=False, help="Database to name before each table.")
+@option("--table", default="image_sets", metavar="NAME", help="What to call the table.")
+@option(
+    "--only",
+    type=click.Choice(_MAKES),
+    help="This statement alone: Athena takes one at a time.  [default: all]",
+)
+@option("--injected", is_flag=True, help="Athena: each query names its datastore_id, so that new ones need no change.")
+@json_option
+def ddl(
+    *,
+    engine: str,
+    catalog: str,
+    bucket_owner: str | None,
+    database: str,
+    table: str,
+    only: str | None,
+    injected: bool,
+    as_json: bool,
+) -> None:
+    """Print the DDL that makes a catalog a table of ENGINE: athena, spark or duckdb.
+
+    It has a comment on each column, partition projection for Athena (from the first day covered to NOW), and the
+    views studies and patients, one row each.
+
+    \b
+    A view file for DuckDB:
+      ahi-catalog ddl duckdb --catalog demo-catalog > image_sets.sql
+    The table, then a view, for Athena's console:
+      ahi-catalog ddl athena --catalog s3://bucket/imaging --database imaging --only image_sets
+      ahi-catalog ddl athena --catalog s3://bucket/imaging --database imaging --only studies
+    """
+    from ahi_catalog.connectors.catalog.external import describe  # `--help` does without pyarrow
+    from ahi_catalog.schemas.ddl import ENGINES
+
+    opened = open_to_read(catalog, bucket_owner)
+    described = describe(opened, engine, injected=injected, database=database, name=table)
+    statements = [found for found in ENGINES[engine](described) if only in {None, found.makes}]
+    if not statements:
+        raise UsageError(f"{engine} needs no statement that makes {only}: its table knows them itself")
+    if as_json:
+        print_json([{"makes": statement.makes, "sql": statement.sql} for statement in statements])
+        return
+    for makes, several in itertools.groupby(statements, key=lambda statement: statement.makes):
+        click.echo("".join(f"{statement.sql};\n" for statement in several), nl=makes != statements[-1].makes)

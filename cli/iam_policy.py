@@ -1,0 +1,65 @@
+"""`ahi-catalog iam-policy`."""
+
+import click
+
+from ahi_catalog.cli.datastores import chosen_datastores
+from ahi_catalog.cli.options import catalog_option, datastore_options, option
+from ahi_catalog.cli.output import print_json
+
+
+@click.command(name="iam-policy")
+@catalog_option
+@datastore_options
+@option(
+    "--for",
+    "jobs",
+    type=click.Choice(["sync", "verify", "query"]),
+    multiple=True,
+    help="What to allow; may be given several times. A backfill needs what verify needs.  [default: all]",
+)
+@option("--account", metavar="ACCOUNT", default="*", help="The data store's account, twelve digits.")
+@option("--region", metavar="REGION", help="The data store's region.  [default: boto3's own]")
+@option("--kms-key", metavar="KEY", help="The KMS key that objects in S3 are encrypted with.")
+@option("--phi-key-from", metavar="PLACE", default="env", help="Where the PHI key is kept: aws-secret:NAME is allowed.")
+def iam_policy(
+    *,
+    catalog: str,
+    datastore_id: tuple[str, ...],
+    jobs: tuple[str, ...],
+    account: str,
+    region: str | None,
+    kms_key: str | None,
+    phi_key_from: str,
+    **given: bool,
+) -> None:
+    """Print the smallest IAM policy that sync, verify and query need. Calls nothing.
+
+    \b
+    For a role that only asks:
+      ahi-catalog iam-policy --catalog s3://bucket/imaging --datastore-id ID --for query
+    """
+    import boto3  # `--help` does without boto3
+
+    from ahi_catalog.connectors.iam import CALLS, Place, policy
+    from ahi_catalog.connectors.phi_key import AWS_SECRET
+    from ahi_catalog.connectors.settings import check_datastore_id
+    from ahi_catalog.connectors.storage.opening import split_url
+
+    datastore_ids = chosen_datastores(datastore_id, every=given["all"]) or ()
+    for each in datastore_ids:
+        check_datastore_id(each)
+    session = boto3.Session()
+    region = region or session.region_name or "*"
+    bucket, prefix = split_url(catalog)
+    kind, _, name = phi_key_from.partition(":")
+    place = Place(
+        bucket=bucket,
+        prefix=prefix,
+        datastore_ids=tuple(datastore_ids),
+        partition="aws" if region == "*" else session.get_partition_for_region(region),
+        region=region,
+        account=account,
+        kms_key=kms_key,
+        secret=name if kind == AWS_SECRET else None,
+    )
+    print_json(policy(jobs or tuple(CALLS), place))

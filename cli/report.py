@@ -1,0 +1,48 @@
+"""`ahi-catalog report`."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import click
+
+from ahi_catalog.cli.opening import open_to_read, read_options
+from ahi_catalog.cli.options import option
+from ahi_catalog.connectors.errors import AhiCatalogError
+
+_NO_EXTRA: Final = "the report's plots come with an extra: pip install 'ahi-catalog[report]'"
+
+
+@click.command()
+@read_options
+@option("--out", type=click.Path(dir_okay=False, path_type=Path), default="report.html", help="The file to write.")
+@option("--runs", type=click.IntRange(0), default=100, metavar="N", help="How many of the last runs to show.")
+def report(*, catalog: str, bucket_owner: str | None, out: Path, runs: int) -> None:
+    """Write a page on what a catalog holds: arrivals, modalities, tiers, quality, sync history.
+
+    One HTML file that opens anywhere, without a network. It holds counts only: no identifier, no free text, and no
+    group of fewer than 11 patients (image sets, where --phi drop leaves nothing to tell patients apart).
+
+    \b
+    A page of the demo's catalog:
+      ahi-catalog report --catalog demo-catalog --out report.html
+    """
+    from importlib.metadata import version  # and without what reads packages' metadata
+
+    from ahi_catalog.report import collect  # `--help` does without pyarrow
+
+    try:
+        from ahi_catalog.report.page.render import render
+    except ImportError:
+        raise AhiCatalogError(_NO_EXTRA) from None
+
+    opened = open_to_read(catalog, bucket_owner)
+    now = datetime.now(UTC)
+    reports = [collect(opened, found, runs=runs, now=now) for found in opened.datastore_ids()]
+    page = render(catalog, reports, version=version("ahi-catalog"), now=now)
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise AhiCatalogError(f"cannot write {out}: {error.strerror}") from None
+    stores = "data store" if len(reports) == 1 else "data stores"
+    click.echo(f"{out}: {len(reports)} {stores}, {len(page) / 1e6:.1f} MB. Open it in a browser.", err=True)

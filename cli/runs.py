@@ -1,0 +1,116 @@
+"""`ahi-catalog sync`, `ahi-catalog backfill` and `ahi-catalog verify`."""
+
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import click
+
+from ahi_catalog.cli.options import Moment, creation_options, option, run_options, sync_options
+from ahi_catalog.connectors.durations import format_duration
+from ahi_catalog.connectors.settings import Settings
+
+
+@click.command()
+@run_options
+@creation_options
+@sync_options
+def sync(**given: Any) -> int:
+    """Bring a catalog up to date: new image sets, then changed ones.
+
+    The first sync reads the whole data store; later ones read what is new, the last day again, and what was
+    updated since. It can be killed and run again at any time, and runs may overlap.
+
+    \b
+    Every hour, from cron:
+      0 * * * *  ahi-catalog sync --catalog s3://bucket/imaging --datastore-id ID --no-prefect --json
+    Every data store of the account, under the one quota:
+      ahi-catalog sync --catalog s3://bucket/imaging --all
+    """
+    from ahi_catalog.cli.running import run_chosen
+    from ahi_catalog.pipeline import jobs  # `--help` does without boto3 and pyarrow
+
+    return run_chosen(jobs.sync, _sync_flow, **given)
+
+
+def run_sync(settings: Settings, *, prefect: bool, as_json: bool) -> int:
+    """Sync one data store, show the report, and say the exit code."""
+    from ahi_catalog.cli.running import run_job
+    from ahi_catalog.pipeline import jobs  # `--help` does without boto3 and pyarrow
+
+    flow = partial(_sync_flow, settings, [settings.datastore_id])
+    return run_job(jobs.sync, flow, settings, prefect=prefect, as_json=as_json)
+
+
+def _sync_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
+    from ahi_catalog.flows.parameters import parameters_of
+    from ahi_catalog.flows.sync import sync as flow  # Prefect takes seconds to import
+
+    asked: dict[str, Any] = {"look_back": format_duration(settings.look_back), "start": settings.start}
+    return flow(**parameters_of(settings) | {"datastore_ids": datastore_ids}, **asked, return_state=True)
+
+
+@click.command()
+@run_options
+@creation_options
+@option("--from", "start", type=Moment(), required=True, help="Start of the range of createdAt.")
+@option("--to", "end", type=Moment(), required=True, help="End of the range, not included.")
+def backfill(*, start: datetime, end: datetime, **given: Any) -> int:
+    """Read a range of createdAt again, or for the first time.
+
+    Rows in the range are brought up to date, and rows whose image set the service confirms deleted are removed.
+    The range counts as covered afterwards.
+
+    \b
+    One month again:
+      ahi-catalog backfill --catalog s3://bucket/imaging --datastore-id ID --from 2026-05-01 --to 2026-06-01
+    """
+    from ahi_catalog.cli.running import run_chosen
+    from ahi_catalog.pipeline import jobs  # `--help` does without boto3 and pyarrow
+
+    def run_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
+        from ahi_catalog.flows.backfill import backfill as flow  # Prefect takes seconds to import
+        from ahi_catalog.flows.parameters import parameters_of
+
+        # Whoever waits at a terminal would rather know.
+        at_once = flow.with_options(retries=0)
+        parameters = parameters_of(settings) | {"datastore_ids": datastore_ids}
+        return at_once(**parameters, start=start, end=end, return_state=True)
+
+    return run_chosen(partial(jobs.backfill, start=start, end=end), run_flow, **given)
+
+
+@click.command()
+@run_options
+@option("--from", "start", type=Moment(), help="Start of a range of createdAt.  [default: all that is covered]")
+@option("--to", "end", type=Moment(), help="End of the range; whole days (or months) of it are verified.")
+@option("--part", metavar="K/N", help="Every Nth partition: 3/30, or today/30 for another thirtieth each day.")
+@option("--repair", is_flag=True, help="Mend what is found.")
+@option("--restart", is_flag=True, help="Begin anew where an earlier verification was interrupted.")
+def verify(
+    *, start: datetime | None, end: datetime | None, part: str | None, repair: bool, restart: bool, **given: Any
+) -> int:
+    """Read what is covered again, and compare it with the catalog, value by value.
+
+    It counts rows that are missing, stale, altered or doubled, rows of image sets that are gone, and files that
+    are unreadable, lost or foreign. Exit code 1 where anything is left that differs. With --repair the catalog is
+    mended; a row is removed only where GetImageSet confirms that its image set is gone. An interrupted
+    verification goes on when the same is asked for again.
+
+    \b
+    A thirtieth of the catalog every day, from cron:
+      0 3 * * *  ahi-catalog verify --catalog s3://bucket/imaging --datastore-id ID --part today/30 --no-prefect
+    """
+    from ahi_catalog.cli.running import run_chosen
+    from ahi_catalog.pipeline import verification  # `--help` does without boto3 and pyarrow
+
+    request = verification.Request(start=start, end=end, part=part, is_repairing=repair, is_restart=restart)
+
+    def run_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
+        from ahi_catalog.flows.parameters import parameters_of
+        from ahi_catalog.flows.verify import verify as flow  # Prefect takes seconds to import
+
+        asked: dict[str, Any] = {"start": start, "end": end, "part": part, "repair": repair, "restart": restart}
+        return flow(**parameters_of(settings) | {"datastore_ids": datastore_ids}, **asked, return_state=True)
+
+    return run_chosen(partial(verification.verify, request=request), run_flow, **given)

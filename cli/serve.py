@@ -1,0 +1,101 @@
+"""`ahi-catalog serve`: the schedules, in one process."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ahi_catalog.cli.options import (
+    catalog_option,
+    creation_options,
+    datastore_option,
+    option,
+    reading_options,
+    sync_options,
+)
+from ahi_catalog.connectors.errors import UsageError
+
+if TYPE_CHECKING:
+    from ahi_catalog.flows.deployments import Plan
+
+
+@click.command()
+@catalog_option
+@datastore_option
+@option("--name", metavar="NAME", help="What to call the deployments: sync/NAME.  [default: the data store's id]")
+@option("--credentials", metavar="BLOCK", help="An AwsCredentials block of Prefect.  [default: boto3's own]")
+@option("--sync-cron", default="0 * * * *", metavar="CRON", help="When to sync; '' for on demand only.")
+@option("--verify-cron", default="30 3 * * *", metavar="CRON", help="When to verify; '' for on demand only.")
+@option("--part", metavar="K/N", default="today/30", help="What each verify takes of the catalog.")
+@option("--time-zone", default="UTC", metavar="ZONE", help="Of the schedules, as in Europe/Berlin.")
+@reading_options
+@creation_options
+@sync_options
+def serve(**given: Any) -> None:
+    """Run the schedules from this process, without workers: sync hourly, verify daily, backfill on demand.
+
+    The runs are processes beside this one. Until Ctrl-C or SIGTERM, which end them in order and pause the schedules.
+    Needs a Prefect server, which keeps and shows the runs. Of the quota sync and backfill get 40 % each, verify 20 %.
+
+    \b
+      prefect server start
+      export PREFECT_API_URL=http://127.0.0.1:4200/api
+      ahi-catalog serve --catalog s3://bucket/imaging --datastore-id ID --name radiology
+    And from another shell:
+      prefect deployment run backfill/radiology -p start=2026-05-01 -p end=2026-06-01
+    """
+    from ahi_catalog.cli.running import refuse_unreachable_server, set_prefect_defaults
+
+    # The runs inherit this: what is throttled, retried or stopped shows on their pages.
+    set_prefect_defaults(PREFECT_LOGGING_EXTRA_LOGGERS="ahi_catalog")
+    plan = make_plan(**given)
+    from prefect.settings import get_current_settings  # Prefect takes seconds to import
+
+    from ahi_catalog.flows.deployments import make_deployments
+    from ahi_catalog.flows.serving import serve_deployments
+
+    try:
+        deployments = make_deployments(plan)
+    except ValueError:
+        raise UsageError("a schedule is a cron expression ('0 * * * *'), a time zone one of IANA's (UTC)") from None
+    if not get_current_settings().api.url:
+        raise UsageError(
+            "no Prefect server: run `prefect server start`, then export PREFECT_API_URL=http://127.0.0.1:4200/api"
+        )
+    refuse_unreachable_server("or run from cron with --no-prefect")
+    names = ", ".join(f"{deployment.flow_name}/{deployment.name}" for deployment in deployments)
+    click.echo(f"Serving {names}; Ctrl-C ends it. Run one now: prefect deployment run sync/{plan.name}", err=True)
+    serve_deployments(deployments)
+
+
+def make_plan(
+    *,
+    name: str | None,
+    credentials: str | None,
+    sync_cron: str,
+    verify_cron: str,
+    part: str,
+    time_zone: str,
+    **given: Any,
+) -> "Plan":
+    """What to serve, from the command's options; what is wrong is said now, rather than by the first run at night.
+
+    Raises:
+        UsageError: The options do not go together.
+    """
+    from ahi_catalog.cli.running import make_settings
+    from ahi_catalog.pipeline.planning import Part
+
+    settings = make_settings(as_json=False, prefect=True, **given)
+    Part.parse(part, datetime.now(UTC))
+    from ahi_catalog.flows.deployments import Plan  # Prefect takes seconds to import
+
+    return Plan(
+        name=name or settings.datastore_id,
+        settings=settings,
+        credentials=credentials,
+        sync_cron=sync_cron,
+        verify_cron=verify_cron,
+        part=part,
+        time_zone=time_zone,
+    )

@@ -1,0 +1,213 @@
+"""`ahi-catalog.toml`: settings for every command, and `ahi-catalog init`, which writes one to fill in.
+
+What no command knows is refused, in the file as in a variable: a misspelled `phi` must not keep what it was to drop.
+A key is an option's long name. What is made up or stands in the way of a stated choice (the demo and the embedded
+service, ranges and forms of output) is no setting. The template derives from the commands, so it names every
+setting that there is, and no other.
+"""
+
+import difflib
+import re
+import textwrap
+import tomllib
+from collections.abc import Iterable, Iterator
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import click
+
+from ahi_catalog.cli.options import PREFIX, Duration, Moment
+from ahi_catalog.connectors.errors import UsageError
+
+SETTINGS_FILE: Final = "ahi-catalog.toml"
+
+_WITHOUT_SETTINGS: Final = frozenset({"demo", "emulate", "init", "completion"})
+_NO_SETTINGS: Final = frozenset(
+    {"help", "json", "from", "to", "out", "format", "watch", "for", "only", "repair", "restart", "part"}
+)
+_VARIABLES_ELSEWHERE: Final = frozenset({"AHI_CATALOG_PHI_KEY", "AHI_CATALOG_WORK_POOL"})
+"""Variables that set no option: the key of the pseudonyms (connectors/phi_key.py), and what prefect.yaml reads."""
+_KUBERNETES: Final = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
+"""What follows the prefix in variables that Kubernetes gives a pod beside a Service named ahi-catalog, or
+ahi-catalog-something (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables)."""
+_EXAMPLES: Final = {
+    "catalog": "s3://bucket/imaging",
+    "datastore-id": "0123456789abcdef0123456789abcdef",
+    "concurrency": 8,
+}
+
+
+class _Form(NamedTuple):
+    """How the file writes a value: its types in TOML, what a wrong one is told, and an example."""
+
+    types: Any
+    says: str
+    example: Any
+
+
+_TEXT: Final = _Form(str, "a text, in quotes", None)
+_FORMS: Final = {
+    click.types.BoolParamType: _Form(bool, "true or false", example=False),
+    click.types.IntParamType: _Form(int, "a whole number", 1),
+    click.types.FloatParamType: _Form(int | float, "a number", 1.0),
+    Duration: _Form(str | int, 'a duration such as "1d"', "1d"),
+    Moment: _Form(str | date, 'a date such as "2024-01-01"', "2024-01-01"),
+}
+"""By the types of options; all others are texts."""
+
+_HEAD: Final = """\
+# Settings of ahi-catalog, read from the folder in which it is started. Take the # away from what you need.
+# A flag on the command line comes first, then a variable (AHI_CATALOG_RATE for rate), then this file.
+# Credentials, regions and endpoints are boto3's own and do not belong here.
+"""
+
+
+def read_settings(group: click.Group) -> dict[str, dict[str, Any]]:
+    """Defaults for the commands from the settings file, where there is one.
+
+    Raises:
+        UsageError: It cannot be read, or sets what no command knows.
+    """
+    try:
+        text = Path(SETTINGS_FILE).read_text(encoding="utf-8")
+        written = tomllib.loads(text)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{SETTINGS_FILE} cannot be read: {error}") from None
+    known = {name: dict(_settable(command)) for name, command in _commands(group)}
+    every = {key for keys in known.values() for key in keys}
+    if unknown := sorted(key for key in written if _name(key) not in every):
+        near = difflib.get_close_matches(_name(unknown[0]).lower(), every, n=1)
+        advice = f"did you mean {near[0]}?" if near else "`ahi-catalog init` names what there is; there are no sections"
+        raise UsageError(f"{SETTINGS_FILE} sets what no command takes from it: {', '.join(unknown)}; {advice}")
+    settings = {_name(key): value for key, value in written.items()}
+    if twice := sorted(key for key in written if key != _name(key) and _name(key) in written):
+        raise UsageError(f"{SETTINGS_FILE} sets the same twice: {', '.join(twice)}, once with hyphens; keep one")
+    return {
+        name: {str(keys[key].name): _checked(key, keys[key], value) for key, value in settings.items() if key in keys}
+        for name, keys in known.items()
+    }
+
+
+def check_variables(group: click.Group, variables: Iterable[str]) -> None:
+    """See that each variable of ours is one that sets something.
+
+    Args:
+        group: The commands.
+        variables: Names of the environment's variables, whosever they are.
+
+    Raises:
+        UsageError: One begins as ours do, and sets nothing; it is named, and one that is near.
+    """
+    commands = [group, *group.commands.values()]
+    options = {param.envvar for command in commands for param in command.params if isinstance(param.envvar, str)}
+    known = {name.removeprefix(PREFIX) for name in options | _VARIABLES_ELSEWHERE}
+    given = {name.removeprefix(PREFIX) for name in variables if name.startswith(PREFIX)}
+    for unknown in sorted(name for name in given - known if not _KUBERNETES.fullmatch(name)):
+        near = difflib.get_close_matches(unknown.upper(), known, n=1)
+        advice = f"did you mean {PREFIX}{near[0]}?" if near else "unset it"
+        raise UsageError(f"the variable {PREFIX}{unknown} sets nothing that a command knows; {advice}")
+
+
+def _name(key: str) -> str:
+    """The option's, of a key with hyphens or underscores."""
+    return key.replace("_", "-")
+
+
+def _checked(key: str, option: click.Option, value: Any) -> Any:
+    """A setting as a command takes it: one value of an option that may be repeated stands for a list of one.
+
+    Raises:
+        UsageError: It is of another type; click would make something of most of them.
+    """
+    values = value if option.multiple and isinstance(value, list) else [value]
+    form = _form(option)
+    # Python's booleans are integers.
+    if not all(isinstance(each, form.types) and isinstance(each, bool) == (form.types is bool) for each in values):
+        raise UsageError(f"{SETTINGS_FILE}: {key} is {form.says}")
+    return values if option.multiple else value
+
+
+def template(group: click.Group) -> str:
+    """A settings file in which every setting is named, told about, and commented out."""
+    settings: dict[str, click.Option] = {}
+    users: dict[str, list[str]] = {}
+    for name, command in _commands(group):
+        for key, option in _settable(command):
+            settings.setdefault(key, option)
+            users.setdefault(key, []).append(name)
+    return _HEAD + "".join(
+        f"\n{_comment(option.help or '', users[key])}\n# {key} = {_literal(key, option)}\n"
+        for key, option in settings.items()
+    )
+
+
+@click.command()
+@click.pass_context
+def init(context: click.Context) -> None:
+    """Write ahi-catalog.toml, a settings file to fill in, into the current folder; never over one that is there."""
+    root = context.find_root().command
+    assert isinstance(root, click.Group)  # noqa: S101  # what `init` is a command of
+    try:
+        with Path(SETTINGS_FILE).open("x", encoding="utf-8") as file:
+            file.write(template(root))
+    except FileExistsError:
+        raise UsageError(f"{SETTINGS_FILE} is there already, and stays as it is") from None
+    except OSError as error:
+        raise UsageError(f"{SETTINGS_FILE} cannot be written here: {error.strerror}") from None
+    click.echo(f"Wrote {SETTINGS_FILE}; take the # away from what you need.", err=True)
+
+
+def _commands(group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    return ((name, command) for name, command in group.commands.items() if name not in _WITHOUT_SETTINGS)
+
+
+def _settable(command: click.Command) -> Iterator[tuple[str, click.Option]]:
+    for option in command.params:
+        if isinstance(option, click.Option):
+            key = max(option.opts, key=len).removeprefix("--")
+            if key not in _NO_SETTINGS:
+                yield key, option
+
+
+def _comment(help_text: str, users: list[str]) -> str:
+    text = f"{help_text} ({', '.join(users)})"
+    return textwrap.fill(text, 110, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+
+
+def _literal(key: str, option: click.Option) -> str:
+    value = _value(key, option)
+    literal = _toml(value)
+    return f"[{literal}]" if option.multiple and not isinstance(value, list | tuple) else literal
+
+
+def _value(key: str, option: click.Option) -> Any:
+    """The default, or where there is none a value of the right form."""
+    default = option.to_info_dict()["default"]
+    if default is not None and default != ():
+        return default
+    if isinstance(option.type, click.Choice):
+        return str(option.type.choices[0])
+    example = _EXAMPLES.get(key, _form(option).example)
+    return option.metavar or "…" if example is None else example
+
+
+def _form(option: click.Option) -> _Form:
+    return next((form for kind, form in _FORMS.items() if isinstance(option.type, kind)), _TEXT)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return f'"{int(value.total_seconds())}s"'
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'

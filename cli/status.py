@@ -1,0 +1,170 @@
+"""`ahi-catalog status`."""
+
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ahi_catalog.cli.opening import open_to_read, read_options
+from ahi_catalog.cli.options import json_option, option
+from ahi_catalog.cli.output import make_table, pairs_table, print_json, show
+from ahi_catalog.connectors.errors import UsageError
+from ahi_catalog.connectors.windows import format_time
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ahi_catalog.connectors.catalog import Catalog
+    from ahi_catalog.connectors.catalog.summary import Summary
+
+
+@click.command()
+@read_options
+@option("--runs", type=click.IntRange(0), default=5, metavar="N", help="How many of the last runs to show.")
+@option(
+    "--watch",
+    type=click.FloatRange(0.1),
+    is_flag=False,
+    flag_value=5.0,
+    metavar="[SECONDS]",
+    help="Show it again every few seconds (5), until Ctrl-C.",
+)
+@json_option
+def status(*, catalog: str, bucket_owner: str | None, runs: int, watch: float | None, as_json: bool) -> int:
+    """Show what a catalog holds: watermark, lag, gaps, rows, bytes, last runs, and what is wrong with it.
+
+    Exit code 1 where something is damaged or lost, as far as can be told without asking the service; the whole
+    truth takes: ahi-catalog verify
+
+    \b
+    While a sync runs elsewhere:
+      ahi-catalog status --catalog s3://bucket/imaging --watch 10
+    """
+    opened = open_to_read(catalog, bucket_owner)
+    if watch is not None:
+        _watch(opened, runs, watch, as_json=as_json)
+        return 0
+    summaries = _summaries(opened, runs)
+    if as_json:
+        print_json(_everything(opened, summaries))
+    else:
+        show(_picture(opened, summaries))
+    return int(any(summary.problems for summary in summaries))
+
+
+def _watch(opened: "Catalog", runs: int, seconds: float, *, as_json: bool) -> None:
+    """Ctrl-C is how watching ends, so it is no failure."""
+    from ahi_catalog.cli.watching import keep_showing
+
+    if as_json or not sys.stdout.isatty():
+        raise UsageError("--watch is for a terminal; for machines call status --json again and again")
+    with suppress(KeyboardInterrupt):
+        keep_showing(lambda: _picture(opened, _summaries(opened, runs)), lambda: time.sleep(seconds))
+
+
+def _everything(opened: "Catalog", summaries: "list[Summary]") -> dict[str, Any]:
+    now = datetime.now(UTC)
+    return {
+        "catalog": opened.store.url,
+        "partition": str(opened.description.unit),
+        "phi": str(opened.description.phi),
+        "datastores": [_document(summary, now) for summary in summaries],
+    }
+
+
+def _picture(opened: "Catalog", summaries: "list[Summary]") -> "RenderableType":
+    from rich.console import Group
+
+    now = datetime.now(UTC)
+    parts: list[RenderableType] = []
+    for summary in summaries:
+        pairs = [*_pairs(summary, now), ("PHI policy", str(opened.description.phi))]
+        parts.append(pairs_table(f"{opened.store.url}, data store {summary.datastore_id}", pairs))
+        if summary.problems:
+            parts.append(make_table("problems", [""], [[problem] for problem in summary.problems], header=False))
+            parts.append(
+                f"Mend them: ahi-catalog verify --repair --catalog {opened.store.url} "
+                f"--datastore-id {summary.datastore_id}\n(a file that is none of the catalog's is yours to delete)\n"
+            )
+        if summary.runs:
+            parts.append(_runs_table(summary.runs))
+    return Group(*parts) if parts else f"The catalog at {opened.store.url} holds no data store yet."
+
+
+def _summaries(opened: "Catalog", runs: int) -> "list[Summary]":
+    from ahi_catalog.connectors.catalog.summary import summarize
+
+    return [summarize(opened, found, runs=runs) for found in opened.datastore_ids()]
+
+
+def _document(summary: "Summary", now: datetime) -> dict[str, Any]:
+    from ahi_catalog.pipeline import findings  # `--help` does without pyarrow
+
+    return {
+        **asdict(replace(summary, verification=None)),
+        "watermark": _time(summary.watermark),
+        "followed_to": _time(summary.followed_to),
+        "lag_seconds": _lag(summary, now),
+        "coverage": [[_time(w.start), _time(w.end)] for w in summary.coverage],
+        "gaps": [[_time(w.start), _time(w.end)] for w in summary.gaps],
+        "verification": summary.verification and findings.document(summary.verification),
+    }
+
+
+def _pairs(summary: "Summary", now: datetime) -> list[tuple[str, str]]:
+    lag = _lag(summary, now)
+    stretches = ", ".join(str(window) for window in summary.coverage) or "nothing yet"
+    return [
+        ("watermark", _time(summary.watermark) or "none"),
+        ("lag", "-" if lag is None else str(timedelta(seconds=lag))),
+        ("changes followed to", _time(summary.followed_to) or "never"),
+        ("covered", stretches),
+        ("gaps", ", ".join(str(window) for window in summary.gaps) or "none"),
+        ("rows", f"{summary.rows:,}"),
+        ("data objects", f"{summary.partitions:,} ({summary.bytes / 1e6:,.1f} MB)"),
+        ("last verified", _verified(summary)),
+        ("problems", f"{len(summary.problems):,}, see below" if summary.problems else "none"),
+    ]
+
+
+def _runs_table(runs: list[dict[str, Any]]) -> "RenderableType":
+    from ahi_catalog.connectors.catalog.verification import outcome_told
+
+    counts = ("new", "updated", "removed", "requests")
+    rows = [
+        [
+            run["started_at"][:16].replace("T", " "),
+            run["flow"],
+            outcome_told(run),
+            *(f"{run[name]:,}" for name in counts),
+            f"{run['seconds']:,.1f}",
+        ]
+        for run in runs
+    ]
+    return make_table("last runs", ["started (UTC)", "flow", "outcome", *counts, "seconds"], rows)
+
+
+def _verified(summary: "Summary") -> str:
+    verification = summary.verification
+    if verification is None:
+        return "never"
+    from ahi_catalog.pipeline import findings
+
+    when = _time(verification.finished_at) or f"begun {_time(verification.started_at)}, not finished"
+    scope = findings.scope_in_words(verification)
+    of = f" (of {scope})" if scope else ""
+    left = f", {verification.left:,} left to mend" if verification.left else ""
+    mended = ", mended" if verification.is_repairing and verification.findings and not left else ""
+    return f"{when}{of}: {findings.in_words(verification)}{left}{mended}"
+
+
+def _lag(summary: "Summary", now: datetime) -> int | None:
+    return int((now - summary.watermark).total_seconds()) if summary.watermark else None
+
+
+def _time(moment: datetime | None) -> str | None:
+    return format_time(moment) if moment else None

@@ -1,0 +1,155 @@
+"""A catalog in a notebook: lazy, read-only, with filters and columns pushed down to the Parquet objects."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from ahi_catalog.connectors.catalog import Unit, open_catalog, open_store
+from ahi_catalog.connectors.catalog.catalog import Catalog as _Catalog
+from ahi_catalog.connectors.catalog.dataset import open_dataset
+from ahi_catalog.connectors.catalog.summary import Summary, summarize
+from ahi_catalog.connectors.errors import UsageError
+from ahi_catalog.schemas.ddl import quoted_name
+from ahi_catalog.schemas.external import NAME
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NO_PANDAS: Final = "pandas comes with an extra: pip install 'ahi-catalog[pandas]'"
+
+
+class Answer:
+    """The answer to a query: computed when it is first asked for, then kept.
+
+    Args:
+        catalog: What is asked.
+        sql: The query.
+    """
+
+    def __init__(self, catalog: _Catalog, sql: str) -> None:
+        self._catalog = catalog
+        self._sql = sql
+
+    def arrow(self) -> pa.Table:
+        """The answer as an Arrow table.
+
+        Raises:
+            UsageError: The statement is no valid SQL, or names what there is not.
+            AhiCatalogError: It failed while it ran.
+        """
+        return self._table
+
+    def df(self) -> "pd.DataFrame":
+        """The answer as a pandas DataFrame.
+
+        Whole numbers and booleans stay what they are beside nulls (pandas' nullable types); dates become
+        datetime64, times in UTC stay aware.
+
+        Raises:
+            UsageError: The statement is no valid SQL, or names what there is not; or pandas is not installed.
+            AhiCatalogError: It failed while it ran.
+        """
+        return _to_pandas(self._table)
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        # DuckDB takes a moment to import; a dataset does without. Its connection lives as long as the query runs.
+        from ahi_catalog.connectors.catalog.querying import run_query  # noqa: PLC0415
+
+        return run_query(self._catalog, self._sql)
+
+    def __repr__(self) -> str:
+        """Whether it was computed, and its size; neither rows nor the query's text, which may name a patient."""
+        if "_table" not in self.__dict__:
+            return f"<Answer from {self._catalog.store.url}, not asked for yet: .df() or .arrow()>"
+        return f"<Answer from {self._catalog.store.url}: {len(self._table):,} rows, {self._table.num_columns} columns>"
+
+
+class Catalog:
+    """A catalog to read.
+
+    Opening reads one small file. Everything else is read when it is asked for, as it lies then: a catalog that is
+    synced meanwhile shows its new rows in the next call. Credentials, region and endpoint are boto3's own.
+
+    Args:
+        url: ``s3://bucket/prefix`` or a local folder, as text or as a Path.
+
+    Raises:
+        UsageError: There is no catalog.
+        StoreError: The store refuses, or cannot be reached.
+    """
+
+    def __init__(self, url: str | PathLike[str]) -> None:
+        self._catalog = open_catalog(open_store(fspath(url)))
+
+    @property
+    def url(self) -> str:
+        """Where it lies."""
+        return self._catalog.store.url
+
+    @property
+    def partition(self) -> Unit:
+        """The span of createdAt in one data object: ``day`` or ``month``."""
+        return self._catalog.description.unit
+
+    def dataset(self) -> ds.Dataset:
+        """All image sets as a pyarrow dataset: lazy, partitioned by ``datastore_id`` and the day or month.
+
+        Hand it to Polars, Dask or DuckDB, or read it with ``.to_table(columns=…, filter=…)``.
+        """
+        return open_dataset(self._catalog)
+
+    def query(self, sql: str) -> Answer:
+        """A query over the views ``image_sets``, ``studies`` and ``patients``; runs when its answer is asked for.
+
+        It reads those views and nothing else: no file, no network but the catalog's own.
+
+        Args:
+            sql: One SELECT in DuckDB's SQL.
+        """
+        return Answer(self._catalog, sql)
+
+    def to_pandas(self, columns: Sequence[str] | None = None, where: str | None = None) -> "pd.DataFrame":
+        """Image sets as a pandas DataFrame (types: see :meth:`Answer.df`).
+
+        Args:
+            columns: Which columns, in that order; None: all.
+            where: A condition in SQL, such as ``"series_modality = 'CT' and created_date >= '2026-05-01'"``; None:
+                every row. Only the partitions, columns and row groups that it needs are read.
+
+        Raises:
+            UsageError: A column that there is not, or no valid condition; or pandas is not installed.
+        """
+        listed = "*" if columns is None else ", ".join(map(quoted_name, columns))
+        # The condition ends before the bracket, even where it ends in a comment.
+        condition = f" WHERE (\n{where}\n)" if where else ""
+        return self.query(f"SELECT {listed} FROM {NAME}{condition}").df()  # noqa: S608 - read-only, and the user's own
+
+    def status(self, *, runs: int = 5) -> list[Summary]:
+        """Watermark, coverage, gaps, rows and bytes of each data store.
+
+        Args:
+            runs: How many of the newest run reports, at most.
+        """
+        return [summarize(self._catalog, found, runs=runs) for found in self._catalog.datastore_ids()]
+
+    def __repr__(self) -> str:
+        """Where it lies and how it is partitioned."""
+        return f"Catalog({self.url!r}, partition={str(self.partition)!r})"
+
+
+def _to_pandas(table: pa.Table) -> "pd.DataFrame":
+    try:
+        import pandas as pd  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise UsageError(NO_PANDAS) from None
+    nullable = {
+        pa.bool_(): pd.BooleanDtype(),
+        pa.int32(): pd.Int32Dtype(),
+        pa.int64(): pd.Int64Dtype(),
+    }
+    return table.to_pandas(types_mapper=nullable.get, date_as_object=False)

@@ -1,0 +1,63 @@
+"""Credentials, region and quota: what boto3 finds on this machine, and what the account may do."""
+
+from typing import Any, Final
+
+import boto3
+import botocore.exceptions
+
+from ahi_catalog.connectors.aws import has_custom_endpoint
+from ahi_catalog.connectors.settings import PAGE_ROWS, Quota
+from ahi_catalog.doctor.check import Check, fix, note, ok
+
+_QUOTA_OF: Final = "SearchImageSets"
+
+
+def check_credentials() -> Check:
+    """Whether boto3 finds credentials, and where; never what they are."""
+    name = "credentials"
+    try:
+        found = boto3.Session().get_credentials()
+        if found is not None:
+            found.get_frozen_credentials()
+    except (botocore.exceptions.BotoCoreError, ValueError) as error:
+        return fix(name, f"boto3 cannot get them ({type(error).__name__}): check AWS_PROFILE, or log in again")
+    if found is None:
+        return fix(name, "none found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    return ok(name, f"found ({found.method})")
+
+
+def check_region(client: Any) -> Check:
+    """Where requests to HealthImaging go.
+
+    Args:
+        client: boto3's client; boto3 makes none without a region.
+    """
+    region = client.meta.region_name
+    if has_custom_endpoint(client):
+        return note("region", f"{region}, at {client.meta.endpoint_url} (AWS_ENDPOINT_URL_MEDICAL_IMAGING), not at AWS")
+    return ok("region", f"{region}, at {client.meta.endpoint_url}")
+
+
+def check_quota(quotas: Any, asked: Quota) -> Check:
+    """Whether the rate of the settings is within the account's quota.
+
+    Args:
+        quotas: boto3's client of Service Quotas; None where HealthImaging is not AWS's, which has no such quota.
+        asked: Rate and burst of the settings.
+    """
+    name = "quota"
+    pace = (
+        f"{asked.rate:g} requests a second: a million image sets take {1e6 / PAGE_ROWS / asked.rate / 60:,.1f} minutes"
+    )
+    if quotas is None:
+        return note(name, pace)
+    try:
+        pages = quotas.get_paginator("list_service_quotas").paginate(ServiceCode="medical-imaging")
+        values = [quota["Value"] for page in pages for quota in page["Quotas"] if _QUOTA_OF in quota["QuotaName"]]
+    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
+        return note(name, f"{pace}; allow servicequotas:ListServiceQuotas to have it compared with the account's quota")
+    if not values:
+        return note(name, f"{pace}; Service Quotas tells none for {_QUOTA_OF} (25 unless it was raised)")
+    if asked.rate > min(values):
+        return fix(name, f"--rate {asked.rate:g} is above the account's {min(values):g} a second: lower it")
+    return ok(name, f"{pace}; the account allows {min(values):g}")

@@ -1,0 +1,113 @@
+"""All checks, in the order in which a user would fix what they find."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from ahi_catalog.connectors import aws
+from ahi_catalog.connectors.catalog import Store, open_catalog, open_store
+from ahi_catalog.connectors.errors import AhiCatalogError
+from ahi_catalog.connectors.healthimaging.client import make_client
+from ahi_catalog.connectors.settings import Settings
+from ahi_catalog.doctor import account, server, service, storage
+from ahi_catalog.doctor.check import Check, Verdict, fix, note, ok
+from ahi_catalog.pipeline.privacy import key_of, protection_of
+from ahi_catalog.schemas import Policy
+
+
+def examine(
+    settings: Settings,
+    *,
+    prefect: bool = True,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Iterator[Check]:
+    """The checks, each as soon as it is done.
+
+    Args:
+        settings: Of the run that shall work.
+        prefect: Whether runs go through Prefect.
+        clock: The local clock, aware.
+    """
+    credentials = account.check_credentials()
+    yield credentials
+    if credentials.verdict is Verdict.OK:
+        yield from _healthimaging(settings, clock)
+    else:
+        yield note("HealthImaging", "not asked without credentials")
+    if credentials.verdict is Verdict.OK or not settings.catalog.startswith("s3://"):
+        yield from _storage(settings)
+    else:
+        yield note("storage", "not asked without credentials")
+    if prefect:
+        yield _prefect()
+
+
+def _healthimaging(settings: Settings, clock: Callable[[], datetime]) -> Iterator[Check]:
+    try:
+        client: Any = make_client(connections=1)
+    except AhiCatalogError as error:
+        yield fix("region", str(error))
+        return
+    yield account.check_region(client)
+    replies = service.ask_everything(client, settings.datastore_id, clock)
+    datastore, search, get = replies
+    yield service.check_clock([*replies])
+    yield service.check_datastore(datastore)
+    yield service.check_search(search)
+    yield service.check_get(get)
+    yield account.check_quota(None if aws.has_custom_endpoint(client) else _quotas(), settings.quota)
+
+
+def _quotas() -> Any:
+    make: Any = boto3.Session().client
+    return make("service-quotas", config=Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 1}))
+
+
+def _storage(settings: Settings) -> Iterator[Check]:
+    try:
+        store = open_store(settings.catalog, settings.s3)
+    except AhiCatalogError as error:
+        yield fix("storage", str(error))
+        return
+    bucket = storage.check_bucket(store)
+    yield bucket
+    if bucket.verdict is not Verdict.OK:
+        return
+    yield storage.check_catalog(store)
+    yield from _phi_key(store, settings)
+    writes = storage.check_conditional_writes(store)
+    yield writes
+    if store.url.startswith("s3://"):
+        yield _encryption(store)
+
+
+def _phi_key(store: Store, settings: Settings) -> Iterator[Check]:
+    try:
+        catalog = open_catalog(store)
+    except AhiCatalogError:
+        return  # the check of the catalog has told
+    if catalog.description.phi.policy is not Policy.PSEUDONYMIZE:
+        return
+    try:
+        protection_of(catalog, key_of(settings))
+    except AhiCatalogError as error:
+        yield fix("PHI key", str(error))
+    else:
+        yield ok("PHI key", "the one that the catalog was made with")
+
+
+def _encryption(store: Store) -> Check:
+    client = aws.make_client(
+        "s3", connections=1, read_timeout=10, for_custom_endpoint=Config(s3={"addressing_style": "path"})
+    )
+    bucket, _, prefix = store.url.removeprefix("s3://").partition("/")
+    key = f"{prefix}/{storage.PROBE_KEY}" if prefix else storage.PROBE_KEY
+    return storage.check_encryption(client, bucket, key, is_aws=not aws.has_custom_endpoint(client))
+
+
+def _prefect() -> Check:
+    url, key = server.connection()
+    return server.check_prefect(url, key=key)

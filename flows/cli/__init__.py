@@ -1,5 +1,0 @@
-"""The command line. Importing it is cheap: Prefect, boto3 and pyarrow are imported by the commands that need them."""
-
-from flows.cli.main import main
-
-__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""What moves rows from one end to the other, without Prefect and without words of the command line."""

@@ -1,0 +1,120 @@
+"""Counts by a code or a class: modalities, body parts, hours, storage tiers, idle times."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from ahi_catalog.report.facts import Facts
+from ahi_catalog.report.suppression import SMALLEST, to_hide
+
+_MOST: Final = 15
+_IDLE: Final = ((30, "under 30 days"), (90, "30 to 89 days"), (365, "90 to 364 days"))
+_IDLE_LONGEST: Final = "a year or more"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Image sets with something in common.
+
+    Attributes:
+        label: What they have in common.
+        image_sets: How many; None where the group is too small to show.
+        studies, patients: Of them; None too where groups are lumped together, and where the catalog does not tell
+            them apart.
+    """
+
+    label: str
+    image_sets: int | None
+    studies: int | None = None
+    patients: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    label: str
+    image_sets: int
+    studies: int
+    patients: int
+
+    def group(self, facts: Facts, label: str | None = None) -> Group:
+        shown = Group(label=self.label if label is None else label, image_sets=self.image_sets)
+        return replace(shown, studies=self.studies, patients=self.patients) if facts.tells_patients else shown
+
+
+def totals(facts: Facts) -> Group:
+    """All image sets of the data store."""
+    [all_of_it] = _count(facts, "'all'") or [_Counted("all", 0, 0, 0)]
+    return Group(label="all", image_sets=None) if 0 < all_of_it.patients < SMALLEST else all_of_it.group(facts)
+
+
+def by_code(facts: Facts, column: str) -> tuple[Group, ...]:
+    """The largest groups by a code, largest first; small ones, odd texts and the rest as one group at the end.
+
+    Args:
+        facts: Of the data store.
+        column: ``modality`` or ``body_part``.
+    """
+    counted = sorted(_count(facts, column), key=lambda found: (-found.image_sets, found.label))
+    hidden = to_hide([found.patients for found in counted])
+    kept = [found for position, found in enumerate(counted) if position not in hidden and found.label != "?"][:_MOST]
+    others = [found for found in counted if found not in kept]
+    groups = [found.group(facts, found.label or "none given") for found in kept]
+    if others:
+        # Its size follows from the total in any case; it is left out where all of it is too small.
+        size = sum(found.image_sets for found in others)
+        enough = sum(found.patients for found in others) >= SMALLEST
+        groups.append(Group(label=f"other ({len(others)})", image_sets=size if enough else None))
+    return tuple(groups)
+
+
+def by_hour(facts: Facts) -> tuple[Group, ...]:
+    """By hour of createdAt in UTC, 24 groups."""
+    return _in_order(facts, _count(facts, "hour(created)::text"), [str(hour) for hour in range(24)])
+
+
+def by_tier(facts: Facts) -> tuple[Group, ...]:
+    """By storage tier, as the service names them."""
+    counted = _count(facts, "coalesce(tier, '')")
+    return _in_order(facts, counted, sorted(found.label for found in counted))
+
+
+def by_idle_time(facts: Facts, tier: Group, as_of: datetime) -> tuple[Group, ...]:
+    """The image sets of a tier by the time since their pixels were last read, or since they were made.
+
+    Args:
+        facts: Of the data store.
+        tier: The storage tier; where its own size is not shown, none of its parts is.
+        as_of: When the catalog last heard of changes, aware.
+    """
+    moment = as_of.astimezone(UTC).replace(tzinfo=None)
+    cases = " ".join(
+        f"when accessed > timestamp '{moment - timedelta(days=days)}' then '{label}'" for days, label in _IDLE
+    )
+    parts = _in_order(
+        facts,
+        _count(facts, f"case {cases} else '{_IDLE_LONGEST}' end", tier.label),
+        [*(label for _, label in _IDLE), _IDLE_LONGEST],
+    )
+    if tier.image_sets is None:
+        return tuple(part if part.image_sets == 0 else Group(label=part.label, image_sets=None) for part in parts)
+    return parts
+
+
+def _count(facts: Facts, label: str, tier: str | None = None) -> list[_Counted]:
+    rows = facts.rows(
+        f"select {label} as label, count(*), count(distinct study), count(distinct patient) from facts "  # noqa: S608  # labels are ours
+        "where $1 is null or tier = $1 group by 1",
+        tier,
+    )
+    return [_Counted(*row) for row in rows]
+
+
+def _in_order(facts: Facts, counted: Iterable[_Counted], labels: Sequence[str]) -> tuple[Group, ...]:
+    found = {each.label: each for each in counted}
+    ordered = [found.get(label, _Counted(label, 0, 0, 0)) for label in labels]
+    hidden = to_hide([each.patients for each in ordered])
+    return tuple(
+        Group(label=each.label, image_sets=None) if position in hidden else each.group(facts)
+        for position, each in enumerate(ordered)
+    )

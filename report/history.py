@@ -1,0 +1,73 @@
+"""What the run reports tell: how often, how fast, how far behind. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from ahi_catalog.connectors.catalog.verification import outcome_told
+from ahi_catalog.connectors.windows import parse_time
+
+_CLASSES: Final = (
+    (0, "none"),
+    (10, "1 to 10"),
+    (100, "11 to 100"),
+    (1_000, "101 to 1,000"),
+    (10_000, "1,001 to 10,000"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """One run, as it is shown.
+
+    Attributes:
+        flow: As in its report.
+        outcome: In words (`outcome_told`).
+        started_at: Aware UTC.
+        seconds: How long it took.
+        requests, throttles, retries: What it asked of the service.
+        changed: Rows new, updated or removed, as a class: the exact counts of hourly runs would tell how many
+            patients came, and undo what is hidden elsewhere.
+        lag: From the watermark to the run's end; None where nothing was covered then.
+    """
+
+    flow: str
+    outcome: str
+    started_at: datetime
+    seconds: float
+    requests: int
+    throttles: int
+    retries: int
+    changed: str
+    lag: timedelta | None
+
+
+def history(reports: Iterable[Mapping[str, Any]]) -> tuple[RunRecord, ...]:
+    """The runs, oldest first.
+
+    Args:
+        reports: Run reports, in any order.
+    """
+    return tuple(sorted(map(_record, reports), key=lambda record: record.started_at))
+
+
+def _record(report: Mapping[str, Any]) -> RunRecord:
+    started_at = parse_time(report["started_at"])
+    watermark = report.get("watermark_after")
+    ended_at = started_at + timedelta(seconds=report["seconds"])
+    return RunRecord(
+        flow=str(report["flow"]),
+        outcome=outcome_told(report),
+        started_at=started_at,
+        seconds=report["seconds"],
+        requests=report["requests"],
+        throttles=report["throttles"],
+        retries=report["retries"],
+        changed=_class(report["new"] + report["updated"] + report["removed"]),
+        lag=ended_at - parse_time(watermark) if watermark else None,
+    )
+
+
+def _class(count: int) -> str:
+    return next((name for most, name in _CLASSES if count <= most), "over 10,000")

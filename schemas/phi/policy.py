@@ -1,0 +1,144 @@
+"""The PHI policy of a catalog: what becomes of each column that can tell of a patient. Pure values.
+
+The actions follow the declaration's sensitivities, and those follow botocore's `sensitive` marks. What DICOM
+PS3.15 Annex E asks for is in :data:`BASIC_PROFILE`; where `pseudonymize` keeps more than its Basic Profile, it
+does so under one of the options of that table, named there.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from ahi_catalog.schemas.columns import COLUMNS, Column, Sensitivity
+
+
+class Policy(StrEnum):
+    """What is done with patients' data before a row reaches the store."""
+
+    KEEP = "keep"
+    PSEUDONYMIZE = "pseudonymize"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhiPolicy:
+    """The policy of a catalog, fixed when it is created.
+
+    Attributes:
+        policy: Which of the three.
+        keep_text: With `pseudonymize`: keep the study description, and of ``extra`` what is declared.
+        shift_dates: With `pseudonymize`: move dates by whole days, by a number that is the patient's own.
+        key_check: With `pseudonymize`: the check value of its key (`PhiKey.check`).
+
+    Raises:
+        ValueError: The parts do not go together; says what to do.
+    """
+
+    policy: Policy = Policy.KEEP
+    keep_text: bool = False
+    shift_dates: bool = False
+    key_check: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.policy is not Policy.PSEUDONYMIZE and (self.keep_text or self.shift_dates):
+            raise ValueError(f"--keep-text and --shift-dates go with --phi {Policy.PSEUDONYMIZE}, not {self.policy}")
+        if (self.policy is Policy.PSEUDONYMIZE) != (self.key_check is not None):
+            raise ValueError(f"a key goes with --phi {Policy.PSEUDONYMIZE}, and with nothing else")
+
+    @property
+    def tells_patients(self) -> bool:
+        """Whether patients, studies and series can be told apart under it."""
+        return self.policy is not Policy.DROP
+
+    def __str__(self) -> str:
+        """As a user would ask for it: ``pseudonymize --shift-dates``."""
+        flags = [" --keep-text"] * self.keep_text + [" --shift-dates"] * self.shift_dates
+        return str(self.policy) + "".join(flags)
+
+
+class Action(StrEnum):
+    """What a policy makes of a column; an absent value stays absent under each."""
+
+    KEEP = "keep"
+    NULL = "null"
+    HASH = "keyed hash"
+    UID = "keyed 2.25. UID"
+    YEAR = "year, as its first of January"
+    DATE = "kept or shifted; a text that is no date or time: null"
+    TEXT = "null unless --keep-text"
+    CODE = "kept where it is a code string, else null"
+
+
+_PSEUDONYMIZE: Final = {
+    Sensitivity.NONE: Action.KEEP,
+    Sensitivity.IDENTIFIER: Action.HASH,
+    Sensitivity.NAME: Action.NULL,
+    Sensitivity.UID: Action.UID,
+    Sensitivity.BIRTH: Action.YEAR,
+    Sensitivity.DATE: Action.DATE,
+    Sensitivity.TEXT: Action.TEXT,
+    Sensitivity.CODE: Action.CODE,
+}
+_DROP: Final = {
+    sensitivity: action if action in (Action.KEEP, Action.CODE) else Action.NULL
+    for sensitivity, action in _PSEUDONYMIZE.items()
+}
+
+
+def action(policy: Policy, column: Column) -> Action:
+    """What a policy makes of a column."""
+    if policy is Policy.KEEP:
+        return Action.KEEP
+    return (_DROP if policy is Policy.DROP else _PSEUDONYMIZE)[column.sensitivity]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """An attribute's line in DICOM PS3.15 Table E.1-1.
+
+    Attributes:
+        tag: The attribute.
+        basic: Its action in the Basic Profile: X remove, Z empty, U replace by a consistent UID, ``-`` not listed.
+        option: The option under which `pseudonymize` keeps more than that; empty where it does not.
+    """
+
+    tag: str
+    basic: str
+    option: str = ""
+
+
+_DATES: Final = "Retain Longitudinal Temporal Information (Full Dates: K; with --shift-dates Modified Dates: C)"
+
+BASIC_PROFILE: Final = {
+    "patient_id": Profile("(0010,0020)", "Z"),
+    "patient_name": Profile("(0010,0010)", "Z"),
+    "patient_sex": Profile("(0010,0040)", "Z", "Retain Patient Characteristics (K)"),
+    "patient_birth_date": Profile("(0010,0030)", "Z"),
+    "study_instance_uid": Profile("(0020,000D)", "U"),
+    "study_id": Profile("(0020,0010)", "Z"),
+    "study_description": Profile("(0008,1030)", "X", "with --keep-text: none, since nobody cleans it (Clean: C)"),
+    "accession_number": Profile("(0008,0050)", "Z"),
+    "study_date": Profile("(0008,0020)", "Z", _DATES),
+    "study_datetime": Profile("(0008,0020), (0008,0030)", "Z", _DATES),
+    "series_instance_uid": Profile("(0020,000E)", "U"),
+    "series_modality": Profile("(0008,0060)", "-"),
+    "series_body_part": Profile("(0018,0015)", "-"),
+    "series_number": Profile("(0020,0011)", "-"),
+    "dicom_patient_birth_date": Profile("(0010,0030)", "Z"),
+    "dicom_study_date": Profile("(0008,0020)", "Z", _DATES),
+    "dicom_study_time": Profile("(0008,0030)", "Z", _DATES),
+    "extra": Profile("any", "X"),
+}
+"""What the Basic Profile asks for, of each column that can tell of a patient
+(https://dicom.nema.org/medical/dicom/current/output/chtml/part15/chapter_E.html, Table E.1-1).
+
+A keyed hash in place of Z, and a year in place of a birth date, are pseudonyms and go beyond what an option
+allows: the result is pseudonymous, not de-identified as the profile has it (docs/security.md says so too).
+"""
+
+TAKEN_OUT: Final = frozenset(
+    column.source
+    for column in COLUMNS
+    if column.source and column.sensitivity not in (Sensitivity.NONE, Sensitivity.TEXT)
+)
+"""Declared fields that must not stand in ``extra``, where values go that their column cannot hold."""

@@ -1,0 +1,189 @@
+"""The IAM policy against the calls that the tool makes: nothing missing, nothing superfluous."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from typing import Any
+
+import boto3
+import pytest
+
+from ahi_catalog.cli.main import run
+from ahi_catalog.connectors.catalog import open_catalog, open_store
+from ahi_catalog.connectors.catalog.querying import run_query
+from ahi_catalog.connectors.catalog.verification import Finding
+from ahi_catalog.connectors.iam import CALLS, Place, policy
+from tests.support.secrets_stub import running_secrets_stub
+from tests.support.world import World
+
+KEY = "0123456789abcdef" * 4
+ID = "0" * 31 + "a"
+Call = tuple[str, dict[str, Any]]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """Every call of every boto3 client made in the test: service and operation, and its parameters."""
+    recorded: list[Call] = []
+    make = boto3.Session.client
+
+    def recording(self: boto3.Session, *args: Any, **more: Any) -> Any:
+        client = make(self, *args, **more)
+
+        def record(params: dict[str, Any], model: Any, **_: Any) -> None:
+            name = f"{model.service_model.service_name}:{model.name}"
+            if (name, params) not in recorded:
+                recorded.append((name, dict(params)))
+
+        client.meta.events.register("provide-client-params", record)
+        return client
+
+    monkeypatch.setattr(boto3.Session, "client", recording)
+    return recorded
+
+
+def resources_of(call: str, params: dict[str, Any]) -> list[str]:
+    """The ARNs that a call needs its action on, by the service authorization reference."""
+    if call.startswith("s3:"):
+        return [f"arn:aws:s3:::{params['Bucket']}" + (f"/{params['Key']}" if "Key" in params else "")]
+    if call.startswith("secretsmanager:"):
+        return [f"arn:aws:secretsmanager:us-east-1:*:secret:{params['SecretId']}-a1b2c3"]
+    datastore = f"arn:aws:medical-imaging:us-east-1:*:datastore/{params['datastoreId']}"
+    return [datastore, *([f"{datastore}/imageset/{params['imageSetId']}"] if "imageSetId" in params else [])]
+
+
+def allows(statement: dict[str, Any], action: str, resource: str, params: dict[str, Any]) -> bool:
+    prefixes = statement.get("Condition", {}).get("StringLike", {}).get("s3:prefix", ["*"])
+    return (
+        action in statement["Action"]
+        and any(fnmatchcase(resource, allowed) for allowed in statement["Resource"])
+        and any(fnmatchcase(params.get("Prefix", ""), allowed) for allowed in prefixes)
+    )
+
+
+@pytest.fixture
+def secret(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The PHI key in AWS Secrets Manager."""
+    with running_secrets_stub() as (endpoint, answers):
+        answers.append((200, json.dumps({"SecretString": KEY}).encode()))
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", endpoint)
+        yield
+
+
+def do_sync(world: World, url: str) -> None:
+    """A first sync, and one that finds an image set deleted in its look-back."""
+    settings: dict[str, Any] = {"phi": "pseudonymize", "phi_key_from": "aws-secret:hospital/phi"}
+    world.sync(catalog=url, **settings)
+    world.service.delete(world.datastore_id, "a0000009".rjust(32, "0"))
+    assert world.sync(catalog=url, look_back=timedelta(days=300), **settings).removed == 1
+
+
+def do_verify(world: World, url: str) -> None:
+    """Everything read again, and what it misses confirmed and mended."""
+    world.service.delete(world.datastore_id, "a0000008".rjust(32, "0"))
+    settings = replace(world.settings, catalog=url, phi_key_from="aws-secret:hospital/phi")
+    report = world.verify(settings=settings, is_repairing=True)
+    assert report.verification is not None
+    assert report.verification.totals == {Finding.GONE: 1}
+
+
+def do_query(world: World, url: str) -> None:
+    """A question to the catalog."""
+    del world
+    assert len(run_query(open_catalog(open_store(url)), "from image_sets")) > 0
+
+
+@pytest.mark.usefixtures("secret")
+@pytest.mark.parametrize(
+    ("job", "before", "work"),
+    [("sync", [], do_sync), ("verify", [do_sync], do_verify), ("query", [do_sync], do_query)],
+)
+def test_the_policy_is_what_is_called(  # noqa: PLR0917
+    world: World,
+    s3_url: str,
+    calls: list[Call],
+    job: str,
+    before: list[Callable[[World, str], None]],
+    work: Callable[[World, str], None],
+) -> None:
+    """Each call is allowed on its own resources, and no action is allowed that is not called."""
+    world.fill(30)
+    for earlier in before:
+        earlier(world, s3_url)
+    calls.clear()
+    work(world, s3_url)
+    bucket, _, prefix = s3_url.removeprefix("s3://").partition("/")
+    place = Place(
+        bucket=bucket, prefix=prefix, datastore_ids=(world.datastore_id,), region="us-east-1", secret="hospital/phi"
+    )
+    statements = policy([job], place)["Statement"]
+    used = set()
+    for call, params in calls:
+        action = "s3:ListBucket" if call == "s3:ListObjectsV2" else call
+        for resource in resources_of(call, params):
+            allowing = [found["Sid"] for found in statements if allows(found, action, resource, params)]
+            assert allowing, f"{job} calls {action} on {resource.partition('/')[0]}, which the policy does not allow"
+        used.add(action)
+    assert used == {action for found in statements for action in found["Action"]}
+    assert {call for call, _ in calls} - {"secretsmanager:GetSecretValue"} == CALLS[job]
+
+
+@pytest.mark.parametrize(
+    ("key", "resource", "aliases"),
+    [
+        ("1234abcd-12ab", "arn:aws:kms:us-east-1:*:key/1234abcd-12ab", None),
+        ("arn:aws:kms:eu-west-1:1:key/x", "arn:aws:kms:eu-west-1:1:key/x", None),
+        ("alias/phi", "arn:aws:kms:us-east-1:*:key/*", "alias/phi"),
+        ("arn:aws:kms:eu-west-1:1:alias/phi", "arn:aws:kms:eu-west-1:1:key/*", "alias/phi"),
+    ],
+)
+def test_a_kms_key_is_allowed_however_it_is_named(key: str, resource: str, aliases: str | None) -> None:
+    """S3 decrypts for readers and makes data keys for writers; an alias becomes a condition."""
+    place = Place(bucket="bbb", prefix="", datastore_ids=(ID,), region="us-east-1", kms_key=key)
+    for jobs, actions in ((["query"], ["kms:Decrypt"]), (["sync"], ["kms:Decrypt", "kms:GenerateDataKey"])):
+        [statement] = [found for found in policy(jobs, place)["Statement"] if found["Sid"] == "Key"]
+        assert statement["Action"] == actions
+        assert statement["Resource"] == [resource]
+        condition = statement.get("Condition", {}).get("ForAnyValue:StringEquals", {}).get("kms:ResourceAliases")
+        assert condition == aliases
+
+
+def test_all_data_stores_are_listed_and_several_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """--all allows each data store, and to list them; several ids are several resources, and no more."""
+
+    def printed(*arguments: str) -> list[dict[str, Any]]:
+        capsys.readouterr()
+        assert run(["iam-policy", "--catalog", "s3://bbb", "--region", "us-east-1", *arguments]) == 0
+        statements: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["Statement"]
+        return statements
+
+    [listing] = [found for found in printed("--all") if "medical-imaging:ListDatastores" in found["Action"]]
+    assert listing["Resource"] == ["*"]
+    assert printed("--all")[0]["Resource"] == ["arn:aws:medical-imaging:us-east-1:*:datastore/*"]
+    assert not [found for found in printed("--all", "--for", "query") if "medical-imaging" in str(found)]
+    several = printed("--datastore-id", ID, "--datastore-id", "1" * 32)
+    assert "ListDatastores" not in str(several)
+    assert several[0]["Resource"] == [f"arn:aws:medical-imaging:us-east-1:*:datastore/{its}" for its in (ID, "1" * 32)]
+    assert run(["iam-policy", "--catalog", "s3://bbb", "--datastore-id", "x"]) == 2
+
+
+def test_the_command_prints_a_policy(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON on stdout, for the region's partition, below the catalog's prefix, with no wider resource than asked."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-gov-west-1")
+    secret = "arn:aws-us-gov:secretsmanager:r:1:secret:x-abcdef"
+    more = ["--account", "111122223333", "--phi-key-from", f"aws-secret:{secret}"]
+    assert run(["iam-policy", "--catalog", "s3://bbb/a/b", "--datastore-id", ID, *more]) == 0
+    document = json.loads(capsys.readouterr().out)
+    resources = [resource for found in document["Statement"] for resource in found["Resource"]]
+    assert f"arn:aws-us-gov:medical-imaging:us-gov-west-1:111122223333:datastore/{ID}" in resources
+    assert "arn:aws-us-gov:s3:::bbb/a/b/image_sets/*" in resources
+    assert secret in resources
+    assert "*" not in resources
+    assert run(["iam-policy", "--catalog", "folder", "--datastore-id", ID, "--for", "verify"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert {action for found in document["Statement"] for action in found["Action"]} == {
+        "medical-imaging:SearchImageSets",
+        "medical-imaging:GetImageSet",
+    }

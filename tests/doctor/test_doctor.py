@@ -1,0 +1,300 @@
+"""What the doctor finds wrong, against a real service and a real store; and that it leaves both as they were."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import version
+from pathlib import Path
+from threading import Thread
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+
+from ahi_catalog.cli.main import run
+from ahi_catalog.connectors.catalog import open_store
+from ahi_catalog.connectors.errors import ConflictError
+from ahi_catalog.connectors.phi_key import VARIABLE
+from ahi_catalog.connectors.settings import Quota
+from ahi_catalog.connectors.storage import MemoryStore
+from ahi_catalog.doctor import Check, Verdict, examine
+from ahi_catalog.doctor.account import check_quota
+from ahi_catalog.doctor.server import check_prefect
+from ahi_catalog.doctor.storage import PROBE_KEY, check_conditional_writes, check_encryption
+from tests.support.s3_server import READER_KEY, READER_SECRET
+from tests.support.world import TODAY, World
+
+MakeWorld = Callable[..., World]
+
+
+def findings(world: World, **changes: str) -> dict[str, Check]:
+    settings = replace(world.settings, **changes)  # type: ignore[arg-type]  # both are text
+    return {check.name: check for check in examine(settings, prefect=False, clock=world.service.now)}
+
+
+def verdicts(found: dict[str, Check]) -> dict[str, str]:
+    return {name: str(check.verdict) for name, check in found.items()}
+
+
+def test_all_is_well_where_all_is_there(world: World, s3_url: str) -> None:
+    """On a service and a store that work, nothing is to be fixed, and no image set is read."""
+    world.fill(20)
+    found = findings(world, catalog=s3_url)
+    assert verdicts(found) == {
+        "credentials": "ok",
+        "region": "note",
+        "clock": "ok",
+        "data store": "ok",
+        "SearchImageSets": "ok",
+        "GetImageSet": "ok",
+        "quota": "note",
+        "storage": "ok",
+        "catalog": "note",
+        "conditional writes": "ok",
+        "encryption": "note",
+    }
+    assert "active, created 2024-01-01" in found["data store"].says
+
+
+@pytest.mark.parametrize("operation", ["SearchImageSets", "GetImageSet"])
+def test_a_missing_permission_is_named(make_world: MakeWorld, operation: str) -> None:
+    """The operation that is denied has a line that names the permission to give; the others are fine."""
+    found = findings(make_world(denied=frozenset({operation})))
+    assert f"allow medical-imaging:{operation}" in found[operation].says
+    assert [name for name, check in found.items() if check.verdict is Verdict.FIX] == [operation]
+
+
+def test_get_datastore_is_no_must(make_world: MakeWorld) -> None:
+    """Without GetDatastore a sync works when it is told where to start."""
+    found = findings(make_world(denied=frozenset({"GetDatastore"})))
+    assert found["data store"].verdict is Verdict.NOTE
+    assert "--start" in found["data store"].says
+
+
+def test_an_unknown_data_store_is_named(world: World) -> None:
+    """The id is to be checked, not the permissions."""
+    found = findings(world, datastore_id="f" * 32)
+    assert found["data store"].verdict is found["SearchImageSets"].verdict is Verdict.FIX
+    assert "check the data store id" in found["data store"].says
+
+
+@pytest.mark.parametrize(("minutes", "word"), [(10, "behind"), (-10, "ahead of")])
+def test_a_wrong_clock_is_told_apart_from_a_right_one(world: World, minutes: int, word: str) -> None:
+    """A clock minutes off is to be set, and it says which way."""
+    here = TODAY - timedelta(minutes=minutes)
+    [clock] = [check for check in examine(world.settings, prefect=False, clock=lambda: here) if check.name == "clock"]
+    assert clock.verdict is Verdict.FIX
+    assert f"0:10:00 {word}" in clock.says
+
+
+def test_wrong_keys_are_told_apart_from_missing_ones(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that does not fit is for the service to refuse; without any, nothing is asked."""
+    world = make_world(credentials={"known": "secret"})
+    assert "check the AWS credentials" in findings(world)["SearchImageSets"].says
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    found = findings(world, catalog="s3://bucket/imaging")
+    assert verdicts(found) == {"credentials": "fix", "HealthImaging": "note", "storage": "note"}
+
+
+def test_a_missing_region_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 makes no client without one."""
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    found = findings(world)
+    assert found["region"].verdict is Verdict.FIX
+    assert "AWS_DEFAULT_REGION" in found["region"].says
+
+
+def test_a_missing_bucket_and_wrong_keys_of_the_store_are_told(
+    world: World, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line each, and no further question to that store."""
+    found = findings(world, catalog="s3://no-such-bucket/imaging")
+    assert "no such bucket" in found["storage"].says
+    assert "conditional writes" not in found
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    assert "signature does not match" in findings(world, catalog=s3_url)["storage"].says
+
+
+def test_a_store_that_may_only_be_read_is_told(world: World, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listing works, writing is what is missing."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", READER_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", READER_SECRET)
+    found = findings(world, catalog=s3_url)
+    assert found["storage"].verdict is Verdict.OK
+    assert found["conditional writes"].verdict is Verdict.FIX
+    assert "s3:PutObject" in found["conditional writes"].says
+
+
+def test_the_key_of_the_pseudonyms_has_to_be_the_catalogs(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of a catalog with pseudonyms only: no key and another key are to be fixed; neither is shown."""
+    assert "PHI key" not in findings(world)
+    monkeypatch.setenv(VARIABLE, "the catalog's own key, of enough characters")
+    world.sync(phi="pseudonymize")
+    assert findings(world)["PHI key"].verdict is Verdict.OK
+    other = tmp_path / "key"
+    other.write_text("another key, which has as many characters")
+    found = findings(world, phi_key_from=f"file:{other}")["PHI key"]
+    assert found.verdict is Verdict.FIX
+    assert not any(word in found.says for word in ("characters", "own key"))
+    monkeypatch.delenv(VARIABLE)
+    missing = findings(world)["PHI key"]
+    assert (missing.verdict, VARIABLE in missing.says) == (Verdict.FIX, True)
+
+
+def test_the_doctor_leaves_one_object(s3_url: str) -> None:
+    """Probing again and again writes the same object, and no partition or state."""
+    store = open_store(s3_url)
+    for _ in range(2):
+        assert check_conditional_writes(store).verdict is Verdict.OK
+    assert [entry.key for entry in store.entries("")] == [PROBE_KEY]
+
+
+class Forgetful(MemoryStore):
+    """A store that ignores one of the two conditions."""
+
+    def __init__(self, ignores: str) -> None:
+        super().__init__()
+        self._ignores = ignores
+
+    def put(self, key: str, body: bytes, *, expected: str | None) -> str:
+        try:
+            return super().put(key, body, expected=expected)
+        except ConflictError:
+            if (expected is None) is not (self._ignores == "If-None-Match"):
+                raise
+        found = self.get(key)
+        return super().put(key, body, expected=found.etag if found else None)
+
+
+@pytest.mark.parametrize("ignores", ["If-None-Match", "If-Match"])
+def test_a_store_that_only_pretends_is_found_out(ignores: str) -> None:
+    """A condition that is ignored is named."""
+    found = check_conditional_writes(Forgetful(ignores))
+    assert found.verdict is Verdict.FIX
+    assert f"ignores {ignores}" in found.says
+
+
+@pytest.mark.parametrize(
+    ("head", "is_aws", "verdict"),
+    [
+        ({"ServerSideEncryption": "AES256"}, True, Verdict.OK),
+        ({"ServerSideEncryption": "aws:kms"}, True, Verdict.OK),
+        ({}, True, Verdict.FIX),
+        ({}, False, Verdict.NOTE),
+    ],
+)
+def test_encryption_is_as_the_store_says(head: dict[str, str], is_aws: bool, verdict: Verdict) -> None:  # noqa: FBT001
+    """Amazon's store has to encrypt; another may not say."""
+    client = boto3.client("s3")
+    with Stubber(client) as stubber:
+        stubber.add_response("head_object", head)
+        assert check_encryption(client, "bucket", PROBE_KEY, is_aws=is_aws).verdict is verdict
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(25.0, Verdict.OK), (100.0, Verdict.FIX)])
+def test_a_rate_above_the_quota_is_to_be_lowered(rate: float, verdict: Verdict) -> None:
+    """The account's quota, where it may be read, bounds --rate."""
+    client = boto3.client("service-quotas")
+    quotas = [{"QuotaName": "Maximum SearchImageSets requests", "Value": 50.0}, {"QuotaName": "Other", "Value": 1.0}]
+    with Stubber(client) as stubber:
+        stubber.add_response("list_service_quotas", {"Quotas": quotas})
+        assert check_quota(client, Quota(rate=rate)).verdict is verdict
+
+
+def test_a_quota_that_may_not_be_read_is_no_must() -> None:
+    """The permission that would show it is named."""
+    client = boto3.client("service-quotas")
+    with Stubber(client) as stubber:
+        stubber.add_client_error("list_service_quotas", "AccessDeniedException")
+        check = check_quota(client, Quota())
+    assert check.verdict is Verdict.NOTE
+    assert "servicequotas:ListServiceQuotas" in check.says
+
+
+@contextmanager
+def prefect_server(**answers: tuple[int, str]) -> Iterator[str]:
+    """A server that answers as Prefect's does: health, and its version."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = answers.get(self.path.removeprefix("/api/").replace("admin/", ""), (404, ""))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            del format, args
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/api"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("health", "served", "verdict"),
+    [
+        ((200, "true"), (200, f'"{version("prefect")}"'), Verdict.OK),
+        ((200, "true"), (404, ""), Verdict.OK),
+        ((200, "true"), (200, '"3.1.0"'), Verdict.FIX),
+        ((401, ""), (401, ""), Verdict.FIX),
+    ],
+)
+def test_prefects_server_has_to_answer_and_fit(
+    health: tuple[int, str], served: tuple[int, str], verdict: Verdict
+) -> None:
+    """One that is older than the client, or refuses, is to be fixed."""
+    with prefect_server(health=health, version=served) as url:
+        assert check_prefect(url).verdict is verdict
+
+
+def test_no_prefect_server_is_no_must_but_a_dead_one_is() -> None:
+    """Without PREFECT_API_URL flows start their own; one that is named has to be there."""
+    with prefect_server() as url:
+        pass
+    assert check_prefect(None).verdict is Verdict.NOTE
+    dead = check_prefect(url)
+    assert dead.verdict is Verdict.FIX
+    assert "cannot be reached" in dead.says
+
+
+def test_the_command_ends_with_1_where_something_must_be_fixed(
+    make_world: MakeWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line each with a mark and a word; as JSON for machines; code 0 where all is well."""
+    world = make_world(denied=frozenset({"GetImageSet"}))
+    world.service.clock.unfreeze()
+    world.service.clock.offset *= 0
+    arguments = ["doctor", "--catalog", str(world.catalog), "--datastore-id", world.datastore_id, "--no-prefect"]
+    assert run(arguments) == 1
+    said = capsys.readouterr()
+    assert "✗ fix  GetImageSet" in said.out
+    assert "✓ ok   SearchImageSets" in said.out
+    assert said.err.startswith("1 to fix")
+    assert run([*arguments, "--json"]) == 1
+    found = {check["name"]: check["verdict"] for check in json.loads(capsys.readouterr().out)}
+    assert found["GetImageSet"] == "fix"
+
+
+def test_a_healthy_catalog_ends_with_0(world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """After a sync the doctor finds the catalog, and nothing to fix."""
+    world.service.clock.unfreeze()
+    world.service.clock.offset *= 0
+    world.fill(20)
+    common = ["--catalog", str(tmp_path / "c"), "--datastore-id", world.datastore_id, "--no-prefect"]
+    assert run(["sync", *common, "--rate", "100000"]) == 0
+    assert run(["doctor", *common]) == 0
+    assert "partitioned by day, with 1 data store" in capsys.readouterr().out
+    assert run(["status", "--catalog", str(tmp_path / "c")]) == 0

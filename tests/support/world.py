@@ -1,0 +1,112 @@
+"""A data store on a running service, a catalog folder, and runs on plain threads."""
+
+import threading
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from ahi_catalog.connectors.catalog import Partition, Unit
+from ahi_catalog.connectors.settings import Quota, Settings
+from ahi_catalog.emulator import Service
+from ahi_catalog.pipeline import jobs, verification
+from ahi_catalog.pipeline.run_report import RunReport
+from ahi_catalog.pipeline.runners import ThreadRunner
+from tests.support.reference import expected_rows, read_folder
+
+BORN = datetime(2024, 1, 1, tzinfo=UTC)
+TODAY = datetime(2024, 6, 1, 12, tzinfo=UTC)
+FAST = Quota(rate=100_000, burst=100_000)
+
+
+class World:
+    """A data store on a running service, a catalog folder, and a clock that both ends share.
+
+    Attributes:
+        service: The service.
+        datastore_id: Its one data store, created at BORN.
+        catalog: A folder for the catalog; not there yet.
+        settings: Of a run that the quota does not slow down.
+    """
+
+    def __init__(self, service: Service, catalog: Path) -> None:
+        self.service = service
+        self.catalog = catalog
+        service.clock.freeze(TODAY)
+        self.datastore_id = service.create_datastore(name="world", created_at=BORN)
+        self.settings = Settings(catalog=str(catalog), datastore_id=self.datastore_id, quota=FAST, concurrency=8)
+
+    def sync(self, stop: threading.Event | None = None, **changes: Any) -> RunReport:
+        """Sync on plain threads."""
+        with ThreadRunner(8) as runner:
+            return jobs.sync(
+                replace(self.settings, **changes), runner, stop or threading.Event(), clock=self.service.now
+            )
+
+    def backfill(self, start: datetime, end: datetime, **changes: Any) -> RunReport:
+        """Backfill on plain threads."""
+        with ThreadRunner(8) as runner:
+            return jobs.backfill(
+                replace(self.settings, **changes), start, end, runner, threading.Event(), clock=self.service.now
+            )
+
+    def verify(self, stop: threading.Event | None = None, settings: Settings | None = None, **asked: Any) -> RunReport:
+        """Verify on plain threads."""
+        with ThreadRunner(8) as runner:
+            return verification.verify(
+                settings or self.settings,
+                verification.Request(**asked),
+                runner,
+                stop or threading.Event(),
+                clock=self.service.now,
+            )
+
+    def object(self, day: date) -> Path:
+        """The data object of a day."""
+        partition = Partition(self.datastore_id, Unit.DAY, day)
+        return self.catalog / partition.key
+
+    def fill(
+        self, count: int, *, start: datetime = BORN, step: timedelta = timedelta(minutes=7), prefix: str = "a"
+    ) -> None:
+        """Insert image sets, one every step; every tenth shares its createdAt with the nine before."""
+        self.service.insert(
+            self.datastore_id,
+            (summary(f"{prefix}{number:07d}", start + step * (number - number % 10)) for number in range(count)),
+        )
+
+    def assert_catalog_equals_service(self) -> None:
+        """The catalog has exactly one row for each image set, with every value as the service has it."""
+        expected = expected_rows(self.service.rows(self.datastore_id))
+        found = read_folder(self.catalog)
+        assert found.keys() == expected.keys()
+        different = [name for name in expected if found[name] != expected[name]]
+        assert not different, f"{len(different)} rows differ from the service"
+
+
+def summary(name: str, created_at: datetime, **tags: Any) -> dict[str, Any]:
+    """A summary as SearchImageSets lists it; times as datetimes.
+
+    Args:
+        name: Letters and digits, at most 32; padded to an image set id.
+        created_at: Also its updatedAt.
+        tags: More DICOM tags, without their prefix.
+    """
+    return {
+        "imageSetId": name.rjust(32, "0"),
+        "version": 1,
+        "createdAt": created_at,
+        "updatedAt": created_at,
+        "lastAccessedAt": created_at + timedelta(microseconds=1),
+        "storageTier": "FREQUENT_ACCESS",
+        "isPrimary": True,
+        "DICOMTags": {
+            "DICOMPatientId": f"P-{name}",
+            "DICOMPatientName": f"Tester^{name}",
+            "DICOMStudyInstanceUID": f"1.2.3.{len(name)}",
+            "DICOMStudyDate": "20240229",
+            "DICOMStudyTime": "235959.999999",
+            "DICOMSeriesNumber": -1,
+            **{f"DICOM{key}": value for key, value in tags.items()},
+        },
+    }

@@ -1,0 +1,68 @@
+"""The shape of the project: which way imports point, and what pure modules may not do."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "schemas": set(),
+    "connectors": {"schemas"},
+    "pipeline": {"connectors", "schemas"},
+    "flows": {"pipeline", "connectors", "schemas"},
+    "emulator": {"schemas"},
+    "report": {"pipeline", "connectors", "schemas"},
+    "doctor": {"pipeline", "connectors", "schemas"},
+    "cli": {"flows", "pipeline", "report", "doctor", "emulator", "connectors", "schemas"},
+}
+"""The rooms, and the rooms that each may import beside itself (docs/design.md)."""
+MODULES = sorted(path for room in MAY_IMPORT for path in (ROOT / room).rglob("*.py"))
+CLOCKS = {"now", "utcnow", "today", "monotonic", "perf_counter", "sleep"}
+PURE = [
+    *(ROOT / "schemas").rglob("*.py"),
+    *(
+        ROOT / "connectors" / name
+        for name in ("windows.py", "rows.py", "settings.py", "errors.py", "endpoints.py", "iam.py")
+    ),
+    *(ROOT / "connectors/healthimaging" / name for name in ("pages.py", "scan.py", "walk.py")),
+    *(
+        ROOT / "connectors/catalog" / f"{name}.py"
+        for name in ("layout", "merge", "comparison", "parquet", "checkpoint", "verification", "description", "phi")
+    ),
+    ROOT / "connectors/glue/table.py",
+    *(ROOT / "report" / f"{name}.py" for name in ("suppression", "history")),
+    *(ROOT / "pipeline" / name for name in ("scan_scheduler.py", "buffer.py", "planning.py", "estimate.py")),
+    *(ROOT / "report/page").glob("*.py"),
+]
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports, at any place in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_a_room_imports_those_below_it_alone(room: str) -> None:
+    """Arrows point one way, lazy imports counted."""
+    for path in (ROOT / room).rglob("*.py"):
+        rooms = {name.split(".")[1] for name in imports(path) if name.startswith("ahi_catalog.")}
+        assert rooms <= {room, *MAY_IMPORT[room]}, path
+
+
+@pytest.mark.parametrize("path", PURE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_pure_modules_know_no_network_and_read_no_clock(path: Path) -> None:
+    """Neither boto3 nor Prefect is imported, and no clock is read."""
+    assert not {name.partition(".")[0] for name in imports(path)} & {"boto3", "botocore", "prefect", "time"}
+    calls = {
+        node.func.attr
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    assert not calls & CLOCKS
