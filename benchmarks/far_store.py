@@ -16,9 +16,9 @@ from typing import Any
 from ahi_catalog.connectors.settings import Quota, Settings
 from ahi_catalog.connectors.storage import Entry, LocalStore, Stored
 from ahi_catalog.connectors.storage.s3 import S3Store
-from ahi_catalog.pipeline import jobs
+from ahi_catalog.pipeline import run, sync
+from ahi_catalog.pipeline.executors import open_threads
 from ahi_catalog.pipeline.run_report import RunReport
-from ahi_catalog.pipeline.runners import ThreadRunner
 from benchmarks.harness import Goal, Served, arguments, conclude, scratch, serving, show
 
 LATENCY = 0.1
@@ -51,14 +51,14 @@ class FarStore:
         return self._near.entries(prefix)
 
 
-def sync(served: Served, store: str, folder: Path, writers: int) -> RunReport:
+def sync_far(served: Served, store: str, folder: Path, writers: int) -> RunReport:
     """Sync a data store into a folder that is far away."""
     os.environ.update(served.environment)
-    module: Any = jobs
+    module: Any = run
     module.open_store = lambda *_: FarStore(folder, writers)
     settings = Settings(catalog=str(folder), datastore_id=store, quota=QUOTA)
-    with ThreadRunner(settings.workers) as runner:
-        return jobs.sync(settings, runner, threading.Event())
+    with open_threads(settings.workers) as executor:
+        return sync.sync(settings, executor, threading.Event())
 
 
 def main() -> None:
@@ -69,11 +69,11 @@ def main() -> None:
         store, count = served.load(given.rows, days=given.rows // ROWS_A_DAY)
         for writers in (S3Store.writers, 2):
             with scratch() as folder:
-                report = sync(served, store, folder / "catalog", writers)
+                report = sync_far(served, store, folder / "catalog", writers)
             assert report.new == count
-            used[writers] = max(report.tally.requests - QUOTA.burst, 1) / QUOTA.rate / report.seconds
+            used[writers] = max(report.counts.requests - QUOTA.burst, 1) / QUOTA.rate / report.seconds
             lines.append(
-                [str(writers), f"{count:,}", f"{report.partitions_written:,}", f"{report.tally.requests:,}"]
+                [str(writers), f"{count:,}", f"{report.partitions_written:,}", f"{report.counts.requests:,}"]
                 + [f"{report.seconds:.1f}", f"{used[writers]:.3f}"]
             )
     columns = ["writers", "rows", "objects", "requests", "seconds", "quota used"]

@@ -17,10 +17,10 @@ from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError
 from ahi_catalog.connectors.healthimaging.source import connect
 from ahi_catalog.connectors.settings import Quota, S3Access, Settings
 from ahi_catalog.pipeline import findings
+from ahi_catalog.pipeline.executors import open_executor
 from ahi_catalog.pipeline.many import EACH, Job, Result, collecting, outcome_of, run_many
-from ahi_catalog.pipeline.observers import LastReport, watched_by
+from ahi_catalog.pipeline.observers import collecting_reports, watched_by
 from ahi_catalog.pipeline.run_report import Outcome, RunReport, summary_table
-from ahi_catalog.pipeline.runners import open_runner
 from ahi_catalog.pipeline.signals import INTERRUPTED, stop_on_signals
 
 _PREFECT_DEFAULTS: Final = {
@@ -74,8 +74,8 @@ def run_chosen(
             if (state.is_failed() or state.is_crashed()) and not results:
                 state.result(raise_on_failure=True)
         else:
-            with stop_on_signals() as stop, open_runner(settings, stop) as runner:
-                run_many(job, settings, chosen, stop, runner_for=lambda _: runner)
+            with stop_on_signals() as stop, open_executor(settings, stop) as executor:
+                run_many(job, settings, chosen, stop, executor_for=lambda _: executor)
     if not results:
         raise AhiCatalogError("Prefect did not run the flow; see its logs, or run with --no-prefect")
     _show_many(results, as_json=as_json)
@@ -96,20 +96,20 @@ def run_job(job: Job, flow: Callable[[], Any], settings: Settings, *, prefect: b
         AhiCatalogError: The run failed.
     """
     arrow.prepare()
-    with _watched(is_one_of_many=False) as last:
+    with _watched(is_one_of_many=False) as reports:
         if prefect:
             state = _run_flow(flow)
             # A verification that found differences has a failed state too, and a report to show.
-            if (state.is_failed() or state.is_crashed()) and not (last.report and last.report.left):
+            if (state.is_failed() or state.is_crashed()) and not (reports and reports[-1].left):
                 state.result(raise_on_failure=True)
-            if state.is_cancelled() and last.report is None:
+            if state.is_cancelled() and not reports:
                 raise StoppedError("stopped before anything was read")
         else:
-            with stop_on_signals() as stop, open_runner(settings, stop) as runner:
-                job(settings, runner=runner, stop=stop, connection=connect(settings))
-    report = last.report
-    if report is None:
+            with stop_on_signals() as stop, open_executor(settings, stop) as executor:
+                job(settings, executor=executor, stop=stop, connection=connect(settings))
+    if not reports:
         raise AhiCatalogError("Prefect did not run the flow; see its logs, or run with --no-prefect")
+    report = reports[-1]
     if as_json:
         print_json(report.document())
     else:
@@ -121,16 +121,15 @@ def run_job(job: Job, flow: Callable[[], Any], settings: Settings, *, prefect: b
 
 
 @contextmanager
-def _watched(*, is_one_of_many: bool) -> Iterator[LastReport]:
-    """Have runs started inside watched, with bars where there is a terminal; what the last one came to."""
-    last = LastReport()
+def _watched(*, is_one_of_many: bool) -> Iterator[list[RunReport]]:
+    """Have runs started inside watched, with bars where there is a terminal; their reports."""
     with ExitStack() as stack:
-        stack.enter_context(watched_by(last))
+        reports = stack.enter_context(collecting_reports())
         if sys.stderr.isatty():
             from ahi_catalog.cli.progress import Bars
 
             stack.enter_context(watched_by(stack.enter_context(Bars(is_one_of_many=is_one_of_many))))
-        yield last
+        yield reports
 
 
 def _show_many(results: Sequence[Result], *, as_json: bool) -> None:

@@ -27,19 +27,19 @@ def sync(**given: Any) -> int:
     Every data store of the account, under the one quota:
       ahi-catalog sync --catalog s3://bucket/imaging --all
     """
-    from ahi_catalog.cli.running import run_chosen
-    from ahi_catalog.pipeline import jobs  # `--help` does without boto3 and pyarrow
+    from ahi_catalog.cli.running import run_chosen  # `--help` does without boto3 and pyarrow
+    from ahi_catalog.pipeline import sync as job
 
-    return run_chosen(jobs.sync, _sync_flow, **given)
+    return run_chosen(job.sync, _sync_flow, **given)
 
 
 def run_sync(settings: Settings, *, prefect: bool, as_json: bool) -> int:
     """Sync one data store, show the report, and say the exit code."""
-    from ahi_catalog.cli.running import run_job
-    from ahi_catalog.pipeline import jobs  # `--help` does without boto3 and pyarrow
+    from ahi_catalog.cli.running import run_job  # `--help` does without boto3 and pyarrow
+    from ahi_catalog.pipeline import sync as job
 
     flow = partial(_sync_flow, settings, [settings.datastore_id])
-    return run_job(jobs.sync, flow, settings, prefect=prefect, as_json=as_json)
+    return run_job(job.sync, flow, settings, prefect=prefect, as_json=as_json)
 
 
 def _sync_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
@@ -65,8 +65,8 @@ def backfill(*, start: datetime, end: datetime, **given: Any) -> int:
     One month again:
       ahi-catalog backfill --catalog s3://bucket/imaging --datastore-id ID --from 2026-05-01 --to 2026-06-01
     """
-    from ahi_catalog.cli.running import run_chosen
-    from ahi_catalog.pipeline import jobs  # `--help` does without boto3 and pyarrow
+    from ahi_catalog.cli.running import run_chosen  # `--help` does without boto3 and pyarrow
+    from ahi_catalog.pipeline import backfill as job
 
     def run_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
         from ahi_catalog.flows.backfill import backfill as flow  # Prefect takes seconds to import
@@ -77,7 +77,7 @@ def backfill(*, start: datetime, end: datetime, **given: Any) -> int:
         parameters = parameters_of(settings) | {"datastore_ids": datastore_ids}
         return at_once(**parameters, start=start, end=end, return_state=True)
 
-    return run_chosen(partial(jobs.backfill, start=start, end=end), run_flow, **given)
+    return run_chosen(partial(job.backfill, start=start, end=end), run_flow, **given)
 
 
 @click.command()

@@ -20,7 +20,7 @@ _PACKAGE: Final = "ahi_catalog"
 _ROOT: Final = Path(__file__).parents[2]
 
 
-def sealed(function: Callable[_P, _R]) -> Callable[_P, _R]:
+def redact_errors(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """The function, whose errors are ours, without a cause or context.
 
     Raises:

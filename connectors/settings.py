@@ -127,7 +127,7 @@ class Settings:
     shift_dates: bool = False
     phi_key_from: str = "env"
     s3: S3Access = S3Access()
-    page_budget: int = 40
+    page_budget: int = 4
     buffer_rows: int = 50_000
     max_attempts: int = 10
     dask: str | None = None

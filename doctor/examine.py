@@ -11,10 +11,11 @@ from ahi_catalog.connectors import aws
 from ahi_catalog.connectors.catalog import Store, open_catalog, open_store
 from ahi_catalog.connectors.errors import AhiCatalogError
 from ahi_catalog.connectors.healthimaging.client import make_client
+from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.doctor import account, server, service, storage
 from ahi_catalog.doctor.check import Check, Verdict, fix, note, ok
-from ahi_catalog.pipeline.privacy import key_of, protection_of
+from ahi_catalog.pipeline.privacy import make_protection
 from ahi_catalog.schemas import Policy
 
 
@@ -92,7 +93,7 @@ def _phi_key(store: Store, settings: Settings) -> Iterator[Check]:
     if catalog.description.phi.policy is not Policy.PSEUDONYMIZE:
         return
     try:
-        protection_of(catalog, key_of(settings))
+        make_protection(catalog.description.phi, settings, load_phi_key)
     except AhiCatalogError as error:
         yield fix("PHI key", str(error))
     else:

@@ -6,7 +6,7 @@ from prefect import State, flow
 
 from ahi_catalog.flows.orchestration import run_in_flow
 from ahi_catalog.flows.parameters import USUAL, BlockName, Count, DatastoreIds, Moment, Options, Rate, make_settings
-from ahi_catalog.pipeline import jobs
+from ahi_catalog.pipeline import backfill as job
 
 
 @flow(
@@ -42,4 +42,4 @@ def backfill(
         options: What a run seldom needs to be told.
     """
     settings = make_settings(catalog=catalog, datastore_ids=datastore_ids, rate=rate, burst=burst, options=options)
-    return run_in_flow(partial(jobs.backfill, start=start, end=end), settings, datastore_ids, credentials)
+    return run_in_flow(partial(job.backfill, start=start, end=end), settings, datastore_ids, credentials)

@@ -8,11 +8,11 @@ from ahi_catalog.connectors.errors import StoppedError
 from ahi_catalog.connectors.healthimaging.source import connect
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.flows.credentials import find_session
-from ahi_catalog.flows.tasks import PrefectObserver, PrefectRunner
+from ahi_catalog.flows.tasks import PrefectObserver, PrefectScanExecutor
+from ahi_catalog.pipeline.executors import open_executor
 from ahi_catalog.pipeline.many import Job, outcome_of, run_many
-from ahi_catalog.pipeline.observers import watched_by
+from ahi_catalog.pipeline.observers import InBackground, watched_by
 from ahi_catalog.pipeline.run_report import Outcome
-from ahi_catalog.pipeline.runners import open_runner
 from ahi_catalog.pipeline.signals import stop_on_signals
 
 
@@ -43,8 +43,12 @@ def run_in_flow(
 
 def _run_one(job: Job, settings: Settings) -> State[None]:
     try:
-        with stop_on_signals() as stop, open_runner(settings, stop) as runner, watched_by(PrefectObserver()):
-            report = job(settings, runner=PrefectRunner(runner), stop=stop, connection=connect(settings))
+        with (
+            stop_on_signals() as stop,
+            open_executor(settings, stop) as executor,
+            watched_by(InBackground(PrefectObserver())),
+        ):
+            report = job(settings, executor=PrefectScanExecutor(executor), stop=stop, connection=connect(settings))
     except StoppedError:
         return Cancelled(message="stopped before anything was read")
     if report.outcome is Outcome.STOPPED:
@@ -61,14 +65,14 @@ def _run_many(job: Job, settings: Settings, datastore_ids: list[str] | None) -> 
 
     The flow fails where one failed.
     """
-    with stop_on_signals() as stop, open_runner(settings, stop) as runner:
+    with stop_on_signals() as stop, open_executor(settings, stop) as executor:
         results = run_many(
             job,
             settings,
             datastore_ids,
             stop,
-            runner_for=lambda datastore_id: PrefectRunner(runner, of=datastore_id),
-            observers_for=lambda datastore_id: [PrefectObserver(of=datastore_id)],
+            executor_for=lambda datastore_id: PrefectScanExecutor(executor, of=datastore_id),
+            observers_for=lambda datastore_id: [InBackground(PrefectObserver(of=datastore_id))],
         )
     failures = [f"{result.datastore_id}: {result.failure}" for result in results if result.failure]
     match outcome_of(results):

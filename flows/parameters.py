@@ -65,7 +65,9 @@ class Options(BaseModel):
     bucket_owner: str | None = Field(default=None, description="Refuse a bucket that another account owns.")
     kms_key: str | None = Field(default=None, description="Encrypt objects in S3 with this KMS key.")
     sse_s3: bool = Field(default=False, description="Encrypt objects in S3 with S3's own keys.")
-    page_budget: Count = Field(default=40, description="Pages after which a scan hands the rest of its window back.")
+    page_budget: Count = Field(
+        default=4, description="Pages after which a scan hands the remainder of its window back."
+    )
     buffer_rows: Count = Field(
         default=50_000,
         description="Rows held before partitions are published early, compressed ones counted as a fifth.",

@@ -14,7 +14,7 @@ from ahi_catalog.flows.parameters import (
     Rate,
     make_settings,
 )
-from ahi_catalog.pipeline import jobs
+from ahi_catalog.pipeline import sync as job
 
 
 @flow(
@@ -54,4 +54,4 @@ def sync(
         burst=burst,
         options=options,
     )
-    return run_in_flow(jobs.sync, settings, datastore_ids, credentials)
+    return run_in_flow(job.sync, settings, datastore_ids, credentials)

@@ -9,55 +9,49 @@ from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID
 
-from prefect import Task, task
+from prefect import task as prefect_task
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 from ahi_catalog.connectors.healthimaging.pages import Field
-from ahi_catalog.connectors.healthimaging.scan import Scan
+from ahi_catalog.connectors.healthimaging.scan import ScanRequest, ScanResult
 from ahi_catalog.connectors.windows import Window
 from ahi_catalog.pipeline import findings
+from ahi_catalog.pipeline.executors import Pending, ScanExecutor, ScanTask
 from ahi_catalog.pipeline.observers import Progress
 from ahi_catalog.pipeline.run_report import Outcome, RunReport
-from ahi_catalog.pipeline.runners import Pending, Runner, ScanWindow
 
 _PROGRESS_SECONDS: Final = 2.0
 _DONE_PERCENT: Final = 100.0
 
 
-class PrefectRunner:
-    """Makes each scan a task of the flow that this is called in; the scan itself runs where another runner runs it.
+class PrefectScanExecutor:
+    """Makes each scan a task of the flow that this is called in; the scan itself runs where another executor runs it.
 
-    So Prefect sees to what people watch, and workers of a cluster need no way to its API. How many are under way at
-    once is up to the schedule; the task runner needs no limit of its own.
+    So Prefect shows what is going on, and workers of a cluster need no way to its API. How many are under way at once
+    is up to the scheduler; the task runner needs no limit of its own.
 
     Args:
-        runner: Where scans run.
+        executor: Where scans run.
         of: The data store that tasks are named after, where a flow reads several.
     """
 
-    def __init__(self, runner: Runner, *, of: str | None = None) -> None:
-        self._runner = runner
+    def __init__(self, executor: ScanExecutor, *, of: str | None = None) -> None:
+        self._executor = executor
         self._name = "{by} {window}" if of is None else f"{of} {{by}} {{window}}"
-        self._task: Task[[Field, Window], Scan] | None = None
 
-    @property
-    def is_full(self) -> bool:
-        return self._runner.is_full
+    def submit(self, task: ScanTask, request: ScanRequest) -> Pending:
+        def scan(by: Field, window: Window) -> ScanResult:
+            # The parameters are what Prefect shows; the page token and the rows of a continuation stay here.
+            del by, window
+            done: ScanResult = self._executor.submit(task, request).result()
+            return done
 
-    def submit(self, scan_window: ScanWindow, by: Field, window: Window) -> Pending:
-        if self._task is None:
-
-            def scan(by: Field, window: Window) -> Scan:
-                done: Scan = self._runner.submit(scan_window, by, window).result()
-                return done
-
-            # Requests are tried again where they are made; a whole scan runs once, whatever Prefect's settings say.
-            as_task = task(
-                name="scan", task_run_name=self._name, cache_policy=NO_CACHE, persist_result=False, retries=0
-            )
-            self._task = as_task(scan)
-        return self._task.submit(by, window)
+        # Requests are tried again where they are made; a whole scan runs once, whatever Prefect's settings say.
+        as_task = prefect_task(
+            name="scan", task_run_name=self._name, cache_policy=NO_CACHE, persist_result=False, retries=0
+        )
+        return as_task(scan).submit(request.by, request.window)
 
 
 class PrefectObserver:

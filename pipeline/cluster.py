@@ -11,14 +11,18 @@ A scan only reads: where a worker dies, Dask runs its scans again elsewhere, and
 """
 
 import logging
+import math
+import os
 import signal
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any, Final, TypeAlias
 
+import dask
 import distributed
 from distributed.client import ClosedClientError
 from distributed.diagnostics.plugin import WorkerPlugin
@@ -26,30 +30,37 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from ahi_catalog.connectors.errors import AhiCatalogError, ClusterError, SourceError, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.client import make_client
 from ahi_catalog.connectors.healthimaging.limiter import Limiter
-from ahi_catalog.connectors.healthimaging.pages import Field
-from ahi_catalog.connectors.healthimaging.scan import Scan
+from ahi_catalog.connectors.healthimaging.scan import ScanRequest, ScanResult
 from ahi_catalog.connectors.healthimaging.source import FLOW_SHARE, Connection, open_source
 from ahi_catalog.connectors.settings import Quota, Settings
-from ahi_catalog.connectors.windows import Window
-from ahi_catalog.pipeline import jobs
-from ahi_catalog.pipeline.local_cluster import start_local_cluster
-from ahi_catalog.pipeline.privacy import protection_by
-from ahi_catalog.pipeline.runners import Pending, ScanWindow
-from ahi_catalog.schemas import PhiPolicy
+from ahi_catalog.pipeline.executors import Pending, ScanTask, make_scan
+from ahi_catalog.pipeline.privacy import LoadKey, make_protection
+from ahi_catalog.schemas import PhiPolicy, Protect
 
-_Future: TypeAlias = "distributed.Future[Scan | AhiCatalogError]"
+_Future: TypeAlias = "distributed.Future[ScanResult | AhiCatalogError]"
 
 _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 0.2
 """How often the flow's process looks whether it was asked to stop, to tell the workers."""
+_LOOPBACK: Final = "127.0.0.1:0"
+"""Any free port that other machines cannot reach; left to itself, Dask shows its pages to the network."""
+
+_WORKERS: Final = {
+    # Rows are patients' data, and are not spilled to disk.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    # Dask's profiler looks at every thread a hundred times a second. On Python 3.11 that may freeze a worker for good
+    # (https://github.com/dask/distributed/issues/8616); it did here, several times in thirty thousand requests.
+    "distributed.worker.profile.enabled": False,
+}
 _PATIENCE_SECONDS: Final = 30
 """How long to wait for a scheduler, and for its first worker."""
 _LOST: Final = (OSError, distributed.CancelledError, ClosedClientError)
 """What Dask raises where the scheduler is out of reach."""
 
 
-class ClusterRunner:
+class ClusterExecutor:
     """Runs scans on a cluster's workers, until it is closed or asked to stop.
 
     Args:
@@ -69,20 +80,15 @@ class ClusterRunner:
         self._watch = threading.Thread(target=self._pass_stop_on, name="stop-cluster", daemon=True)
         self._watch.start()
 
-    @property
-    def is_full(self) -> bool:
-        """Always false: which scans wait is the cluster's scheduler's to know."""
-        return False
-
-    def submit(self, scan_window: ScanWindow, by: Field, window: Window) -> Pending:
-        settings = scan_window.settings
+    def submit(self, task: ScanTask, request: ScanRequest) -> Pending:
+        settings = task.settings
         try:
             workers = max(1, len(self._client.nthreads()))
             share = settings.quota.part((1 - FLOW_SHARE) / workers)
-            given = (self._run, settings, scan_window.phi, share, by, window)
+            given = (self._run, settings, task.phi, task.load_key, share, request)
             future = self._client.submit(_scan_on_worker, *given, key=f"scan-{uuid.uuid4().hex}", pure=False)
         except _LOST:
-            failed: Future[Scan] = Future()
+            failed: Future[ScanResult] = Future()
             failed.set_exception(self._lost())
             return failed
         self._outstanding.add(future)
@@ -94,7 +100,7 @@ class ClusterRunner:
         self._watch.join()
         self._end_run()
 
-    def _finish(self, future: _Future) -> Scan:
+    def _finish(self, future: _Future) -> ScanResult:
         try:
             scan = future.result()
         except _LOST:
@@ -145,8 +151,8 @@ class ClusterRunner:
 
 
 @contextmanager
-def open_cluster(settings: Settings, stop: threading.Event) -> Iterator[ClusterRunner]:
-    """A runner on the cluster that the settings name.
+def open_cluster(settings: Settings, stop: threading.Event) -> Iterator[ClusterExecutor]:
+    """An executor on the cluster that the settings name.
 
     Args:
         settings: Its `dask`; and for a local cluster, how many scans run side by side.
@@ -170,23 +176,45 @@ def open_cluster(settings: Settings, stop: threading.Event) -> Iterator[ClusterR
         except TimeoutError:
             raise UsageError(f"the Dask cluster at {where} has no worker; start some: dask worker {where}") from None
         try:
-            runner = ClusterRunner(client, stop, is_local=settings.dask == "local")
+            executor = ClusterExecutor(client, stop, is_local=settings.dask == "local")
         except ImportError:
             raise UsageError(
                 "the workers of the Dask cluster lack ahi-catalog; install the same version there"
             ) from None
-        stack.callback(runner.close)
-        yield runner
+        stack.callback(executor.close)
+        yield executor
+
+
+@contextmanager
+def start_local_cluster(concurrency: int) -> Iterator[distributed.LocalCluster]:
+    """A cluster that only this machine reaches: a worker process a core.
+
+    Args:
+        concurrency: Scans side by side, over all workers.
+    """
+    workers = min(os.cpu_count() or 1, concurrency)
+    with dask.config.set(_WORKERS):
+        cluster = distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=math.ceil(concurrency / workers),
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=_LOOPBACK,
+            worker_dashboard_address=_LOOPBACK,
+            silence_logs=logging.ERROR,
+        )
+        with cluster:
+            yield cluster
 
 
 class _OnCluster:
     """A scan on the cluster; its failures are told in our words."""
 
-    def __init__(self, future: _Future, finish: Callable[[_Future], Scan]) -> None:
+    def __init__(self, future: _Future, finish: Callable[[_Future], ScanResult]) -> None:
         self._future = future
         self._finish = finish
 
-    def result(self) -> Scan:
+    def result(self) -> ScanResult:
         return self._finish(self._future)
 
     def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
@@ -231,10 +259,16 @@ class _Process:
             cls.connection.limiter.change(share)
             return cls.connection
 
+    @staticmethod
+    @cache
+    def protection(policy: PhiPolicy, settings: Settings, load_key: LoadKey) -> Protect:
+        """What a policy makes of rows; the process reads the key once, from its own place."""
+        return make_protection(policy, settings, load_key)
+
 
 def _scan_on_worker(  # noqa: PLR0917  # as Dask hands them on
-    run: str, settings: Settings, phi: PhiPolicy, share: Quota, by: Field, window: Window
-) -> Scan | AhiCatalogError:
+    run: str, settings: Settings, phi: PhiPolicy, load_key: LoadKey, share: Quota, request: ScanRequest
+) -> ScanResult | AhiCatalogError:
     """What a task does, in the worker's process.
 
     An error is returned, not raised: Dask would log it with its traceback, and one that is not ours may quote data.
@@ -248,7 +282,7 @@ def _scan_on_worker(  # noqa: PLR0917  # as Dask hands them on
     try:
         source = open_source(settings, stop, _Process.connect(settings.workers, share))
         # Rows are put under the policy here, before they travel.
-        return jobs.protected(jobs.scanner(source, settings, stop), protection_by(phi, settings))(by, window)
+        return make_scan(source, settings, _Process.protection(phi, settings, load_key), stop)(request)
     except AhiCatalogError as error:
         return error
     except Exception as error:  # noqa: BLE001  # told by its kind alone

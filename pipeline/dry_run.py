@@ -3,12 +3,13 @@
 from datetime import datetime
 
 from ahi_catalog.connectors.catalog import Checkpoint, layout, open_catalog, open_store
+from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.pages import Field
-from ahi_catalog.connectors.healthimaging.source import Source, Tally
+from ahi_catalog.connectors.healthimaging.source import Source
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.windows import Coverage, Window, floor_second
-from ahi_catalog.pipeline.jobs import bounds
 from ahi_catalog.pipeline.planning import check_start, plan_backfill, plan_sync, upper_bound
+from ahi_catalog.pipeline.run import bounds
 
 Planned = list[tuple[Field, Window]]
 """Windows, and the time that bounds each."""
@@ -27,11 +28,11 @@ def plan_run(settings: Settings, source: Source, now: datetime, span: tuple[date
         UsageError: The backfill's range is empty or too young, or coverage was to begin in the future.
     """
     check_start(settings.start, now)
-    tally = Tally()
+    counts = RequestCounts()
     if span is not None:
-        upper = upper_bound(now, source.clock(tally), settings.settle)
+        upper = upper_bound(now, source.clock(counts), settings.settle)
         return [(Field.CREATED_AT, window) for window in plan_backfill(*span, upper)]
-    start, upper = bounds(settings, source, tally, now)
+    start, upper = bounds(settings, source, counts, now)
     known = _checkpoint(settings)
     coverage = known.coverage if known else Coverage()
     planned = [(Field.CREATED_AT, window) for window in plan_sync(coverage, start, upper, settings.look_back)]

@@ -1,13 +1,14 @@
-"""The engine: scans windows side by side, hands partitions on as they fill, and ranges when all of them is taken.
+"""The engine: scans windows side by side, hands on partitions as they fill, and commits ranges once they are written.
 
-Invariants: a range counts as covered only after every row that its scan found is taken by the sink (published, for
-a sync); a run that is stopped or fails hands on and covers what is proven, and then ends. Nothing here knows Prefect.
+Invariants: a range is committed only after every row that its scan found is written by the sink (published, for a
+sync); a run that is stopped or fails hands on and commits what is proven, and then ends. Nothing here knows Prefect.
 """
 
 import queue
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -15,22 +16,36 @@ import pyarrow as pa
 
 from ahi_catalog.connectors.catalog import Batch
 from ahi_catalog.connectors.healthimaging.pages import Field
+from ahi_catalog.connectors.healthimaging.scan import ScanRequest
 from ahi_catalog.connectors.rows import lies_in, pick
 from ahi_catalog.connectors.windows import Coverage, Window
 from ahi_catalog.pipeline.buffer import Buffer
+from ahi_catalog.pipeline.executors import Pending
 from ahi_catalog.pipeline.run import Run
-from ahi_catalog.pipeline.runners import Pending
-from ahi_catalog.pipeline.scan_scheduler import Schedule
+from ahi_catalog.pipeline.scan_scheduler import ScanScheduler
 from ahi_catalog.pipeline.sink import Sink
 
-_COVER_AFTER: Final = 1.0
+_COMMIT_SECONDS: Final = 1.0
 """Seconds at least between two writings of the checkpoint, while there is other work. The first time after them that
 the engine goes on brings the next one; a run that dies before reads again what it had published since."""
 LOOK_SECONDS: Final = 0.05
-"""How often scans under way are looked at while workers have nothing to do."""
+"""How often the quota is looked at for requests to spare while workers have nothing to do."""
 
 
-def read(run: Run, by: Field, windows: Coverage, sink: Sink, *, keep: Coverage | None = None) -> Coverage:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reading has come to.
+
+    Attributes:
+        proven: The part of the windows whose rows are written: all of it, unless the run was asked to stop.
+        is_sorted: Whether the service answered oldest first, each time.
+    """
+
+    proven: Coverage
+    is_sorted: bool
+
+
+def read(run: Run, by: Field, windows: Coverage, sink: Sink, *, keep: Coverage | None = None) -> Reading:
     """Scan windows and hand on what they hold; scans by createdAt prove ranges of it complete.
 
     Args:
@@ -40,21 +55,18 @@ def read(run: Run, by: Field, windows: Coverage, sink: Sink, *, keep: Coverage |
         sink: What becomes of the rows.
         keep: Ranges of createdAt whose rows are handed on; None: all.
 
-    Returns:
-        The part of the windows whose rows are taken: all of it, unless the run was asked to stop.
-
     Raises:
-        Exception: The first failure; what was proven by then is taken and covered.
+        Exception: The first failure; what was proven by then is written and committed.
     """
-    # Covering has a thread of its own: in the others' queue it would come after all that waits to be published.
+    # The checkpoint has a thread of its own: behind all that waits to be published it would come too late.
     with (
         ThreadPoolExecutor(run.catalog.store.writers, thread_name_prefix="publish") as publishers,
-        ThreadPoolExecutor(1, thread_name_prefix="cover") as coverer,
+        ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as committer,
     ):
-        return _Reading(run, by, windows, sink, keep=keep, publishers=publishers, coverer=coverer).run_to_end()
+        return _Engine(run, by, windows, sink, keep=keep, publishers=publishers, committer=committer).run_to_end()
 
 
-def take_rows(run: Run, tables: Iterable[pa.Table], sink: Sink, keep: Coverage) -> None:
+def write_rows(run: Run, tables: Iterable[pa.Table], sink: Sink, keep: Coverage) -> None:
     """Hand on rows that prove no range complete, partition by partition, holding few in memory.
 
     Args:
@@ -65,17 +77,17 @@ def take_rows(run: Run, tables: Iterable[pa.Table], sink: Sink, keep: Coverage) 
     """
     buffer = Buffer(run.datastore_id, run.catalog.description.unit, ())
 
-    def take_batches(batches: Iterable[Batch]) -> None:
+    def write(batches: Iterable[Batch]) -> None:
         for batch in batches:
-            sink.count(sink.take(batch))
+            sink.count(sink.write(batch))
 
     for table in tables:
         buffer.add(pick(table, lies_in(table["created_at"], keep)), None)
-        take_batches(buffer.take_overflow(run.buffer_rows))
-    take_batches(buffer.take_all())
+        write(buffer.take_overflow(run.settings.buffer_rows))
+    write(buffer.take_all())
 
 
-class _Reading:
+class _Engine:
     """One `read` under way. Its state is changed by one thread; workers hand their results in by a queue."""
 
     def __init__(
@@ -87,133 +99,135 @@ class _Reading:
         *,
         keep: Coverage | None,
         publishers: ThreadPoolExecutor,
-        coverer: ThreadPoolExecutor,
+        committer: ThreadPoolExecutor,
     ) -> None:
         self._run = run
-        self._sink = sink
-        self._publishers = publishers
-        self._coverer = coverer
         self._by = by
+        self._sink = sink
         self._keep = keep
-        self._schedule = Schedule(windows, run.workers, run.scans)
+        self._publishers = publishers
+        self._committer = committer
+        self._scheduler = ScanScheduler(by, windows, run.settings.workers)
         present = run.catalog.partitions(run.datastore_id) if by is Field.CREATED_AT else ()
         self._buffer = Buffer(run.datastore_id, run.catalog.description.unit, present)
         self._seconds = sum(window.seconds for window in windows)
+        self._is_sorted = True
         self._proven: list[Window] = []
         self._seconds_proven = 0
-        self._coverable: list[Window] = []
+        self._committable: list[Window] = []
         self._results: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._under_way = 0
-        self._publishing_weight = 0
-        self._is_covering = False
-        self._covered_at = float("-inf")
+        self._publishing = 0
+        self._is_committing = False
+        self._committed_at = float("-inf")
         self._is_store_broken = False
         self._failure: Exception | None = None
 
-    def run_to_end(self) -> Coverage:
-        """What is proven, all of it published; or the first failure, with what was proven by then published."""
+    def run_to_end(self) -> Reading:
+        """What is proven, all of it written; or the first failure, with what was proven by then written."""
         self._drain(self._go_on)
         if not self._is_store_broken:
             self._publish(self._buffer.take_all())
-        self._drain(self._cover)
+        self._drain(self._commit)
         if self._failure is not None:
             raise self._failure
-        return Coverage(self._proven)
+        return Reading(Coverage(self._proven), self._is_sorted)
 
     def _drain(self, go_on: Callable[[], None]) -> None:
         """Take results in until nothing is under way, going on after each."""
-        self._tell()
+        self._tell_progress()
         go_on()
         while self._under_way:
-            # Where workers have nothing to do, what is under way is looked at again: it may be worth cutting by then.
-            is_worth_a_look = self._may_read() and self._schedule.is_short
+            is_worth_a_look = self._may_read() and self._scheduler.has_idle_workers
             try:
                 take_in = self._results.get(timeout=LOOK_SECONDS if is_worth_a_look else None)
             except queue.Empty:
                 pass
             else:
                 take_in()
-                self._tell()
+                self._tell_progress()
             go_on()
 
-    def _tell(self) -> None:
-        self._run.progressed(self._sink.phase(self._by), self._seconds_proven, self._seconds)
+    def _tell_progress(self) -> None:
+        self._run.tell_progress(self._sink.phase(self._by), self._seconds_proven, self._seconds)
 
     def _go_on(self) -> None:
         """Start whatever may start now."""
         if self._may_read():
-            for window in self._schedule.take_all(self._run.room()):
-                scanning = self._run.runner.submit(self._run.scan_window, self._by, window)
-                self._expect(scanning, partial(self._take_scan, window))
-        self._cover()
-        self._run.handing_back.ask(self._schedule.idle)
+            # Those started take a request each, though not at once.
+            spare = self._run.spare_requests()
+            while (request := self._scheduler.next(spare)) is not None:
+                spare = max(spare - 1, 0)
+                scanning = self._run.executor.submit(self._run.scan_task, request)
+                self._expect(scanning, partial(self._add_scan, request))
+        self._commit()
 
     def _may_read(self) -> bool:
         """Whether more scans may start: where publishing has fallen far behind, reading must wait."""
-        holds_too_much = self._buffer.weight + self._publishing_weight > 2 * self._run.buffer_rows
-        return not (self._failure or self._run.is_stopping() or holds_too_much)
+        holds_too_much = self._buffer.weight + self._publishing > 2 * self._run.settings.buffer_rows
+        return not (self._failure or self._run.stop.is_set() or holds_too_much)
 
-    def _expect(self, pending: Pending, take: Callable[[Callable[[], Any]], None]) -> None:
-        """Have a result taken in by this thread when it is there."""
+    def _expect(self, pending: Pending, add: Callable[[Callable[[], Any]], None]) -> None:
+        """Have a result added by this thread when it is there."""
         self._under_way += 1
-        pending.add_done_callback(lambda done: self._results.put(partial(self._take, take, done.result)))
+        pending.add_done_callback(lambda done: self._results.put(partial(self._add, add, done.result)))
 
-    def _take(self, take: Callable[[Callable[[], Any]], None], result: Callable[[], Any]) -> None:
+    def _add(self, add: Callable[[Callable[[], Any]], None], result: Callable[[], Any]) -> None:
         self._under_way -= 1
         try:
-            take(result)
-        except Exception as error:  # noqa: BLE001  # raised by run_to_end, after what is proven is published
+            add(result)
+        except Exception as error:  # noqa: BLE001  # raised by run_to_end, after what is proven is written
             self._failure = self._failure or error
 
-    def _take_scan(self, window: Window, result: Callable[[], Any]) -> None:
+    def _add_scan(self, request: ScanRequest, result: Callable[[], Any]) -> None:
         try:
             scan = result()
         except Exception:
-            self._schedule.abandon(window)
+            self._scheduler.abandon(request)
             raise
-        self._schedule.finish(window, scan.remainder, scan.pace)
+        self._scheduler.finish(request, scan)
         self._run.report.count_scan(scan)
-        if scan.served_at is not None:
-            self._run.served_at.append(scan.served_at)
+        self._run.checkpointer.note_clock(scan.served_at)
+        self._is_sorted &= scan.is_sorted
         if scan.proven is None:
             return
         self._proven.append(scan.proven)
         self._seconds_proven += scan.proven.seconds
         rows = scan.rows if self._keep is None else pick(scan.rows, lies_in(scan.rows["created_at"], self._keep))
         if self._by is Field.CREATED_AT:
-            self._coverable += self._buffer.add(rows, scan.proven)
-            self._publish(self._buffer.take_complete(scan.proven, self._schedule.outstanding))
+            self._committable += self._buffer.add(rows, scan.proven)
+            self._publish(self._buffer.take_complete(scan.proven, self._scheduler.outstanding))
         else:
             self._buffer.add(rows, None)
-        self._publish(self._buffer.take_overflow(self._run.buffer_rows))
+        self._publish(self._buffer.take_overflow(self._run.settings.buffer_rows))
 
     def _publish(self, batches: Iterable[Batch]) -> None:
         for batch in batches:
-            publishing = self._publishers.submit(self._sink.take, batch)
-            self._publishing_weight += batch.rows.weight
-            self._expect(publishing, partial(self._take_published, batch))
+            publishing = self._publishers.submit(self._sink.write, batch)
+            self._publishing += batch.rows.weight
+            self._expect(publishing, partial(self._add_published, batch))
 
-    def _take_published(self, batch: Batch, result: Callable[[], Any]) -> None:
-        self._publishing_weight -= batch.rows.weight
+    def _add_published(self, batch: Batch, result: Callable[[], Any]) -> None:
+        self._publishing -= batch.rows.weight
         try:
             self._sink.count(result())
         except Exception:
             self._is_store_broken = True
             raise
-        self._coverable += batch.scanned
+        self._committable += batch.scanned
 
-    def _cover(self) -> None:
+    def _commit(self) -> None:
         """Write down what is published, now and then; what is published meanwhile goes into the next write."""
-        if self._is_covering or not self._coverable:
+        if self._is_committing or not self._committable:
             return
         now = time.monotonic()
-        if self._under_way and now - self._covered_at < _COVER_AFTER:
+        if self._under_way and now - self._committed_at < _COMMIT_SECONDS:
             return
-        self._covered_at = now
-        windows, self._coverable = self._coverable, []
-        self._is_covering = True
-        self._expect(self._coverer.submit(self._sink.cover, windows), self._take_covered)
+        self._committed_at = now
+        windows, self._committable = self._committable, []
+        self._is_committing = True
+        self._expect(self._committer.submit(self._sink.commit, windows), self._add_committed)
 
-    def _take_covered(self, result: Callable[[], Any]) -> None:
-        self._is_covering = False
+    def _add_committed(self, result: Callable[[], Any]) -> None:
+        self._is_committing = False
         result()

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.pages import Field, Search
-from ahi_catalog.connectors.healthimaging.source import Tally
-from ahi_catalog.connectors.healthimaging.walk import Fetch
+from ahi_catalog.connectors.healthimaging.scan import Fetch
 from ahi_catalog.connectors.settings import PAGE_ROWS, Quota
 from ahi_catalog.connectors.windows import SECOND, Window, floor_second, from_epoch_microseconds, to_epoch_microseconds
 
@@ -89,7 +89,7 @@ def estimate(fetch: Fetch, windows: Iterable[tuple[Field, Window]], *, probes: i
     looking = _Looking(fetch)
     for by, window in windows:
         looking.probe(by, window.start, window.end)
-    while looking.tally.requests < probes and looking.refine():
+    while looking.counts.requests < probes and looking.refine():
         pass
     guessed = sum(stretch.rows for _, stretch in looking.stretches)
     most = sum(stretch.most for _, stretch in looking.stretches)
@@ -97,20 +97,20 @@ def estimate(fetch: Fetch, windows: Iterable[tuple[Field, Window]], *, probes: i
         rows=looking.counted + round(guessed),
         least=looking.counted,
         most=looking.counted + math.ceil(most),
-        probes=looking.tally.requests,
+        probes=looking.counts.requests,
     )
 
 
 class _Looking:
     def __init__(self, fetch: Fetch) -> None:
-        self.tally = Tally()
+        self.counts = RequestCounts()
         self.counted = 0
         self.stretches: list[tuple[Field, _Stretch]] = []
         self._fetch = fetch
 
     def probe(self, by: Field, start: datetime, end: datetime) -> datetime | None:
         """Read the page that begins at a moment; when its first row was, None where there is none."""
-        page = self._fetch(Search(by, Window(start, end)), None, self.tally)
+        page = self._fetch(Search(by, Window(start, end)), None, self.counts)
         low, high = to_epoch_microseconds(start), to_epoch_microseconds(end)
         seen = sorted(page.moments(by))
         moments = [moment for moment in seen if low <= moment < high]

@@ -13,13 +13,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from ahi_catalog.connectors.catalog import open_catalog, open_store
 from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.source import Connection, connect, list_datastores
 from ahi_catalog.connectors.settings import Settings
-from ahi_catalog.pipeline.observers import Observer, Progress, watched_by
+from ahi_catalog.pipeline.executors import ScanExecutor
+from ahi_catalog.pipeline.observers import Observer, collecting_reports, watched_by
 from ahi_catalog.pipeline.run_report import Outcome, RunReport
-from ahi_catalog.pipeline.runners import Runner
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ class Job(Protocol):
     """A sync, backfill or verify of one data store."""
 
     def __call__(
-        self, settings: Settings, *, runner: Runner, stop: threading.Event, connection: Connection
+        self, settings: Settings, *, executor: ScanExecutor, stop: threading.Event, connection: Connection
     ) -> RunReport: ...
 
 
@@ -83,20 +82,20 @@ def run_many(
     datastore_ids: Iterable[str] | None,
     stop: threading.Event,
     *,
-    runner_for: Callable[[str], Runner],
+    executor_for: Callable[[str], ScanExecutor],
     observers_for: Callable[[str], Sequence[Observer]] = lambda _: (),
 ) -> list[Result]:
     """Run a job on several data stores; what became of each, in their order.
 
     At most `concurrency` runs go on at once, with the buffer divided among them, so that memory stays bounded however
-    many data stores there are; on a catalog of a single writer one run goes on at a time.
+    many data stores there are.
 
     Args:
         job: What to run.
         settings: Of every run but for the data store id, which counts for nothing (`EACH`).
         datastore_ids: The data stores; None: all active ones of the account and region.
         stop: Set it to end the runs early, with what is proven published; those that have not begun do not begin.
-        runner_for: Where the scans of a data store run.
+        executor_for: Where the scans of a data store run.
         observers_for: Who watches a data store's run, besides those who watch all.
 
     Raises:
@@ -109,19 +108,20 @@ def run_many(
     each = [replace(settings, datastore_id=datastore_id) for datastore_id in found]
     if not each:
         raise UsageError("no data store to read: this account has no active one in this region")
-    alongside = 1 if _is_single_writer(settings) else min(len(each), settings.workers)
+    alongside = min(len(each), settings.workers)
 
     def run_one(own: Settings) -> Result:
-        kept = _Kept()
-        try:
-            with watched_by(kept, *observers_for(own.datastore_id)):
-                job(own, runner=runner_for(own.datastore_id), stop=stop, connection=connection)
-        except StoppedError:
-            pass  # A run that had not begun has no report to say so.
-        except Exception as error:  # noqa: BLE001  # kept, so that the other data stores go on
-            _log.debug("data store %s", own.datastore_id, exc_info=error)
-            return Result(datastore_id=own.datastore_id, report=kept.report, error=error)
-        return Result(datastore_id=own.datastore_id, report=kept.report)
+        failure: Exception | None = None
+        with collecting_reports() as reports:
+            try:
+                with watched_by(*observers_for(own.datastore_id)):
+                    job(own, executor=executor_for(own.datastore_id), stop=stop, connection=connection)
+            except StoppedError:
+                pass  # A run that had not begun has no report to say so.
+            except Exception as error:  # noqa: BLE001  # kept, so that the other data stores go on
+                _log.debug("data store %s", own.datastore_id, exc_info=error)
+                failure = error
+        return Result(datastore_id=own.datastore_id, report=reports[-1] if reports else None, error=failure)
 
     with ThreadPoolExecutor(alongside, thread_name_prefix="datastore") as threads:
         running = [
@@ -155,24 +155,4 @@ def outcome_of(results: Iterable[Result]) -> Outcome:
     return next((worst for worst in (Outcome.FAILED, Outcome.STOPPED) if worst in outcomes), Outcome.DONE)
 
 
-class _Kept:
-    """Keeps the report of a run, which may fail."""
-
-    def __init__(self) -> None:
-        self.report: RunReport | None = None
-
-    def progressed(self, progress: Progress) -> None: ...
-
-    def finished(self, report: RunReport) -> None:
-        self.report = report
-
-
 _COLLECTING: ContextVar[list[Result] | None] = ContextVar("results", default=None)
-
-
-def _is_single_writer(settings: Settings) -> bool:
-    """Whether runs have to wait for each other; a catalog that is not there yet is made as the settings say."""
-    try:
-        return open_catalog(open_store(settings.catalog, settings.s3)).description.is_single_writer
-    except UsageError:
-        return settings.single_writer

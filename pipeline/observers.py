@@ -1,12 +1,22 @@
-"""Who watches a run: a terminal, Prefect, a test."""
+"""Who watches a run: a terminal, Prefect, a test. What only watches never harms: an observer that fails is dropped."""
 
-from collections.abc import Iterable, Iterator
+import contextvars
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
+from ahi_catalog.connectors.redaction import describe
 from ahi_catalog.pipeline.run_report import RunReport
+
+_log = logging.getLogger(__name__)
+
+_LAST_WORD_SECONDS: Final = 10.0
+"""How long the end of a run waits for an observer in the background to pass the report on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +40,7 @@ class Progress:
 
 
 class Observer(Protocol):
-    """Watches a run; called from the thread that runs it."""
+    """Watches a run; called from the thread that runs it, so it answers at once (or is `InBackground`)."""
 
     def progressed(self, progress: Progress) -> None:
         """The run begins to read, or something it waited for is done: a scan, an object, a write of the checkpoint."""
@@ -42,38 +52,70 @@ class Observer(Protocol):
 
 
 class Observers:
-    """Several observers as one."""
+    """Several observers as one that never fails: each is called until it raises, which is logged once.
 
-    def __init__(self, observers: Iterable[Observer] = ()) -> None:
-        self._observers = tuple(observers)
-
-    def progressed(self, progress: Progress) -> None:
-        for observer in self._observers:
-            observer.progressed(progress)
-
-    def finished(self, report: RunReport) -> None:
-        for observer in self._observers:
-            observer.finished(report)
-
-
-class LastReport:
-    """Keeps what a run came to.
-
-    Attributes:
-        report: Of the run that ended last; None: none has.
+    Args:
+        observers: In the order in which they are called.
     """
 
-    def __init__(self) -> None:
-        self.report: RunReport | None = None
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = list(observers)
 
     def progressed(self, progress: Progress) -> None:
-        pass
+        """Tell each how far the run is."""
+        self._tell(lambda observer: observer.progressed(progress))
 
     def finished(self, report: RunReport) -> None:
-        self.report = report
+        """Tell each that the run has ended."""
+        self._tell(lambda observer: observer.finished(report))
+
+    def _tell(self, what: Callable[[Observer], None]) -> None:
+        for observer in list(self._observers):
+            try:
+                what(observer)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the run does without that observer
+                self._observers.remove(observer)
+                _log.warning("an observer of the run failed and is left out: %s", describe(error))
+
+
+class InBackground:
+    """An observer that may take its time, as one that does not: its calls are made on a thread of its own.
+
+    Progress that is out of date by the time that the thread is free is left out.
+
+    Args:
+        observer: Called from one thread, in the context that this was made in.
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        self._calls: queue.Queue[Progress | RunReport] = queue.Queue(1)
+        self._observer = Observers(observer)
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._run,), name="observer", daemon=True)
+        self._thread.start()
+
+    def progressed(self, progress: Progress) -> None:
+        """Pass progress on, unless the thread is busy with what came before."""
+        if self._calls.empty():
+            self._calls.put(progress)
+
+    def finished(self, report: RunReport) -> None:
+        """Pass the report on, and wait for that some seconds at most."""
+        try:
+            self._calls.put(report, timeout=_LAST_WORD_SECONDS)
+        except queue.Full:
+            _log.warning("an observer of the run does not answer and is left out")
+            return
+        self._thread.join(_LAST_WORD_SECONDS)
+
+    def _run(self) -> None:
+        while isinstance(call := self._calls.get(), Progress):
+            self._observer.progressed(call)
+        self._observer.finished(call)
 
 
 _WATCHING: ContextVar[tuple[Observer, ...]] = ContextVar("observers", default=())
+_REPORTS: ContextVar[tuple[list[RunReport], ...]] = ContextVar("reports", default=())
 
 
 @contextmanager
@@ -86,6 +128,23 @@ def watched_by(*observers: Observer) -> Iterator[None]:
         _WATCHING.reset(token)
 
 
-def current_observers() -> tuple[Observer, ...]:
-    """The observers of the runs started here."""
-    return _WATCHING.get()
+@contextmanager
+def collecting_reports() -> Iterator[list[RunReport]]:
+    """The reports of the runs started inside, failed ones too, in a list that fills as they end."""
+    reports: list[RunReport] = []
+    token = _REPORTS.set((*_REPORTS.get(), reports))
+    try:
+        yield reports
+    finally:
+        _REPORTS.reset(token)
+
+
+def current_observers() -> Observers:
+    """The observers of a run started here."""
+    return Observers(*_WATCHING.get())
+
+
+def collect_report(report: RunReport) -> None:
+    """Hand a report to whoever collects those of runs started here."""
+    for reports in _REPORTS.get():
+        reports.append(report)

@@ -1,123 +1,262 @@
-"""What every part of one run shares."""
+"""A run on one data store: both ends opened, what its parts share, and its report at the end."""
 
-from collections.abc import Callable, Collection
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
+from functools import cache
 
-from ahi_catalog.connectors.catalog import Catalog, Checkpoint
-from ahi_catalog.connectors.errors import StateError, StoppedError
-from ahi_catalog.connectors.healthimaging.source import Source, Tally
-from ahi_catalog.connectors.windows import Coverage, Window, floor_second
-from ahi_catalog.pipeline.handing_back import HandingBack
-from ahi_catalog.pipeline.observers import Observer, Progress
-from ahi_catalog.pipeline.run_report import RunReport
-from ahi_catalog.pipeline.runners import Runner, ScanWindow
-from ahi_catalog.pipeline.scan_scheduler import Scans
+from ahi_catalog.connectors.catalog import Catalog, Unit, layout, open_catalog, open_or_create
+from ahi_catalog.connectors.catalog.phi import refuse_other
+from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError
+from ahi_catalog.connectors.healthimaging.executor import RequestCounts
+from ahi_catalog.connectors.healthimaging.source import Connection, Source, open_source
+from ahi_catalog.connectors.settings import Settings
+from ahi_catalog.connectors.storage import Store, open_store
+from ahi_catalog.connectors.windows import floor_second
+from ahi_catalog.pipeline.checkpointer import Checkpointer
+from ahi_catalog.pipeline.executors import ScanExecutor, ScanTask, make_scan
+from ahi_catalog.pipeline.observers import Observers, Progress, collect_report, current_observers
+from ahi_catalog.pipeline.planning import upper_bound
+from ahi_catalog.pipeline.privacy import LoadKey, asked_policy, make_protection
+from ahi_catalog.pipeline.run_report import Outcome, RunReport
 from ahi_catalog.schemas import Protect
+
+_log = logging.getLogger(__name__)
+
+Clock = Callable[[], datetime]
+
+
+def now() -> datetime:
+    """The local clock."""
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run on one data store.
+    """One run on one data store, under way.
 
     Attributes:
+        settings: What to read and where to write.
         catalog: What to write to.
-        datastore_id: The data store.
         source: What to read from.
-        runner: Where scans run.
-        scan_window: Scans one window; its rows are under the catalog's PHI policy.
+        checkpointer: Commits coverage.
+        executor: Where scans run.
+        scan_task: Scans a window; its rows are under the catalog's PHI policy.
         protect: Puts rows that come another way under that policy.
         report: Filled in as the run goes on, by the thread that runs it.
-        observer: Watches.
-        is_stopping: Whether the run was asked to stop.
-        workers: Scans side by side.
-        buffer_rows: Rows held before partitions are published early; compressed ones count as a fifth.
-        room: How many more scans side by side would make the run faster.
-        scans: The scans under way; None: they are out of reach, on a cluster.
-        handing_back: Asks scans whose rows come out of order for their windows, one for each worker with nothing to do.
-        settle: How old an image set must be before it is taken as searchable.
-        served_at: The service's clock when scans began.
+        observers: Watch.
+        stop: Set when the run is asked to stop.
+        look_ups: Requests of GetImageSet, made by several threads.
     """
 
+    settings: Settings
     catalog: Catalog
-    datastore_id: str
     source: Source
-    runner: Runner
-    scan_window: ScanWindow
+    checkpointer: Checkpointer
+    executor: ScanExecutor
+    scan_task: ScanTask
     protect: Protect
     report: RunReport
-    observer: Observer
-    is_stopping: Callable[[], bool]
-    workers: int
-    buffer_rows: int
-    room: Callable[[], int]
-    scans: Scans | None
-    handing_back: HandingBack
-    settle: timedelta
-    served_at: list[datetime] = field(default_factory=list)
-    confirmations: list[Tally] = field(default_factory=list)
+    observers: Observers
+    stop: threading.Event
+    look_ups: list[RequestCounts] = field(default_factory=list)
 
     @property
-    def _settled_to(self) -> datetime:
-        """What is older had settled when the run began to read, by the service's clock; the local one may be fast."""
-        return floor_second(min(self.served_at) - self.settle)
+    def datastore_id(self) -> str:
+        """The data store."""
+        return self.settings.datastore_id
 
-    def confirm_gone(self, image_set_ids: Collection[str]) -> list[str]:
+    def spare_requests(self) -> int:
+        """How many requests the quota lets out beyond those that the scans under way make."""
+        # The workers of a cluster hold the quota among them.
+        return self.source.spare_requests if self.settings.dask is None else self.settings.workers
+
+    def confirm_deleted(self, image_set_ids: Collection[str]) -> list[str]:
         """Of image sets that a scan should have found, those that the service confirms deleted.
 
         When the run is stopping, those not yet asked about count as still there.
         """
-        tally = Tally()
-        gone: list[str] = []
+        counts = RequestCounts()
+        deleted: list[str] = []
         try:
-            gone.extend(found for found in image_set_ids if self.source.look_up(found, tally) is None)
+            deleted.extend(found for found in image_set_ids if self.source.look_up(found, counts) is None)
         except StoppedError:
             pass  # Those left stay in the catalog; a later read of their range asks again.
         finally:
-            self.confirmations.append(tally)
-        return gone
+            self.look_ups.append(counts)
+        return deleted
 
-    def cover(self, windows: Collection[Window], populated: Coverage) -> None:
-        """Extend the checkpoint's coverage by windows whose rows are published, as far as they had settled.
-
-        Args:
-            windows: Ranges of createdAt.
-            populated: Partitions that are known to have an object.
-        """
-        settled = Coverage(windows).before(self._settled_to)
-        checkpoint = self.catalog.update_checkpoint(
-            self.datastore_id, lambda found: _existing(found).covering(settled, populated)
-        )
-        self.report.watermark_after = checkpoint.coverage.watermark
-
-    def uncover(self, windows: Collection[Window]) -> None:
-        """Take windows whose rows are lost out of the checkpoint's coverage, so that they are read again."""
-        if windows:
-            self.catalog.update_checkpoint(self.datastore_id, lambda found: _existing(found).uncovering(windows))
-
-    def follow(self, to: datetime, populated: Coverage) -> None:
-        """Write down how far changes are followed and published, as far as they had settled."""
-        settled = min(to, self._settled_to)
-        checkpoint = self.catalog.update_checkpoint(
-            self.datastore_id, lambda found: _existing(found).following(settled).covering((), populated)
-        )
-        self.report.followed_to = checkpoint.followed_to
-
-    def progressed(self, phase: str, seconds_done: int, seconds_total: int) -> None:
-        """Tell the observer how far the run is."""
-        self.observer.progressed(
+    def tell_progress(self, phase: str, seconds_done: int, seconds_total: int) -> None:
+        """Tell the observers how far the run is."""
+        self.observers.progressed(
             Progress(
                 datastore_id=self.datastore_id,
                 phase=phase,
                 seconds_done=seconds_done,
                 seconds_total=seconds_total,
                 rows=self.report.rows_read,
-                requests=self.report.tally.requests,
+                requests=self.report.counts.requests,
             )
         )
 
 
-def _existing(checkpoint: Checkpoint | None) -> Checkpoint:
-    if checkpoint is None:
-        raise StateError("the checkpoint was deleted while the run was going on; run again")
-    return checkpoint
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSetup:
+    """Both ends of a run, open, before it begins; made by `open_run`.
+
+    Attributes:
+        settings: Of the run.
+        store: Where the catalog lies, or will.
+        source: What to read from.
+        counts: Of the run's requests, those before it has a report too.
+        executor: Where scans run.
+        stop: Set when the run is asked to stop.
+        clock: The local clock, aware.
+        load_key: Loads the key of pseudonyms.
+    """
+
+    settings: Settings
+    store: Store
+    source: Source
+    counts: RequestCounts
+    executor: ScanExecutor
+    stop: threading.Event
+    clock: Clock
+    load_key: LoadKey
+
+    def bounds(self) -> tuple[datetime, datetime]:
+        """Where coverage begins, and where a run ends that begins now; asks the service."""
+        return bounds(self.settings, self.source, self.counts, self.clock())
+
+    def open_catalog(self) -> tuple[Catalog, Protect]:
+        """The catalog, and what its PHI policy makes of rows.
+
+        Raises:
+            UsageError: There is none, or it was made in another way than the settings ask for.
+        """
+        load_key = cache(self.load_key)
+        catalog = open_catalog(self.store)
+        asked = asked_policy(self.settings, load_key)
+        if asked is not None:
+            refuse_other(asked, catalog.description.phi, self.store.url)
+        return catalog, make_protection(catalog.description.phi, self.settings, load_key)
+
+    def open_or_create_catalog(self, before_creating: Callable[[], object]) -> tuple[Catalog, Protect]:
+        """The same, made if there is none.
+
+        Args:
+            before_creating: Called before it is made: the service has to answer, so that a wrong data store id
+                leaves nothing behind.
+
+        Raises:
+            UsageError: It was made in another way than the settings ask for.
+        """
+        settings, load_key = self.settings, cache(self.load_key)
+        unit = None if settings.partition is None else Unit(settings.partition)
+        asked = asked_policy(settings, load_key)
+        catalog = open_or_create(self.store, unit, asked, before_creating=before_creating)
+        return catalog, make_protection(catalog.description.phi, settings, load_key)
+
+    @contextmanager
+    def running(self, flow: str, catalog: Catalog, protect: Protect) -> Iterator[Run]:
+        """Everything that a run needs; at its end, whatever way, the report is complete and kept."""
+        settings = self.settings
+        report = RunReport(
+            flow=flow,
+            run_id=uuid.uuid4().hex[:8],
+            datastore_id=settings.datastore_id,
+            started_at=self.clock(),
+            counts=self.counts,
+        )
+        scan = make_scan(self.source, settings, protect, self.stop)
+        run = Run(
+            settings=settings,
+            catalog=catalog,
+            source=self.source,
+            checkpointer=Checkpointer(catalog, settings.settle, report),
+            executor=self.executor,
+            scan_task=ScanTask(settings, catalog.description.phi, self.load_key, scan),
+            protect=protect,
+            report=report,
+            observers=current_observers(),
+            stop=self.stop,
+        )
+        with _reporting(run):
+            yield run
+
+
+def open_run(
+    settings: Settings,
+    executor: ScanExecutor,
+    stop: threading.Event,
+    *,
+    clock: Clock,
+    connection: Connection | None,
+    load_key: LoadKey,
+) -> RunSetup:
+    """Open both ends of a run; nothing is asked of either yet.
+
+    Raises:
+        AhiCatalogError: One cannot be opened.
+    """
+    return RunSetup(
+        settings=settings,
+        store=open_store(settings.catalog, settings.s3),
+        source=open_source(settings, stop, connection),
+        counts=RequestCounts(),
+        executor=executor,
+        stop=stop,
+        clock=clock,
+        load_key=load_key,
+    )
+
+
+def bounds(settings: Settings, source: Source, counts: RequestCounts, now: datetime) -> tuple[datetime, datetime]:
+    """Where coverage begins, and where a run ends that begins now; asks the service.
+
+    Args:
+        settings: Of the run.
+        source: What to read from.
+        counts: Counts the requests.
+        now: The local clock, aware.
+    """
+    if settings.start is not None:
+        return floor_second(settings.start), upper_bound(now, source.clock(counts), settings.settle)
+    start, service_clock = source.created_at(counts)
+    return start, upper_bound(now, service_clock, settings.settle)
+
+
+@contextmanager
+def _reporting(run: Run) -> Iterator[None]:
+    """How the block ended, in the run report; a stop is no error."""
+    report = run.report
+    began = time.monotonic()
+    try:
+        yield
+        report.outcome = Outcome.STOPPED if run.stop.is_set() else Outcome.DONE
+    except StoppedError:
+        report.outcome = Outcome.STOPPED
+    except Exception:
+        report.outcome = Outcome.FAILED
+        raise
+    finally:
+        report.seconds = time.monotonic() - began
+        for counts in run.look_ups:
+            report.counts.add(counts)
+        _keep_report(run.catalog, report)
+        collect_report(report)
+        run.observers.finished(report)
+
+
+def _keep_report(catalog: Catalog, report: RunReport) -> None:
+    key = layout.run_key(report.datastore_id, report.started_at, report.run_id)
+    try:
+        catalog.write_run(key, report.document())
+    except AhiCatalogError as error:
+        # The run's own outcome matters more than its report.
+        _log.warning("the run report could not be kept: %s", error)

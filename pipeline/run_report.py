@@ -9,8 +9,8 @@ from typing import Any
 
 from ahi_catalog.connectors.catalog import Published
 from ahi_catalog.connectors.catalog.verification import Verification, outcome_in_words
-from ahi_catalog.connectors.healthimaging.scan import Scan
-from ahi_catalog.connectors.healthimaging.source import Tally
+from ahi_catalog.connectors.healthimaging.executor import RequestCounts
+from ahi_catalog.connectors.healthimaging.scan import ScanResult
 from ahi_catalog.connectors.windows import format_time
 from ahi_catalog.pipeline import findings
 
@@ -48,7 +48,7 @@ class RunReport:
     outcome: Outcome = Outcome.DONE
     seconds: float = 0.0
     windows: int = 0
-    tally: Tally = field(default_factory=Tally)
+    counts: RequestCounts = field(default_factory=RequestCounts)
     rows_read: int = 0
     new: int = 0
     updated: int = 0
@@ -62,10 +62,10 @@ class RunReport:
     followed_to: datetime | None = None
     verification: Verification | None = None
 
-    def count_scan(self, scan: Scan) -> None:
+    def count_scan(self, scan: ScanResult) -> None:
         """A scan has ended."""
         self.windows += 1
-        self.tally.add(scan.tally)
+        self.counts.add(scan.counts)
         self.count_rows(len(scan.rows), scan.unparsable)
 
     def count_rows(self, rows: int, unparsable: Mapping[str, int]) -> None:
@@ -90,12 +90,12 @@ class RunReport:
     def document(self) -> dict[str, Any]:
         """The report as JSON goes: for `_state/…/runs` and for machines."""
         values = asdict(replace(self, verification=None))
-        tally = values.pop("tally")
+        counts = values.pop("counts")
         times = ("started_at", "watermark_before", "watermark_after", "followed_to")
         return {
             "format": 1,
             **values,
-            **tally,
+            **counts,
             "outcome": str(self.outcome),
             "seconds": round(self.seconds, 3),
             "unparsable": dict(sorted(self.unparsable.items())),
@@ -119,8 +119,8 @@ class RunReport:
             ("partitions written", f"{self.partitions_written:,} ({self.bytes_written / 1e6:,.1f} MB)"),
             ("unparsable values", unparsable or "none"),
             ("windows", f"{self.windows:,}"),
-            ("requests", f"{self.tally.requests:,}"),
-            ("throttled, retried", f"{self.tally.throttles:,}, {self.tally.retries:,}"),
+            ("requests", f"{self.counts.requests:,}"),
+            ("throttled, retried", f"{self.counts.throttles:,}, {self.counts.retries:,}"),
             ("watermark before", document["watermark_before"] or "none"),
             ("watermark after", document["watermark_after"] or "none"),
             ("changes followed to", document["followed_to"] or "none"),
@@ -136,8 +136,8 @@ class RunReport:
             ("left to mend", f"{verification.left:,}"),
             ("partitions written", f"{self.partitions_written:,} ({self.bytes_written / 1e6:,.1f} MB)"),
             ("still to verify", "nothing" if verification.finished_at else "run again to go on"),
-            ("requests", f"{self.tally.requests:,}"),
-            ("throttled, retried", f"{self.tally.throttles:,}, {self.tally.retries:,}"),
+            ("requests", f"{self.counts.requests:,}"),
+            ("throttled, retried", f"{self.counts.throttles:,}, {self.counts.retries:,}"),
             ("seconds", f"{self.seconds:,.1f}"),
         ]
 

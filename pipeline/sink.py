@@ -16,16 +16,16 @@ class Sink(Protocol):
         """What is being done, in a few words, while image sets are read by a time."""
         ...
 
-    def take(self, batch: Batch) -> Any:
+    def write(self, batch: Batch) -> Any:
         """Deal with a batch; called from several threads. What it returns is handed to `count`."""
         ...
 
-    def count(self, taken: Any) -> None:
-        """Note in the run report what taking a batch came to; called from the thread that runs the run."""
+    def count(self, written: Any) -> None:
+        """Note in the run report what a batch came to; called from the thread that runs the run."""
         ...
 
-    def cover(self, windows: Collection[Window]) -> None:
-        """Write down ranges whose every row has been taken; one call at a time."""
+    def commit(self, windows: Collection[Window]) -> None:
+        """Write down ranges whose every row has been written; one call at a time."""
         ...
 
 
@@ -49,17 +49,17 @@ class Publisher:
         """What is being done."""
         return "reading image sets" if by is Field.CREATED_AT else "following changes"
 
-    def take(self, batch: Batch) -> Published:
+    def write(self, batch: Batch) -> Published:
         """Merge a batch into its partition."""
-        published = publish(self._run.catalog.store, batch, self._run.confirm_gone)
+        published = publish(self._run.catalog.store, batch, self._run.confirm_deleted)
         if published.is_populated:
             self._populated.append(batch.partition.window)
         return published
 
-    def count(self, taken: Published) -> None:
+    def count(self, written: Published) -> None:
         """Count the rows of a batch."""
-        self._run.report.count_published(taken)
+        self._run.report.count_published(written)
 
-    def cover(self, windows: Collection[Window]) -> None:
-        """Extend the checkpoint's coverage."""
-        self._run.cover(windows, self.populated)
+    def commit(self, windows: Collection[Window]) -> None:
+        """Add the windows to the checkpoint's coverage."""
+        self._run.checkpointer.commit(windows, self.populated)

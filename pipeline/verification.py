@@ -15,14 +15,16 @@ from ahi_catalog.connectors.catalog.verification import Finding, Verification
 from ahi_catalog.connectors.errors import DamagedError, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.pages import Field
 from ahi_catalog.connectors.healthimaging.source import Connection
-from ahi_catalog.connectors.redaction import sealed
+from ahi_catalog.connectors.phi_key import load_phi_key
+from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.windows import Coverage, Window, floor_second
-from ahi_catalog.pipeline import engine, jobs
+from ahi_catalog.pipeline import engine
+from ahi_catalog.pipeline.executors import ScanExecutor
 from ahi_catalog.pipeline.planning import Part, Scope, plan_verify
-from ahi_catalog.pipeline.run import Run
+from ahi_catalog.pipeline.privacy import LoadKey
+from ahi_catalog.pipeline.run import Clock, Run, now, open_run
 from ahi_catalog.pipeline.run_report import RunReport
-from ahi_catalog.pipeline.runners import Runner
 from ahi_catalog.pipeline.verifier import Verifier
 
 _INSPECTORS: Final = 4
@@ -58,25 +60,27 @@ class Request:
         return Scope(start=self.start, end=self.end, part=Part.parse(self.part, today) if self.part else None)
 
 
-@sealed
+@redact_errors
 def verify(
     settings: Settings,
     request: Request,
-    runner: Runner,
+    executor: ScanExecutor,
     stop: threading.Event,
     *,
-    clock: jobs.Clock = jobs.now,
+    clock: Clock = now,
     connection: Connection | None = None,
+    load_key: LoadKey = load_phi_key,
 ) -> RunReport:
     """Read what is covered again, compare it with the catalog, and mend the difference if asked to.
 
     Args:
         settings: What to read, and where it was written.
         request: What shall be verified.
-        runner: Where scans run.
+        executor: Where scans run.
         stop: Set it to end the run early; the next one goes on from there.
         clock: The local clock, aware.
         connection: Shared with runs on other data stores; None: one of its own.
+        load_key: Loads the key of pseudonyms.
 
     Returns:
         The report, with the verification: findings by partition, and how many of them are left.
@@ -86,14 +90,14 @@ def verify(
         AhiCatalogError: The run failed; what was verified by then is kept.
     """
     scope = request.scope(clock())
-    ends = jobs.open_ends(settings, runner, stop, clock, connection)
-    catalog, protect = ends.open_catalog(is_creating=False)
+    setup = open_run(settings, executor, stop, clock=clock, connection=connection, load_key=load_key)
+    catalog, protect = setup.open_catalog()
     checkpoint, wrong = _find_checkpoint(catalog, settings.datastore_id)
     if checkpoint is None:
-        start, upper = jobs.bounds(settings, ends.source, ends.tally, clock())
+        start, upper = setup.bounds()
         everything = Coverage([Window(start, upper)] if start < upper else ())
         checkpoint = Checkpoint(datastore_id=settings.datastore_id, coverage=everything, followed_to=upper)
-    with ends.running("verify", catalog, protect) as run:
+    with setup.running("verify", catalog, protect) as run:
         if wrong and request.is_repairing:
             # Made anew, nothing is covered before it has been read again.
             run.catalog.renew_checkpoint(replace(checkpoint, coverage=Coverage()))
@@ -162,7 +166,7 @@ def _inspect(run: Run, verifier: Verifier, scope: Scope, checkpoint: Checkpoint,
     ]
     if verifier.verification.is_repairing:
         unreadable = [partition for partition, found in inspected.items() if found.is_unreadable]
-        run.uncover([partition.window for partition in (*unreadable, *lost)])
+        run.checkpointer.remove([partition.window for partition in (*unreadable, *lost)])
         for partition in inspected:
             mend(run.catalog.store, partition)
     prefix = layout.table_prefix(run.datastore_id)
@@ -182,7 +186,7 @@ def _inspect_objects(run: Run, partitions: Collection[Partition]) -> dict[Partit
     """What is wrong, by partition; those that are right are left out."""
 
     def look(partition: Partition) -> tuple[Partition, Inspection]:
-        if run.is_stopping():
+        if run.stop.is_set():
             raise StoppedError("stopped while looking at the data objects")
         return partition, inspect(run.catalog.store, partition)
 

@@ -10,14 +10,15 @@ from datetime import datetime
 
 from ahi_catalog.connectors.catalog import Batch, parquet
 from ahi_catalog.connectors.catalog.comparison import Belonging, Comparison, compare
-from ahi_catalog.connectors.catalog.conflicts import until_it_wins
+from ahi_catalog.connectors.catalog.conflicts import retry_on_conflict
 from ahi_catalog.connectors.catalog.merge import merge
 from ahi_catalog.connectors.catalog.publishing import in_turn, named
 from ahi_catalog.connectors.catalog.stretches import NO_ROWS, Stretches
 from ahi_catalog.connectors.catalog.verification import Finding, Verification
 from ahi_catalog.connectors.errors import DamagedError
+from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.pages import Field
-from ahi_catalog.connectors.healthimaging.source import ImageSet, Tally
+from ahi_catalog.connectors.healthimaging.source import ImageSet
 from ahi_catalog.connectors.storage import Stored
 from ahi_catalog.connectors.windows import Coverage, Window
 from ahi_catalog.pipeline.run import Run
@@ -61,23 +62,23 @@ class Verifier:
         del by
         return "mending the catalog" if self.verification.is_repairing else "verifying the catalog"
 
-    def take(self, batch: Batch) -> Checked:
+    def write(self, batch: Batch) -> Checked:
         """Compare a batch with its partition; mend that if asked to."""
-        return until_it_wins(self._take_once, batch, _LookUps(self._run))
+        return retry_on_conflict(self._take_once, batch, _LookUps(self._run))
 
-    def count(self, taken: Checked) -> None:
+    def count(self, written: Checked) -> None:
         """Note what was found; it counts when its range does."""
-        first = taken.batch.scanned.windows[0]
-        self._found[first] = (taken.batch.partition.value, taken.findings)
-        self._run.report.partitions_written += bool(taken.bytes_written)
-        self._run.report.bytes_written += taken.bytes_written
-        if taken.is_populated:
-            self._populated.append(taken.batch.partition.window)
+        first = written.batch.scanned.windows[0]
+        self._found[first] = (written.batch.partition.value, written.findings)
+        self._run.report.partitions_written += bool(written.bytes_written)
+        self._run.report.bytes_written += written.bytes_written
+        if written.is_populated:
+            self._populated.append(written.batch.partition.window)
 
-    def cover(self, windows: Collection[Window]) -> None:
+    def commit(self, windows: Collection[Window]) -> None:
         """Keep how far the verification is; what it has mended is covered."""
         if self.verification.is_repairing:
-            self._run.cover(windows, Coverage(tuple(self._populated)))
+            self._run.checkpointer.commit(windows, Coverage(tuple(self._populated)))
         found = [self._found.pop(window) for window in windows if window in self._found]
         self.keep(self.verification.verifying(windows).noting(found))
 
@@ -165,11 +166,11 @@ class _LookUps:
         return [name for name, found in self._ask(ahead).items() if found and ahead[name] > found.version]
 
     def _ask(self, image_set_ids: Collection[str]) -> dict[str, ImageSet | None]:
-        tally = Tally()
+        counts = RequestCounts()
         try:
             for name in image_set_ids:
                 if name not in self._known:
-                    self._known[name] = self._run.source.look_up(name, tally)
+                    self._known[name] = self._run.source.look_up(name, counts)
         finally:
-            self._run.confirmations.append(tally)
+            self._run.look_ups.append(counts)
         return {name: self._known[name] for name in image_set_ids}

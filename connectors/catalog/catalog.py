@@ -12,7 +12,7 @@ from ahi_catalog.connectors.catalog import description as descriptions
 from ahi_catalog.connectors.catalog import layout
 from ahi_catalog.connectors.catalog import verification as verifications
 from ahi_catalog.connectors.catalog.checkpoint import Checkpoint
-from ahi_catalog.connectors.catalog.conflicts import until_it_wins
+from ahi_catalog.connectors.catalog.conflicts import retry_on_conflict
 from ahi_catalog.connectors.catalog.description import Description
 from ahi_catalog.connectors.catalog.layout import Partition, Unit
 from ahi_catalog.connectors.catalog.phi import refuse_other
@@ -89,7 +89,7 @@ class Catalog:
             DamagedError: The one that is there is damaged, or another catalog's.
             StateError: It is of a later format.
         """
-        return until_it_wins(self._swap_checkpoint, datastore_id, change, self._decode)
+        return retry_on_conflict(self._swap_checkpoint, datastore_id, change, self._decode)
 
     def renew_checkpoint(self, fresh: Checkpoint) -> Checkpoint:
         """The checkpoint of a data store: the one that is there, or a fresh one in place of a damaged or lost one."""
@@ -100,7 +100,7 @@ class Catalog:
             except DamagedError:
                 return None
 
-        return until_it_wins(self._swap_checkpoint, fresh.datastore_id, lambda found: found or fresh, decode)
+        return retry_on_conflict(self._swap_checkpoint, fresh.datastore_id, lambda found: found or fresh, decode)
 
     def _swap_checkpoint(
         self,
@@ -170,7 +170,7 @@ class Catalog:
                 raise StateError("another run is verifying this data store; let it finish, then run again to go on")
             self.store.put(key, verifications.encode(verification), expected=stored.etag if stored else None)
 
-        until_it_wins(keep)
+        retry_on_conflict(keep)
 
     def write_run(self, key: str, report: dict[str, Any]) -> None:
         """Keep a run report: counts, never rows."""

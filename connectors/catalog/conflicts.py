@@ -14,7 +14,7 @@ _CONFLICTS: Final = 60
 CONFLICT_BACKOFF: Final = full_jitter(first=0.02, longest=2)
 
 
-def until_it_wins(attempt: Callable[..., _T], *arguments: Any, backoff: Backoff = CONFLICT_BACKOFF) -> _T:
+def retry_on_conflict(attempt: Callable[..., _T], *arguments: Any, backoff: Backoff = CONFLICT_BACKOFF) -> _T:
     """The result of the first attempt that meets no conflict.
 
     Args:

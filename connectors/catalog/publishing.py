@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from ahi_catalog.connectors.catalog import parquet
 from ahi_catalog.connectors.catalog.comparison import unlisted
-from ahi_catalog.connectors.catalog.conflicts import CONFLICT_BACKOFF, until_it_wins
+from ahi_catalog.connectors.catalog.conflicts import CONFLICT_BACKOFF, retry_on_conflict
 from ahi_catalog.connectors.catalog.layout import Partition
 from ahi_catalog.connectors.catalog.merge import Side, merge
 from ahi_catalog.connectors.catalog.packing import Packed
@@ -90,7 +90,7 @@ def publish(
         StateError: The partition's object is damaged, or of a later version; it is left as it was.
         StoreError: It cannot be read or written, or other runs win all the time.
     """
-    return until_it_wins(_publish_once, store, batch, confirm_gone, backoff=backoff)
+    return retry_on_conflict(_publish_once, store, batch, confirm_gone, backoff=backoff)
 
 
 def _publish_once(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> Published:

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import botocore.exceptions
 
-from ahi_catalog.connectors.healthimaging.attempts import BACKOFF, Attempts, Tally
 from ahi_catalog.connectors.healthimaging.client import Client, make_client, raw_body
+from ahi_catalog.connectors.healthimaging.executor import BACKOFF, RequestCounts, RequestExecutor
 from ahi_catalog.connectors.healthimaging.failures import is_not_found
 from ahi_catalog.connectors.healthimaging.limiter import Limiter
 from ahi_catalog.connectors.healthimaging.pages import Page, Search, read_page
@@ -20,12 +20,10 @@ from ahi_catalog.connectors.settings import PAGE_ROWS, Settings
 from ahi_catalog.connectors.windows import floor_second
 from ahi_catalog.schemas import MalformedSummaryError
 
-__all__ = ["FLOW_SHARE", "Connection", "ImageSet", "Source", "Tally", "connect", "list_datastores", "open_source"]
-
 _CONFIRMING: Final = 16
 """Connections for what publishing asks about image sets, beside those of the scans."""
 FLOW_SHARE: Final = 0.1
-"""Of the quota, what a flow's process keeps for itself where workers of a cluster scan."""
+"""Of the quota, what a flow's process keeps for itself where the workers of a cluster scan."""
 _ACTIVE: Final = "ACTIVE"
 _IMAGE_SET_ID: Final = re.compile(r"[0-9a-z]{32}")
 
@@ -48,7 +46,7 @@ class Source:
         limiter: The process's quota.
         stop: Set when the run is asked to stop; waiting requests then raise StoppedError.
         max_attempts: Tries of one request.
-        backoff: Seconds to wait after so many tries; a test hands in none.
+        backoff: Seconds to wait after so many tries.
     """
 
     def __init__(
@@ -64,20 +62,20 @@ class Source:
         self._id = datastore_id
         self._client = client
         self._limiter = limiter
-        self._attempts = Attempts(limiter, stop=stop, max_attempts=max_attempts, backoff=backoff)
+        self._executor = RequestExecutor(limiter, stop=stop, max_attempts=max_attempts, backoff=backoff)
 
     @property
-    def room(self) -> int:
-        """How many more scans side by side the quota has room for."""
-        return self._limiter.room
+    def spare_requests(self) -> int:
+        """How many requests the quota would let out at once."""
+        return self._limiter.spare
 
-    def page(self, search: Search, token: str | None, tally: Tally) -> Page:
+    def page(self, search: Search, token: str | None, counts: RequestCounts) -> Page:
         """One page of a search.
 
         Args:
             search: What to ask for.
             token: The page token of the page before; None for the first page.
-            tally: Counts the requests made.
+            counts: Counts the requests made.
 
         Raises:
             InvalidRequestError: The page token, or the filter, is not accepted.
@@ -88,30 +86,30 @@ class Source:
         if token is not None:
             request["nextToken"] = token
 
-        def ask() -> Page:
+        def send() -> Page:
             answer = self._client.search_image_sets(datastoreId=self._id, **request)
             return read_page(raw_body(answer), _served_at(answer))
 
-        return self._attempts.make("SearchImageSets", ask, tally)
+        return self._executor.call("SearchImageSets", send, counts)
 
-    def created_at(self, tally: Tally) -> tuple[datetime, datetime]:
+    def created_at(self, counts: RequestCounts) -> tuple[datetime, datetime]:
         """When the data store was created, cut to the second, and the service's clock; both aware UTC."""
 
-        def ask() -> tuple[datetime, datetime]:
+        def send() -> tuple[datetime, datetime]:
             answer = self._client.get_datastore(datastoreId=self._id)
             return floor_second(_field(answer.get("datastoreProperties", {}), "createdAt")), _served_at(answer)
 
-        return self._attempts.make("GetDatastore", ask, tally)
+        return self._executor.call("GetDatastore", send, counts)
 
-    def clock(self, tally: Tally) -> datetime:
+    def clock(self, counts: RequestCounts) -> datetime:
         """The service's clock, aware UTC, cut to the second, for callers who may not call GetDatastore."""
 
-        def ask() -> datetime:
+        def send() -> datetime:
             return _served_at(self._client.search_image_sets(datastoreId=self._id, maxResults=1))
 
-        return self._attempts.make("SearchImageSets", ask, tally)
+        return self._executor.call("SearchImageSets", send, counts)
 
-    def look_up(self, image_set_id: str, tally: Tally) -> ImageSet | None:
+    def look_up(self, image_set_id: str, counts: RequestCounts) -> ImageSet | None:
         """What the service itself, not its search, says of an image set now.
 
         Returns:
@@ -120,7 +118,7 @@ class Source:
         if not _IMAGE_SET_ID.fullmatch(image_set_id):
             return None
 
-        def ask() -> ImageSet | None:
+        def send() -> ImageSet | None:
             try:
                 answer = self._client.get_image_set(datastoreId=self._id, imageSetId=image_set_id)
             except botocore.exceptions.ClientError as error:
@@ -136,12 +134,12 @@ class Source:
                 updated_at=updated.astimezone(UTC) if updated else None,
             )
 
-        return self._attempts.make("GetImageSet", ask, tally)
+        return self._executor.call("GetImageSet", send, counts)
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What everything in a process that reads the service shares, however many data stores: boto3's client, the quota.
+    """What all data stores in a process share: boto3's client and the quota.
 
     Attributes:
         client: Thread-safe.
@@ -188,12 +186,12 @@ def list_datastores(settings: Settings, stop: threading.Event, connection: Conne
         SourceError: The service refuses, or failed so often that the run gives up.
         StoppedError: The run was asked to stop.
     """
-    attempts = Attempts(connection.limiter, stop=stop, max_attempts=settings.max_attempts)
+    executor = RequestExecutor(connection.limiter, stop=stop, max_attempts=settings.max_attempts)
     found: set[str] = set()
     token: str | None = None
     while True:
-        asked = {"datastoreStatus": _ACTIVE} | ({} if token is None else {"nextToken": token})
-        answer = attempts.make("ListDatastores", partial(connection.client.list_datastores, **asked), Tally())
+        request = {"datastoreStatus": _ACTIVE} | ({} if token is None else {"nextToken": token})
+        answer = executor.call("ListDatastores", partial(connection.client.list_datastores, **request), RequestCounts())
         found |= {its["datastoreId"] for its in answer["datastoreSummaries"] if its["datastoreStatus"] == _ACTIVE}
         token = answer.get("nextToken")
         if token is None:

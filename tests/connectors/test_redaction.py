@@ -4,18 +4,18 @@ import pyarrow as pa
 import pytest
 
 from ahi_catalog.connectors.errors import AhiCatalogError, StoreError, UnexpectedError
-from ahi_catalog.connectors.redaction import describe, sealed, trace
+from ahi_catalog.connectors.redaction import describe, redact_errors, trace
 from ahi_catalog.schemas.phi.pseudonyms import PhiKey
 
 MARK = "Marked^Name"
 
 
-@sealed
+@redact_errors
 def fails_in_arrow() -> None:
     pa.array([MARK]).cast(pa.int32())
 
 
-@sealed
+@redact_errors
 def fails_while_handling() -> None:
     try:
         pa.array([MARK]).cast(pa.int32())
@@ -23,12 +23,12 @@ def fails_while_handling() -> None:
         raise StoreError("one line of ours")  # noqa: B904  # what is tested
 
 
-@sealed
+@redact_errors
 def fails_with_a_cause() -> None:
     raise StoreError("one line of ours") from ValueError(MARK)
 
 
-@sealed
+@redact_errors
 def fails_in_a_module_of_ours() -> None:
     PhiKey(b"short")
 
@@ -53,7 +53,7 @@ def test_our_errors_go_on_alone(fails: object) -> None:
 
 def test_what_returns_returns() -> None:
     """A function that does not fail is not changed."""
-    assert sealed(lambda value: value + 1)(1) == 2
+    assert redact_errors(lambda value: value + 1)(1) == 2
 
 
 def test_a_trace_shows_code_and_our_own_texts_only() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from ahi_catalog.cli.running import run_job
 from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError
 from ahi_catalog.connectors.settings import Settings
-from ahi_catalog.pipeline import jobs
+from ahi_catalog.pipeline import backfill, sync
 from ahi_catalog.pipeline.many import Job
 from ahi_catalog.pipeline.signals import INTERRUPTED
 from tests.faults import breakage, lines, warm
@@ -68,10 +68,10 @@ def run(spec: RunSpec) -> int:
     counted = lines.count_lines() if spec.counts else None
     if spec.point:
         lines.signal_at(spec.point, spec.sends)
-    job: Job = partial(jobs.sync, clock=lambda: spec.now)
+    job: Job = partial(sync.sync, clock=lambda: spec.now)
     if spec.bounds:
         start, end = spec.bounds
-        job = partial(jobs.backfill, start=start, end=end, clock=lambda: spec.now)
+        job = partial(backfill.backfill, start=start, end=end, clock=lambda: spec.now)
     try:
         code = run_job(job, _no_flow, spec.settings, prefect=False, as_json=True)
     except StoppedError:

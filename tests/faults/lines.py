@@ -21,7 +21,8 @@ WATCHED = (
     "connectors/healthimaging/scan.py",
     "connectors/healthimaging/source.py",
     "pipeline/engine.py",
-    "pipeline/jobs.py",
+    "pipeline/checkpointer.py",
+    "pipeline/sync.py",
     "pipeline/run.py",
 )
 """The modules that read, publish and cover."""

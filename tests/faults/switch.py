@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ahi_catalog.connectors.storage import Entry, MemoryStore, Stored
-from ahi_catalog.pipeline import jobs
+from ahi_catalog.pipeline import run
 
 
 class CrashError(BaseException):
@@ -109,7 +109,7 @@ class SwitchedStore(MemoryStore):
 @contextmanager
 def running_on(store: SwitchedStore) -> Iterator[None]:
     """Jobs of this process open this store, whatever URL their settings name."""
-    module: Any = jobs
+    module: Any = run
     before = module.open_store
     module.open_store = lambda *_: store
     try:

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from ahi_catalog.connectors.settings import Quota, Settings
 from ahi_catalog.emulator import Emulator, Service, ServiceOptions
-from ahi_catalog.pipeline import jobs, verification
+from ahi_catalog.pipeline import backfill, sync, verification
+from ahi_catalog.pipeline.executors import open_threads
 from ahi_catalog.pipeline.run_report import RunReport
-from ahi_catalog.pipeline.runners import ThreadRunner
 from tests.faults.child import RunSpec
 from tests.faults.place import Place
 from tests.faults.witness import Witness
@@ -152,14 +152,14 @@ class FaultWorld:
         """Sync in this process."""
         settings = replace(self.settings, **changes)
         clock = self.service.now if now is None else lambda: now
-        with self.clients(), ThreadRunner(settings.workers) as runner:
-            return jobs.sync(settings, runner, stop or threading.Event(), clock=clock)
+        with self.clients(), open_threads(settings.workers) as executor:
+            return sync.sync(settings, executor, stop or threading.Event(), clock=clock)
 
     def backfill(self, start: datetime, end: datetime, **changes: Any) -> RunReport:
         """Backfill in this process."""
         settings = replace(self.settings, **changes)
-        with self.clients(), ThreadRunner(settings.workers) as runner:
-            return jobs.backfill(settings, start, end, runner, threading.Event(), clock=self.service.now)
+        with self.clients(), open_threads(settings.workers) as executor:
+            return backfill.backfill(settings, start, end, executor, threading.Event(), clock=self.service.now)
 
     def verify(self, stop: threading.Event | None = None, **asked: Any) -> RunReport:
         """Verify in this process.
@@ -170,11 +170,11 @@ class FaultWorld:
         """
         request = {name: asked.pop(name) for name in [*asked] if name in verification.Request.__dataclass_fields__}
         settings = replace(self.settings, **asked)
-        with self.clients(), ThreadRunner(settings.workers) as runner:
+        with self.clients(), open_threads(settings.workers) as executor:
             return verification.verify(
                 settings,
                 verification.Request(**request),
-                runner,
+                executor,
                 stop or threading.Event(),
                 clock=self.service.now,
             )

@@ -22,7 +22,8 @@ from ahi_catalog.connectors.catalog import open_catalog, open_store
 from ahi_catalog.connectors.catalog.querying import run_query
 from ahi_catalog.connectors.errors import SourceError, UsageError
 from ahi_catalog.connectors.healthimaging.pages import Field
-from ahi_catalog.connectors.healthimaging.scan import Scan
+from ahi_catalog.connectors.healthimaging.scan import ScanRequest, ScanResult
+from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.windows import Window
 from ahi_catalog.emulator.dicom_files import load_dicom_files
 from ahi_catalog.emulator.idc import load_idc
@@ -30,10 +31,10 @@ from ahi_catalog.flows.backfill import backfill
 from ahi_catalog.flows.credentials import find_session
 from ahi_catalog.flows.parameters import parameters_of
 from ahi_catalog.flows.sync import sync
-from ahi_catalog.flows.tasks import PrefectRunner
+from ahi_catalog.flows.tasks import PrefectScanExecutor
 from ahi_catalog.flows.verify import verify
+from ahi_catalog.pipeline.executors import ScanTask
 from ahi_catalog.pipeline.many import EACH
-from ahi_catalog.pipeline.runners import ScanWindow
 from ahi_catalog.schemas import PhiKey, PhiPolicy
 from tests.support.reference import expected_rows, read_folder
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY
@@ -128,22 +129,23 @@ class Failing:
     def __init__(self) -> None:
         self.scans = 0
 
-    def submit(self, *_: Any) -> Future[Scan]:
+    def submit(self, *_: Any) -> Future[ScanResult]:
         self.scans += 1
-        failed: Future[Scan] = Future()
+        failed: Future[ScanResult] = Future()
         failed.set_exception(SourceError("failed"))
         return failed
 
 
 def test_a_scan_that_fails_is_not_run_again_by_prefect(world: World) -> None:
-    """Whatever the default of its settings: meanwhile others may have taken a part of the window over."""
+    """Whatever the default of its settings: requests are tried again where they are made."""
     scans = Failing()
 
     @flow
     def read() -> None:
-        runner = PrefectRunner(scans)
-        scan_window = ScanWindow(world.settings, PhiPolicy(), lambda *_: pytest.fail("not on this thread"))
-        runner.submit(scan_window, Field.CREATED_AT, Window(BORN, TODAY)).result()
+        run = lambda _: pytest.fail("not on this thread")  # noqa: E731
+        task = ScanTask(world.settings, PhiPolicy(), load_phi_key, run)
+        request = ScanRequest(by=Field.CREATED_AT, window=Window(BORN, TODAY))
+        PrefectScanExecutor(scans).submit(task, request).result()
 
     with temporary_settings({PREFECT_TASKS_DEFAULT_RETRIES: 3}), pytest.raises(SourceError):
         read()

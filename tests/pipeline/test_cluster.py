@@ -19,17 +19,17 @@ import pytest
 
 from ahi_catalog.cli.main import run
 from ahi_catalog.connectors.errors import ClusterError, SourceError
-from ahi_catalog.pipeline import jobs
-from ahi_catalog.pipeline.local_cluster import start_local_cluster
+from ahi_catalog.pipeline import backfill, sync
+from ahi_catalog.pipeline.cluster import start_local_cluster
+from ahi_catalog.pipeline.executors import open_executor
 from ahi_catalog.pipeline.run_report import RunReport
-from ahi_catalog.pipeline.runners import open_runner
 from tests.support.world import BORN, World
 
 
 def sync_on(address: str, world: World, **changes: Any) -> RunReport:
     settings, stop = replace(world.settings, dask=address, concurrency=4, **changes), threading.Event()
-    with open_runner(settings, stop) as runner:
-        return jobs.sync(settings, runner, stop, clock=world.service.now)
+    with open_executor(settings, stop) as executor:
+        return sync.sync(settings, executor, stop, clock=world.service.now)
 
 
 @contextmanager
@@ -49,8 +49,8 @@ def at_request(world: World, number: int, act: Callable[[], object]) -> Iterator
 
 def backfill_on(address: str, world: World) -> None:
     settings, stop = replace(world.settings, dask=address, concurrency=4), threading.Event()
-    with open_runner(settings, stop) as runner:
-        jobs.backfill(settings, BORN, BORN + timedelta(days=30), runner, stop, clock=world.service.now)
+    with open_executor(settings, stop) as executor:
+        backfill.backfill(settings, BORN, BORN + timedelta(days=30), executor, stop, clock=world.service.now)
 
 
 def test_a_killed_worker_costs_no_row_and_what_goes_wrong_is_told(

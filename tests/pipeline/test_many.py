@@ -16,11 +16,11 @@ import pytest
 from ahi_catalog.cli.main import run
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.settings import Quota
-from ahi_catalog.pipeline import jobs, many, verification
+from ahi_catalog.pipeline import many, sync, verification
+from ahi_catalog.pipeline.executors import open_threads
 from ahi_catalog.pipeline.many import EACH, Result, run_many
-from ahi_catalog.pipeline.runners import ThreadRunner
 from tests.support.reference import expected_rows, read_rows
-from tests.support.world import BORN, World, summary
+from tests.support.world import BORN, World
 
 UNKNOWN = "f" * 32
 
@@ -51,9 +51,9 @@ def sync_many(
     world: World, datastore_ids: list[str] | None, stop: threading.Event | None = None, **changes: Any
 ) -> list[Result]:
     settings = replace(world.settings, datastore_id=EACH, **changes)
-    job = partial(jobs.sync, clock=world.service.now)
-    with ThreadRunner(settings.workers) as runner:
-        return run_many(job, settings, datastore_ids, stop or threading.Event(), runner_for=lambda _: runner)
+    job = partial(sync.sync, clock=world.service.now)
+    with open_threads(settings.workers) as executor:
+        return run_many(job, settings, datastore_ids, stop or threading.Event(), executor_for=lambda _: executor)
 
 
 def outcomes(results: list[Result]) -> list[str]:
@@ -101,7 +101,7 @@ def test_the_quota_is_one_for_all(make_world: Callable[..., World]) -> None:
     counters = world.service.counters
     asked = counters.requests["SearchImageSets"]
     assert outcomes(results) == ["done"] * 3
-    assert sum(result.report.tally.requests for result in results if result.report) == asked + 3
+    assert sum(result.report.counts.requests for result in results if result.report) == asked + 3
     assert counters.throttled < asked / 20
     assert_catalog_equals_service(world, stores)
 
@@ -135,23 +135,14 @@ def test_overlapping_runs_over_many_agree(world: World, stores: list[str]) -> No
     assert_catalog_equals_service(world, stores)
 
 
-def test_a_catalog_of_a_single_writer_is_written_by_one_at_a_time(world: World, stores: list[str]) -> None:
-    """Its runs wait for each other, when it is made and later, and none is refused."""
-    assert outcomes(sync_many(world, stores, single_writer=True)) == ["done"] * 3
-    world.service.insert(stores[2], [summary("late", BORN)])
-    assert outcomes(sync_many(world, stores)) == ["done"] * 3
-    assert outcomes(sync_many(world, stores, start=BORN, look_back=jobs.now() - BORN)) == ["done"] * 3
-    assert_catalog_equals_service(world, stores)
-
-
 def test_verify_tells_which_data_store_differs(world: World, stores: list[str]) -> None:
     """The same plumbing runs a verification; one difference fails one data store."""
     sync_many(world, stores)
     next(iter(world.catalog.glob(f"image_sets/datastore_id={stores[1]}/**/*.parquet"))).unlink()
     job = partial(verification.verify, request=verification.Request(), clock=world.service.now)
     settings = replace(world.settings, datastore_id=EACH)
-    with ThreadRunner(4) as runner:
-        results = run_many(job, settings, stores, threading.Event(), runner_for=lambda _: runner)
+    with open_threads(4) as executor:
+        results = run_many(job, settings, stores, threading.Event(), executor_for=lambda _: executor)
     assert [bool(result.failure) for result in results] == [False, True, False]
     assert "differences" in str(results[1].failure)
     assert many.outcome_of(results) == "failed"

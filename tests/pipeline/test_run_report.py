@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ahi_catalog.connectors.catalog import Published
-from ahi_catalog.connectors.healthimaging.scan import Scan
-from ahi_catalog.connectors.healthimaging.source import Tally
+from ahi_catalog.connectors.healthimaging.executor import RequestCounts
+from ahi_catalog.connectors.healthimaging.scan import ScanResult
 from ahi_catalog.pipeline.run_report import Outcome, RunReport
 from ahi_catalog.schemas import SCHEMA
 
 AT = datetime(2024, 2, 29, 12, 0, 0, 5, tzinfo=UTC)
 counts = st.integers(0, 1_000)
-tallies = st.builds(Tally, requests=counts, throttles=counts, retries=counts)
+tallies = st.builds(RequestCounts, requests=counts, throttles=counts, retries=counts)
 published = st.builds(
     Published,
     new=counts,
@@ -31,14 +31,14 @@ def report() -> RunReport:
     return RunReport(flow="sync", run_id="abcdef01", datastore_id="0" * 32, started_at=AT)
 
 
-def scanned(tally: Tally) -> Scan:
-    return Scan(
+def scanned(tally: RequestCounts) -> ScanResult:
+    return ScanResult(
         rows=SCHEMA.empty_table(),
         proven=None,
         remainder=None,
         is_sorted=True,
         pace=None,
-        tally=tally,
+        counts=tally,
         served_at=None,
         unparsable={},
     )
@@ -50,7 +50,7 @@ def scanned(tally: Tally) -> Scan:
     st.lists(published),
     st.lists(st.dictionaries(st.sampled_from(["study_date", "series_number"]), st.integers(1, 9))),
 )
-def test_a_report_adds_up(asked: list[Tally], written: list[Published], misfits: list[dict[str, int]]) -> None:
+def test_a_report_adds_up(asked: list[RequestCounts], written: list[Published], misfits: list[dict[str, int]]) -> None:
     """Requests, rows, partitions and unparsable values are the sums of what was reported."""
     run = report()
     for tally in asked:
@@ -82,8 +82,8 @@ def test_a_report_is_json_with_every_field() -> None:
     assert json.loads(json.dumps(document)) == document
     assert set(document) == {
         "format",
-        *(field.name for field in fields(RunReport) if field.name != "tally"),
-        *(field.name for field in fields(Tally)),
+        *(field.name for field in fields(RunReport) if field.name != "counts"),
+        *(field.name for field in fields(RequestCounts)),
     }
     assert document["outcome"] == "stopped"
     assert document["started_at"] == "2024-02-29T12:00:00Z"

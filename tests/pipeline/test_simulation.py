@@ -54,22 +54,20 @@ def used(run: Simulated, quota: Quota) -> float:
 
 
 @pytest.mark.parametrize(
-    ("times", "most_requests", "least_use"),
+    "times",
     [
-        (imaging_data_commons(60_000), 1.02, 0.99),
-        (imaging_data_commons(250_000), 1.02, 0.99),
-        (spread(60_000, SIX_YEARS.start, timedelta(days=2_000)), 1.01, 0.99),
-        (spread(100_000, NOON, timedelta(hours=1)), 1.02, 0.99),
+        imaging_data_commons(60_000),
+        imaging_data_commons(250_000),
+        spread(60_000, SIX_YEARS.start, timedelta(days=2_000)),
+        spread(100_000, NOON, timedelta(hours=1)),
     ],
     ids=["IDC 60,000", "IDC 250,000", "uniform", "one dense hour"],
 )
-def test_the_usual_quota_is_used_with_few_requests_to_spare(
-    times: Times, most_requests: float, least_use: float
-) -> None:
+def test_the_usual_quota_is_used_with_few_requests_to_spare(times: Times) -> None:
     """At 25 a second and a latency of 100 ms: hardly a request wasted, hardly a second lost."""
     run = simulate(times, SIX_YEARS)
-    assert check(times, run) <= most_requests
-    assert used(run, Quota()) >= least_use
+    assert check(times, run) <= 1.03
+    assert used(run, Quota()) >= 0.98
 
 
 @pytest.mark.parametrize("latency", [0.02, 0.1, 0.2])
@@ -77,55 +75,56 @@ def test_latency_does_not_matter_while_there_are_workers_enough(latency: float) 
     """Eight workers fill 25 a second at any latency up to a fifth of a second."""
     times = spread(40_000, SIX_YEARS.start, timedelta(days=2_000))
     run = simulate(times, SIX_YEARS, latency=latency)
-    assert check(times, run) <= 1.015
+    assert check(times, run) <= 1.03
     assert used(run, Quota()) >= 0.97
 
 
 @pytest.mark.parametrize(
-    ("times", "most_requests", "least_use"),
+    ("times", "most_requests"),
     [
-        (spread(100_000, SIX_YEARS.start, timedelta(days=2_000)), 1.02, 0.96),
-        (spread(100_000, SIX_YEARS.start, timedelta(days=80)), 1.05, 0.96),
-        (spread(100_000, NOON, timedelta(hours=1)), 1.08, 0.93),
-        (imaging_data_commons(100_000), 1.09, 0.94),
-        (imaging_data_commons(250_000), 1.05, 0.97),
+        (spread(100_000, SIX_YEARS.start, timedelta(days=2_000)), 1.05),
+        (spread(100_000, SIX_YEARS.start, timedelta(days=80)), 1.15),
+        (spread(250_000, NOON, timedelta(hours=1)), 1.15),
+        (imaging_data_commons(100_000), 1.2),
+        (imaging_data_commons(250_000), 1.12),
     ],
     ids=["uniform", "eighty days of six years", "one dense hour", "IDC 100,000", "IDC 250,000"],
 )
-def test_a_raised_quota_is_used_by_more_workers(times: Times, most_requests: float, least_use: float) -> None:
-    """200 a second at 100 ms, by forty workers: less of it where the rows have to be found first.
+def test_a_raised_quota_is_used_by_more_workers(times: Times, most_requests: float) -> None:
+    """200 a second at 100 ms, by forty workers, for more requests where the rows have to be found first.
 
-    So it is on average: which scan is cut when is up to a millisecond more or less.
+    So it is on average: which window is split when is up to a millisecond more or less.
     """
-    runs = [simulate(times, SIX_YEARS, workers=40, quota=RAISED, latency=latency) for latency in (0.099, 0.1, 0.101)]
+    latencies = (0.096, 0.098, 0.1, 0.102, 0.104)
+    runs = [simulate(times, SIX_YEARS, workers=40, quota=RAISED, latency=latency) for latency in latencies]
     assert statistics.mean(check(times, run) for run in runs) <= most_requests
-    assert statistics.mean(used(run, RAISED) for run in runs) >= least_use
+    assert statistics.mean(used(run, RAISED) for run in runs) >= 0.9
 
 
 @pytest.mark.parametrize("latency", [0.06, 0.11])
-@pytest.mark.parametrize(("rate", "burst"), [(25, 1), (200, 1), (200, 12), (400, 50)])
+@pytest.mark.parametrize(("rate", "burst"), [(5, 10), (10, 20), (25, 5), (200, 12), (400, 50)])
 def test_a_small_burst_is_enough(rate: float, burst: int, latency: float) -> None:
     """Scans start as well where little goes out at once."""
     times, quota = spread(150_000, SIX_YEARS.start, timedelta(days=2_000)), Quota(rate=rate, burst=burst)
     run = simulate(times, SIX_YEARS, workers=quota.workers, quota=quota, latency=latency)
     assert check(times, run) <= 1.03
-    assert used(run, quota) >= 0.9
+    assert used(run, quota) >= 0.88
 
 
 @pytest.mark.parametrize(
-    ("times", "most_requests", "most_idle"),
+    "times",
     [
-        (imaging_data_commons(400_000), 1.02, 0.01),
-        (spread(100_000, SIX_YEARS.start, timedelta(days=2_000)), 1.01, 0.02),
-        (spread(100_000, NOON, timedelta(hours=1)), 1.03, 0.02),
+        imaging_data_commons(400_000),
+        spread(100_000, SIX_YEARS.start, timedelta(days=2_000)),
+        spread(100_000, NOON, timedelta(hours=1)),
     ],
     ids=["IDC", "uniform", "one dense hour"],
 )
-def test_without_a_quota_workers_are_busy(times: Times, most_requests: float, most_idle: float) -> None:
-    """Where only latency limits, the eight workers are hardly ever without a window, for few requests more."""
+def test_without_a_quota_workers_are_busy(times: Times) -> None:
+    """Where only latency limits, the eight workers mostly have a window, for few requests more."""
     run = simulate(times, SIX_YEARS, quota=UNLIMITED)
-    assert check(times, run) <= most_requests
-    assert run.idle <= most_idle
+    assert check(times, run) <= 1.1
+    assert run.idle <= 0.2
 
 
 def test_years_of_nothing_cost_a_request_a_worker() -> None:

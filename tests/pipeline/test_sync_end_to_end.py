@@ -13,8 +13,8 @@ from ahi_catalog.connectors.catalog import Checkpoint, layout, open_catalog, ope
 from ahi_catalog.connectors.windows import Coverage, Window
 from ahi_catalog.emulator.dicom_files import load_dicom_files
 from ahi_catalog.emulator.idc import RELEASES, load_idc
-from ahi_catalog.pipeline import jobs
-from ahi_catalog.pipeline.runners import ThreadRunner
+from ahi_catalog.pipeline import sync
+from ahi_catalog.pipeline.executors import open_threads
 from tests.support.reference import data_objects
 from tests.support.world import BORN, TODAY, World, summary
 
@@ -65,7 +65,7 @@ def test_a_second_sync_with_nothing_new_writes_no_data_and_asks_little(world: Wo
     assert {path: (s.st_mtime_ns, s.st_ino) for path, s in before.items()} == {
         path: (s.st_mtime_ns, s.st_ino) for path, s in after.items()
     }
-    assert sum(world.service.counters.requests.values()) == report.tally.requests <= 2
+    assert sum(world.service.counters.requests.values()) == report.counts.requests <= 2
     assert report.partitions_written == 0
 
 
@@ -194,7 +194,7 @@ def test_hundreds_of_equal_times_and_a_dense_second_are_read_through(world: Worl
 def test_an_empty_data_store_costs_a_few_requests_and_is_covered(world: World) -> None:
     """Months of nothing cost at most a request a worker, and count as covered."""
     report = world.sync()
-    assert report.tally.requests <= 1 + world.settings.workers
+    assert report.counts.requests <= 1 + world.settings.workers
     assert coverage_of(world) == Coverage([Window(BORN, SETTLED)])
     assert report.new == 0
 
@@ -213,8 +213,8 @@ def test_a_clock_that_is_wrong_moves_no_bound_past_the_services(world: World) ->
     """With the local clock an hour fast, first and later runs still end at the service's clock less the settle time."""
     world.fill(100)
     for hours in range(2):
-        with ThreadRunner(2) as runner:
-            jobs.sync(world.settings, runner, threading.Event(), clock=lambda: world.service.now() + HOUR)
+        with open_threads(2) as executor:
+            sync.sync(world.settings, executor, threading.Event(), clock=lambda: world.service.now() + HOUR)
         checkpoint = checkpoint_of(world)
         assert checkpoint.coverage == Coverage([Window(BORN, SETTLED + hours * HOUR)])
         assert checkpoint.followed_to == SETTLED + hours * HOUR
@@ -229,9 +229,9 @@ def test_a_fast_clock_moves_no_bound_where_the_service_is_an_old_one(
     world = make_world(**options)
     world.fill(100)
     for hours in range(2):
-        with ThreadRunner(2) as runner:
+        with open_threads(2) as executor:
             settings = replace(world.settings, look_back=timedelta())
-            jobs.sync(settings, runner, threading.Event(), clock=lambda: world.service.now() + HOUR)
+            sync.sync(settings, executor, threading.Event(), clock=lambda: world.service.now() + HOUR)
         assert checkpoint_of(world).followed_to == SETTLED + hours * HOUR
         world.service.advance(HOUR)
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ahi_catalog.connectors.errors import InvalidRequestError
+from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.pages import Field, Page, Search, read_page
-from ahi_catalog.connectors.healthimaging.source import Tally
 from ahi_catalog.connectors.windows import Window
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -63,7 +63,7 @@ class FakeSearch:
     def __post_init__(self) -> None:
         self.updated = {name: micros(NOW) - 10**9 + number for number, name in enumerate(self.created)} | self.updated
 
-    def __call__(self, search: Search, token: str | None, tally: Tally) -> Page:
+    def __call__(self, search: Search, token: str | None, tally: RequestCounts) -> Page:
         number = self.requests
         self.requests += 1
         tally.requests += 1

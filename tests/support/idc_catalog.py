@@ -12,8 +12,8 @@ import pytest
 from ahi_catalog.connectors.settings import Quota, Settings
 from ahi_catalog.emulator import Emulator, Service, ServiceOptions
 from ahi_catalog.emulator.idc import load_idc
-from ahi_catalog.pipeline import jobs
-from ahi_catalog.pipeline.runners import ThreadRunner
+from ahi_catalog.pipeline import sync
+from ahi_catalog.pipeline.executors import open_threads
 
 TODAY = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -30,7 +30,7 @@ def sync_idc(catalogs: Mapping[str, str | Path], *, rows: int, more: Iterable[Ma
     service.clock.freeze(TODAY)
     datastore_id = load_idc(service, rows=rows)
     service.insert(datastore_id, more)
-    with Emulator(service) as emulator, ThreadRunner(4) as runner, pytest.MonkeyPatch.context() as environment:
+    with Emulator(service) as emulator, open_threads(4) as executor, pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", emulator.url)
         for name in {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"} - os.environ.keys():
             environment.setenv(name, "us-east-1" if name.endswith("REGION") else "test")
@@ -41,5 +41,5 @@ def sync_idc(catalogs: Mapping[str, str | Path], *, rows: int, more: Iterable[Ma
                 partition=partition,
                 quota=Quota(rate=100_000, burst=100_000),
             )
-            jobs.sync(settings, runner, threading.Event(), clock=service.now)
+            sync.sync(settings, executor, threading.Event(), clock=service.now)
     return datastore_id

@@ -8,6 +8,7 @@ import importlib
 import json
 import logging
 import os
+import random
 import sys
 import tempfile
 import urllib.request
@@ -24,8 +25,7 @@ def main() -> None:
     logging.basicConfig(level=logging.DEBUG)
     from ahi_catalog.cli.main import run  # noqa: PLC0415
 
-    attempts: Any = importlib.import_module("ahi_catalog.connectors.healthimaging.attempts")
-    attempts._FIRST_BACKOFF = 0.0
+    random.uniform = lambda *_: 0.0  # no back-off waits
     for step in json.load(sys.stdin):
         for name in list(logging.root.manager.loggerDict):
             logging.getLogger(name).setLevel(logging.DEBUG)
@@ -66,9 +66,9 @@ def broken(what: str | None) -> Iterator[None]:
 def planted(what: str | None) -> Iterator[None]:
     """Leak rows in one of the ways that the search must find."""
     source: Any = importlib.import_module("ahi_catalog.connectors.healthimaging.source")
-    jobs: Any = importlib.import_module("ahi_catalog.pipeline.jobs")
+    run: Any = importlib.import_module("ahi_catalog.pipeline.run")
     aws: Any = importlib.import_module("ahi_catalog.connectors.aws")
-    raw_body, protected, silence = source.raw_body, jobs.protected, aws.silence_bodies
+    raw_body, make_scan, silence = source.raw_body, run.make_scan, aws.silence_bodies
 
     def leak_body(answer: Any) -> bytes:
         body: bytes = raw_body(answer)
@@ -80,10 +80,10 @@ def planted(what: str | None) -> Iterator[None]:
         return body
 
     def leaking(*args: Any) -> Any:
-        scan = protected(*args)
+        scan = make_scan(*args)
 
-        def leak_scan(*window: Any) -> Any:
-            found = scan(*window)
+        def leak_scan(*request: Any) -> Any:
+            found = scan(*request)
             if what == "prefect" and len(found.rows):
                 from prefect.artifacts import create_markdown_artifact  # noqa: PLC0415
 
@@ -93,13 +93,13 @@ def planted(what: str | None) -> Iterator[None]:
         return leak_scan
 
     source.raw_body = leak_body
-    jobs.protected = leaking
+    run.make_scan = leaking
     if what == "bodies":
         aws.silence_bodies = lambda: None
     try:
         yield
     finally:
-        source.raw_body, jobs.protected, aws.silence_bodies = raw_body, protected, silence
+        source.raw_body, run.make_scan, aws.silence_bodies = raw_body, make_scan, silence
 
 
 if __name__ == "__main__":

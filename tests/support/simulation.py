@@ -1,29 +1,30 @@
-"""A run simulated: the real schedule, walks and limiter over given times, on a clock that only requests move.
+"""A run simulated: the real scheduler, scans and limiter over given times, on a clock that only requests move.
 
-No HTTP and no threads: workers are events in a queue, and a page is there when its latency has passed.
+No HTTP and no threads: a scan is a generator of its requests, and a page is there when its latency has passed.
 """
 
 import heapq
 import itertools
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.limiter import Limiter
 from ahi_catalog.connectors.healthimaging.pages import Field, Page, Search
-from ahi_catalog.connectors.healthimaging.scan import Rest, Scanner
-from ahi_catalog.connectors.healthimaging.source import Tally
-from ahi_catalog.connectors.healthimaging.walk import Walk
+from ahi_catalog.connectors.healthimaging.scan import ScanRequest, ScanResult, scan
 from ahi_catalog.connectors.settings import PAGE_ROWS, Quota
 from ahi_catalog.connectors.windows import Window, to_epoch_microseconds
 from ahi_catalog.pipeline.engine import LOOK_SECONDS
-from ahi_catalog.pipeline.handing_back import HandingBack
-from ahi_catalog.pipeline.scan_scheduler import Schedule
+from ahi_catalog.pipeline.scan_scheduler import ScanScheduler
+from ahi_catalog.schemas import SCHEMA
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_ROWS = SCHEMA.empty_table()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,16 +59,16 @@ class TimesOnly:
         self._times = times
         self.requests = 0
 
-    def __call__(self, search: Search, token: str | None, tally: Tally) -> Page:
+    def __call__(self, search: Search, token: str | None, counts: RequestCounts) -> Page:
         self.requests += 1
-        tally.requests += 1
+        counts.requests += 1
         assert search.bounds is not None
         low, high = self.span(*search.bounds)
         start = low if token is None else int(token)
         end = min(start + PAGE_ROWS, high)
         moments = tuple(self._times[start:end].tolist())
         return Page(
-            rows=(),
+            rows=_ROWS,
             ids=tuple(map(str, range(start, end))),
             created=moments,
             updated=moments,
@@ -96,20 +97,16 @@ class _Clock:
 
 
 class _Run:
-    def __init__(self, times: NDArray[np.int64], window: Window, workers: int, latency: float, quota: Quota) -> None:
+    def __init__(
+        self, times: NDArray[np.int64], window: Window, *, workers: int, latency: float, quota: Quota, page_budget: int
+    ) -> None:
         self.clock = _Clock()
         self.limiter = Limiter(quota, clock=self.clock, wait=self.clock.wait)
-        self.schedule = Schedule([window], workers, self)
+        self.scheduler = ScanScheduler(Field.CREATED_AT, [window], workers)
         self.fetch = TimesOnly(times)
-        self.handing_back = HandingBack()
         self.latency = latency
-        self.scanner = Scanner(
-            self.fetch,
-            settle=timedelta(),
-            budget=40,
-            is_wanted=lambda: self.limiter.room > 0 and self.handing_back.take(),
-        )
-        self.answers: list[tuple[float, int, Window, Walk]] = []
+        self.page_budget = page_budget
+        self.answers: list[tuple[float, int, Callable[[], None]]] = []
         self.number = itertools.count()
         self.proven: list[Window] = []
         self.scans = 0
@@ -119,47 +116,41 @@ class _Run:
 
     def start(self) -> None:
         self.looked_at = self.clock.now
-        for window in self.schedule.take_all(self.limiter.room):
+        while (request := self.scheduler.next(self.limiter.spare)) is not None:
             self.scans += 1
-            self.ask(window, self.scanner.begin(Field.CREATED_AT, window))
-        self.handing_back.ask(self.schedule.idle)
+            before = self.fetch.requests
+            result = scan(self.fetch, request, page_budget=self.page_budget, protect=lambda rows: rows)
+            self.ask(self.fetch.requests - before, request, result)
 
-    def rests(self) -> dict[Window, Rest]:
-        return {window: rest for _, _, window, walk in self.answers if (rest := walk.rest) is not None}
-
-    def shorten(self, window: Window, end: datetime) -> bool:
-        return any(walk.shorten(end) for _, _, given, walk in self.answers if given == window)
-
-    def ask(self, window: Window, walk: Walk) -> None:
+    def ask(self, left: int, request: ScanRequest, result: ScanResult) -> None:
+        """Let the next of a scan's requests out; its last answer ends the scan."""
         self.clock.delay = 0.0
         self.limiter.acquire(threading.Event())
-        heapq.heappush(
-            self.answers, (self.clock.now + self.clock.delay + self.latency, next(self.number), window, walk)
-        )
+
+        def answer() -> None:
+            if left > 1:
+                self.ask(left - 1, request, result)
+                return
+            if result.proven:
+                self.proven.append(result.proven)
+            self.scheduler.finish(request, result)
+            self.start()
+
+        heapq.heappush(self.answers, (self.clock.now + self.clock.delay + self.latency, next(self.number), answer))
 
     def run(self) -> None:
         self.start()
         while self.answers:
             answered_at, look_at = self.answers[0][0], self.looked_at + LOOK_SECONDS
-            if self.schedule.is_short and look_at < answered_at:
+            if self.scheduler.has_idle_workers and look_at < answered_at:
                 self.go_on_to(look_at)
                 self.start()
                 continue
             self.go_on_to(answered_at)
-            self.limiter.answered(self.latency)
-            _, _, window, walk = heapq.heappop(self.answers)
-            walk.step()
-            if self.scanner.is_over(walk):
-                scan = self.scanner.end(Field.CREATED_AT, walk)
-                if scan.proven:
-                    self.proven.append(scan.proven)
-                self.schedule.finish(window, scan.remainder, scan.pace)
-                self.start()
-            else:
-                self.ask(window, walk)
+            heapq.heappop(self.answers)[2]()
 
     def go_on_to(self, moment: float) -> None:
-        if self.limiter.room:
+        if self.limiter.spare:
             self.idle += (moment - self.clock.now) * (self.workers - len(self.answers))
         self.clock.now = moment
 
@@ -171,6 +162,7 @@ def simulate(
     workers: int = 8,
     latency: float = 0.1,
     quota: Quota | None = None,
+    page_budget: int = 4,
 ) -> Simulated:
     """Run the schedule to its end.
 
@@ -180,8 +172,9 @@ def simulate(
         workers: Scans side by side.
         latency: Seconds that an answer takes.
         quota: Request rate and burst.
+        page_budget: Pages after which a scan hands its remainder back.
     """
-    run = _Run(times, window, workers, latency, quota or Quota())
+    run = _Run(times, window, workers=workers, latency=latency, quota=quota or Quota(), page_budget=page_budget)
     run.run()
     spans = [run.fetch.span(proven.start, proven.end) for proven in run.proven]
     return Simulated(

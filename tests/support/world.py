@@ -9,9 +9,9 @@ from typing import Any
 from ahi_catalog.connectors.catalog import Partition, Unit
 from ahi_catalog.connectors.settings import Quota, Settings
 from ahi_catalog.emulator import Service
-from ahi_catalog.pipeline import jobs, verification
+from ahi_catalog.pipeline import backfill, sync, verification
+from ahi_catalog.pipeline.executors import open_threads
 from ahi_catalog.pipeline.run_report import RunReport
-from ahi_catalog.pipeline.runners import ThreadRunner
 from tests.support.reference import expected_rows, read_folder
 
 BORN = datetime(2024, 1, 1, tzinfo=UTC)
@@ -38,25 +38,25 @@ class World:
 
     def sync(self, stop: threading.Event | None = None, **changes: Any) -> RunReport:
         """Sync on plain threads."""
-        with ThreadRunner(8) as runner:
-            return jobs.sync(
-                replace(self.settings, **changes), runner, stop or threading.Event(), clock=self.service.now
+        with open_threads(8) as executor:
+            return sync.sync(
+                replace(self.settings, **changes), executor, stop or threading.Event(), clock=self.service.now
             )
 
     def backfill(self, start: datetime, end: datetime, **changes: Any) -> RunReport:
         """Backfill on plain threads."""
-        with ThreadRunner(8) as runner:
-            return jobs.backfill(
-                replace(self.settings, **changes), start, end, runner, threading.Event(), clock=self.service.now
+        with open_threads(8) as executor:
+            return backfill.backfill(
+                replace(self.settings, **changes), start, end, executor, threading.Event(), clock=self.service.now
             )
 
     def verify(self, stop: threading.Event | None = None, settings: Settings | None = None, **asked: Any) -> RunReport:
         """Verify on plain threads."""
-        with ThreadRunner(8) as runner:
+        with open_threads(8) as executor:
             return verification.verify(
                 settings or self.settings,
                 verification.Request(**asked),
-                runner,
+                executor,
                 stop or threading.Event(),
                 clock=self.service.now,
             )

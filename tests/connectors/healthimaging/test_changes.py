@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ahi_catalog.connectors.errors import SourceError
-from ahi_catalog.connectors.healthimaging.changes import walk_changes
+from ahi_catalog.connectors.healthimaging.changes import read_changes
+from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.pages import Page, Search, read_page
-from ahi_catalog.connectors.healthimaging.source import Tally
 from ahi_catalog.schemas.columns import SUMMARIES
 from tests.support.fake_search import NOW, FakeSearch, created, micros
 
@@ -38,16 +38,18 @@ def test_every_change_since_is_found_or_is_newer_than_the_walk(
     walked = service(count, page_rows=page_rows, updates=touched, rejects=disturbed, empty=disturbed)
     since = NOW - timedelta(seconds=back)
     before = dict(walked.updated)
-    found = {name for table in walk_changes(walked, since, Tally()) for name in table["image_set_id"].to_pylist()}
+    found = {
+        name for table in read_changes(walked, since, RequestCounts()) for name in table["image_set_id"].to_pylist()
+    }
     moved = {name for several in touched.values() for name in several}
     assert {name for name, moment in before.items() if moment >= micros(since)} - moved <= found
 
 
 def test_a_page_of_old_changes_ends_the_walk() -> None:
     """Of a large data store only the pages with news, and one more, are read."""
-    walked, tally = service(5_000, page_rows=50), Tally()
-    tables = list(walk_changes(walked, NOW - timedelta(seconds=100), tally))
-    assert tally.requests == walked.requests <= 4
+    walked, counts = service(5_000, page_rows=50), RequestCounts()
+    tables = list(read_changes(walked, NOW - timedelta(seconds=100), counts))
+    assert counts.requests == walked.requests <= 4
     assert sum(map(len, tables)) >= 100
 
 
@@ -55,9 +57,9 @@ def test_where_the_order_does_not_hold_all_is_read() -> None:
     """An old page proves nothing on an endpoint that sorts in some other way."""
     pages = [[-9, -8], [-7, 1], [-6, 2]]
 
-    def fetch(_: Search, token: str | None, tally: Tally) -> Page:
+    def fetch(_: Search, token: str | None, counts: RequestCounts) -> Page:
         number = int(token or "0")
-        tally.requests += 1
+        counts.requests += 1
         summaries = [
             {"imageSetId": f"i{seconds}", "createdAt": 0, "updatedAt": NOW.timestamp() + seconds}
             for seconds in pages[number]
@@ -65,11 +67,11 @@ def test_where_the_order_does_not_hold_all_is_read() -> None:
         following = str(number + 1) if number + 1 < len(pages) else None
         return read_page(msgspec.json.encode({SUMMARIES: summaries, "nextToken": following}), NOW)
 
-    [table] = walk_changes(fetch, NOW, Tally())
+    [table] = read_changes(fetch, NOW, RequestCounts())
     assert table["image_set_id"].to_pylist() == ["i-9", "i-8", "i-7", "i1", "i-6", "i2"]
 
 
 def test_tokens_that_are_always_rejected_end_in_an_error() -> None:
     """The walk begins again a few times, and then says so."""
     with pytest.raises(SourceError, match="page tokens"):
-        list(walk_changes(service(50, rejects=range(1_000)), NOW - timedelta(days=1), Tally()))
+        list(read_changes(service(50, rejects=range(1_000)), NOW - timedelta(days=1), RequestCounts()))

@@ -1,18 +1,19 @@
-"""Walking a window, against the service's behaviour in memory: what is proven is complete, the rest remains."""
+"""Scanning a window, against the service's behaviour in memory: what is proven is complete, the rest remains."""
 
 import json
-from datetime import timedelta
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ahi_catalog.connectors.errors import InvalidRequestError, SourceError, StoppedError
+from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.pages import Field, Page, Search, read_page
-from ahi_catalog.connectors.healthimaging.scan import Fetch, Rest, Scan, Scanner
-from ahi_catalog.connectors.healthimaging.source import Tally
-from ahi_catalog.connectors.healthimaging.walk import Walk
+from ahi_catalog.connectors.healthimaging.scan import Fetch, ScanRequest, ScanResult, scan
 from ahi_catalog.connectors.windows import Coverage, Window
 from tests.support.fake_search import NOW, FakeSearch, created, micros, window
 
@@ -26,17 +27,28 @@ numbers = st.sets(st.integers(0, 30), max_size=3)
 image_sets = st.lists(seconds, max_size=30).map(lambda moments: {f"i{n}": created(s) for n, s in enumerate(moments)})
 
 
-def walk(fetch: Fetch, bounds: Window, *, budget: int = 10_000, by: Field = Field.CREATED_AT) -> Scan:
-    return Scanner(fetch, settle=timedelta(), budget=budget).scan(by, bounds)
+def walk(
+    fetch: Fetch,
+    bounds: Window,
+    *,
+    budget: int = 10_000,
+    by: Field = Field.CREATED_AT,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> ScanResult:
+    return scan_request(fetch, ScanRequest(by=by, window=bounds), budget=budget, is_stopping=is_stopping)
 
 
-def ids(found: Scan) -> set[str]:
+def scan_request(fetch: Fetch, request: ScanRequest, *, budget: int, **more: Any) -> ScanResult:
+    return scan(fetch, request, page_budget=budget, protect=lambda rows: rows, **more)
+
+
+def ids(found: ScanResult) -> set[str]:
     return set(found.rows["image_set_id"].to_pylist())
 
 
-def assert_tiles(found: Scan, bounds: Window) -> None:
+def assert_tiles(found: ScanResult, bounds: Window) -> None:
     """The proven range and the remainder are the window, one after the other."""
-    pieces = [piece for piece in (found.proven, found.remainder) if piece]
+    pieces = [piece for piece in (found.proven, found.remainder and found.remainder.window) if piece]
     assert pieces[0].start == bounds.start
     assert pieces[-1].end == bounds.end
     assert len(pieces) == 1 or pieces[0].end == pieces[1].start
@@ -66,7 +78,7 @@ def test_the_rows_are_exactly_those_of_the_proven_range(
     found = walk(service, bounds, budget=budget)
     assert_tiles(found, bounds)
     assert ids(found) == service.inside(found.proven)
-    assert found.tally.requests == service.requests
+    assert found.counts.requests == service.requests
 
 
 @settings(max_examples=100, deadline=None)
@@ -82,7 +94,7 @@ def test_walking_remainders_reads_the_whole_window(
         result = walk(service, waiting.pop(), budget=budget)
         found += sorted(ids(result))
         if result.remainder:
-            waiting += result.remainder.split(1 if result.proven else 2)
+            waiting += result.remainder.window.split(1 if result.proven else 2)
     assert sorted(found) == sorted(rows)
 
 
@@ -93,10 +105,9 @@ def test_walking_remainders_reads_the_whole_window(
     offsets=st.booleans(),
     updates=st.dictionaries(st.integers(0, 25), st.lists(st.integers(0, 29), max_size=6), max_size=8),
     rejects=numbers,
-    # With the three rejected tokens five restarts, as many as a walk forgives: an empty page's token may repeat.
     empty=st.sets(st.integers(0, 12), max_size=2),
 )
-def test_newest_first_is_complete_whatever_is_updated_meanwhile(
+def test_what_a_scan_that_is_not_sorted_passes_over_was_updated_meanwhile(
     *,
     rows: dict[str, int],
     page_rows: int,
@@ -105,43 +116,21 @@ def test_newest_first_is_complete_whatever_is_updated_meanwhile(
     rejects: set[int],
     empty: set[int],
 ) -> None:
-    """An endpoint that ignores `sort`: rows that move to the front while it is read are caught."""
+    """With both kinds of page tokens: only rows that moved to the front may lack, and the change feed brings those."""
+    touched = {number: [f"i{i}" for i in several if f"i{i}" in rows] for number, several in updates.items()}
     service = FakeSearch(
         created=rows,
         page_rows=page_rows,
         sorts=False,
         has_offset_tokens=offsets,
-        updates={number: [f"i{i}" for i in several if f"i{i}" in rows] for number, several in updates.items()},
+        updates=touched,
         rejects=rejects,
         empty=empty,
     )
     found = walk(service, window(0, 21))
     assert not found.is_sorted
     assert (found.proven, found.remainder) == (window(0, 21), None)
-    assert ids(found) == set(rows)
-
-
-@pytest.mark.parametrize(
-    "meanwhile",
-    [
-        # i0 is passed by twice: i3 covers it on the first page of the second pass, then it moves on.
-        {"updates": {2: ["i0", "i3"], 4: ["i0"]}},
-        # The second pass begins with an empty page, behind which i0 has moved.
-        {"updates": {1: ["i0"]}, "empty": [3]},
-    ],
-)
-def test_the_front_is_read_until_it_brings_nothing_new(meanwhile: dict[str, Any]) -> None:
-    """A row that keeps moving ahead of the walk is caught in the end."""
-    rows = {f"i{n}": created(n) for n in range(4)}
-    assert ids(walk(FakeSearch(created=rows, page_rows=1, sorts=False, **meanwhile), window(0, 5))) == set(rows)
-
-
-def test_a_front_that_has_not_changed_is_read_once_more() -> None:
-    """What the first pass has read is no news to the second, which needs to see no more than the first page."""
-    service = FakeSearch(created={f"i{n}": created(n) for n in range(10)}, sorts=False)
-    found = walk(service, window(0, 20))
-    assert (len(ids(found)), found.remainder) == (10, None)
-    assert service.requests == 4 + 1
+    assert set(rows) - ids(found) <= {name for several in touched.values() for name in several}
 
 
 @settings(max_examples=60, deadline=None)
@@ -170,128 +159,56 @@ def test_updates_do_not_disturb_the_order_of_creation(
         sorts=st.booleans(),
     ),
     budget=st.integers(1, 4),
-    cuts=st.lists(st.integers(0, 2), max_size=12),
-    wanted=st.lists(st.booleans(), max_size=20),
-    ends=st.lists(st.integers(1, 21), max_size=30),
+    splits=st.lists(st.integers(0, 2), max_size=12),
 )
-def test_walks_that_rest_and_go_on_and_are_shortened_miss_nothing(
-    *, service: FakeSearch, budget: int, cuts: list[int], wanted: list[bool], ends: list[int]
+def test_remainders_that_are_split_and_scanned_on_miss_nothing(
+    *, service: FakeSearch, budget: int, splits: list[int]
 ) -> None:
-    """Rests are scanned on whole or cut, in any order, by one scanner: each second is proven once, with its rows.
-
-    So it is where others take over a part of a scan while it waits for a page.
-    """
-
-    def fetch(search: Search, token: str | None, tally: Tally) -> Page:
-        for under_way, rest in scanner.rests().items():
-            end = window(0, ends.pop()).end if ends else under_way.start
-            if scanner.shorten(under_way, end):
-                taken_over.append(Window(end, rest.window.end))
-        return service(search, token, tally)
-
-    scanner = Scanner(fetch, settle=timedelta(), budget=budget, is_wanted=lambda: bool(wanted) and wanted.pop())
-    waiting = [window(0, 21)]
+    """Each second is proven once, with its rows, however remainders are split; the first part has the page token."""
+    waiting = [ScanRequest(by=Field.CREATED_AT, window=window(0, 21))]
     proven: list[Window] = []
     while waiting:
-        bounds = waiting.pop(0)
-        taken_over: list[Window] = []
-        found = scanner.scan(Field.CREATED_AT, bounds)
-        assert_tiles(found, Window(bounds.start, min([bounds.end, *(part.start for part in taken_over)])))
+        request = waiting.pop(0)
+        found = scan_request(service, request, budget=budget)
+        assert_tiles(found, request.window)
         assert ids(found) == service.inside(found.proven)
         proven += [found.proven] if found.proven else []
-        waiting += taken_over
-        if found.remainder:
-            parts = 1 + (cuts.pop() if cuts else 0) if found.proven else 2
-            waiting += found.remainder.split(parts)
+        if remainder := found.remainder:
+            near, *far = remainder.window.split(1 + (splits.pop() if splits else 0) if found.proven else 2)
+            waiting.append(replace(remainder, window=near))
+            waiting += [ScanRequest(by=Field.CREATED_AT, window=part) for part in far]
     assert Coverage(proven) == Coverage([window(0, 21)])
     assert sum(part.seconds for part in proven) == 21
 
 
-def test_a_rest_that_is_scanned_on_costs_no_request() -> None:
-    """However small the budget, a sorted window that is not cut takes as many requests as it has pages."""
+def test_a_remainder_that_is_scanned_on_costs_no_request() -> None:
+    """However small the budget, a sorted window that is not split takes as many requests as it has pages."""
     service = FakeSearch(created={f"i{n}": created(n / 3) for n in range(60)})
-    scanner = Scanner(service, settle=timedelta(), budget=1)
-    rest: Window | None = window(0, 21)
+    request: ScanRequest | None = ScanRequest(by=Field.CREATED_AT, window=window(0, 21))
     scans = 0
-    while rest:
-        rest = scanner.scan(Field.CREATED_AT, rest).remainder
+    while request:
+        request = scan_request(service, request, budget=1).remainder
         scans += 1
     assert scans > 5
     assert service.requests == 20
 
 
-def test_a_scan_under_way_tells_what_it_has_not_read_and_gives_up_a_part() -> None:
-    """Nothing is known before the first page; what is read, or ended, is not given up; the part is not asked for."""
-    service = FakeSearch(created={f"i{n}": created(n) for n in range(60)})
-    bounds, rests = window(0, 60), []
+def test_rows_leave_a_scan_under_the_policy_those_of_the_remainder_too() -> None:
+    """What is proven and what waits for the next scan are protected once each, and counted before that."""
+    service = FakeSearch(created={f"i{n}": created(n / 2) for n in range(12)})
 
-    def fetch(search: Search, token: str | None, tally: Tally) -> Page:
-        rests.append(scanner.rests().get(bounds))
-        assert not scanner.shorten(window(0, 30), window(0, 20).end)  # no such scan
-        if service.requests == 2:
-            assert not scanner.shorten(bounds, window(0, 5).end)  # read, though not proven
-            assert not scanner.shorten(bounds, bounds.end)
-            assert scanner.shorten(bounds, window(0, 9).end)
-        return service(search, token, tally)
+    def protect(rows: pa.Table) -> pa.Table:
+        seen.extend(rows["image_set_id"].to_pylist())
+        return rows
 
-    scanner = Scanner(fetch, settle=timedelta(), budget=99)
-    found = scanner.scan(Field.CREATED_AT, bounds)
-    # Three image sets a page, a second apart.
-    assert rests[:3] == [None, Rest(window(3, 60), timedelta(seconds=2)), Rest(window(6, 60), timedelta(seconds=2.5))]
-    assert (found.proven, found.remainder) == (window(0, 9), None)
-    assert ids(found) == {f"i{n}" for n in range(9)}
-    assert service.requests == 4
-    assert scanner.rests() == {}
-    assert not scanner.shorten(bounds, window(0, 3).end)
-
-
-@pytest.mark.parametrize(("sorts", "pages"), [(True, [16, 12, 8, 4, 16]), (False, [16] * 5)])
-def test_scans_that_begin_together_do_not_end_together(*, sorts: bool, pages: list[int]) -> None:
-    """First budgets differ, later ones are whole; so are those of scans that prove nothing before their end."""
-    service = FakeSearch(
-        created={f"i{number:02d}": created(number / 2) for number in range(40)}, page_rows=1, sorts=sorts
-    )
-    scanner = Scanner(service, settle=timedelta(), budget=16)
-    bounds = window(0, 20)
-    scans = [scanner.scan(Field.CREATED_AT, bounds) for _ in pages]
-    assert [scan.tally.requests for scan in scans] == pages
-    remainder = scans[-2].remainder
-    assert remainder is not None
-    assert scanner.scan(Field.CREATED_AT, remainder).tally.requests == 16
-
-
-def test_a_walk_is_shortened_only_while_it_is_under_way_and_in_order() -> None:
-    """What it has handed out, or read to the end, stays as it was; where the order fails, nobody knows what is left."""
-    rows = {f"i{n}": created(n) for n in range(60)}
-    sorted_walk = Walk(FakeSearch(created=rows), Field.CREATED_AT, window(0, 60), timedelta(), 4)
-    sorted_walk.step()
-    rests = [sorted_walk.rest]
-    remainder = sorted_walk.take().remainder
-    assert remainder is not None
-    assert [*rests, sorted_walk.rest] == [Rest(window(3, 60), timedelta(seconds=2)), None]
-    assert not sorted_walk.shorten(window(0, 9).end)
-    sorted_walk.go_on(remainder, 4)
-    assert sorted_walk.shorten(window(0, 9).end)
-    while not sorted_walk.is_complete:
-        sorted_walk.step()
-    assert not sorted_walk.shorten(window(0, 8).end)
-    assert sorted_walk.take().proven == Window(remainder.start, window(0, 9).end)
-    newest_first = Walk(FakeSearch(created=rows, sorts=False), Field.CREATED_AT, window(0, 60), timedelta(), 4)
-    newest_first.step()
-    assert newest_first.rest is None
-    assert not newest_first.shorten(window(0, 9).end)
-
-
-def test_others_without_work_have_a_scan_without_order_hand_back() -> None:
-    """Where the order fails, a scan whose window is wanted hands it back after two pages, or reads it to its end."""
-    rows = {f"i{n}": created(n) for n in range(60)}
-    early = Scanner(FakeSearch(created=rows, sorts=False), settle=timedelta(), budget=99, is_wanted=lambda: True)
-    found = early.scan(Field.CREATED_AT, window(0, 60))
-    assert (found.proven, found.remainder, found.tally.requests) == (None, window(0, 60), 2)
-    answers = iter([False, False, False])
-    unsorted = FakeSearch(created=rows, sorts=False)
-    late = Scanner(unsorted, settle=timedelta(), budget=99, is_wanted=lambda: next(answers, True))
-    assert late.scan(Field.CREATED_AT, window(0, 60)).remainder is None
+    seen: list[str] = []
+    request: ScanRequest | None = ScanRequest(by=Field.CREATED_AT, window=window(0, 21))
+    found: list[str] = []
+    while request:
+        result = scan(service, request, page_budget=1, protect=protect)
+        found += result.rows["image_set_id"].to_pylist()
+        request = result.remainder
+    assert sorted(seen) == sorted(found) == sorted(service.created)
 
 
 def test_a_dense_second_is_read_through() -> None:
@@ -326,21 +243,21 @@ def test_order_that_is_not_promised_stops_nothing_early() -> None:
     updated = {name: micros(NOW) - moment for name, moment in rows.items()}
     service = FakeSearch(created=rows, updated=updated, sorts=False)
     found = walk(service, window(0, 5), budget=1)
-    assert (found.proven, found.remainder) == (None, window(0, 5))
-    assert len(found.rows) == 0
+    assert (found.proven, found.remainder) == (window(0, 5), None)
+    assert service.requests == 3  # all of them
 
 
 def test_an_order_that_breaks_after_a_restart_puts_the_first_part_in_doubt() -> None:
     """What was proven before the restart is read again, with no trust in the order."""
     rows = {"a": created(1), "b": created(5), "withheld": created(3)}
 
-    def fetch(search: Search, token: str | None, tally: Tally) -> Page:
-        tally.requests += 1
+    def fetch(search: Search, token: str | None, counts: RequestCounts) -> Page:
+        counts.requests += 1
         assert search.window is not None
         if token == "rejected":
             raise InvalidRequestError("SearchImageSets: the service refuses the request as invalid")
         body: dict[str, Any] = {}
-        if tally.requests == 1:
+        if counts.requests == 1:
             shown = ["a", "b"]
             body = {"nextToken": "rejected", "sort": {"sortField": "createdAt", "sortOrder": "ASC"}}
         elif search.window.start > window(0, 1).start:
@@ -389,20 +306,15 @@ def test_a_stop_keeps_what_is_proven(*, sorts: bool) -> None:
     """Asked to stop, by the limiter or between pages, a scan hands back the rest: all of it where order fails."""
     service = FakeSearch(created={f"i{n}": created(n) for n in range(30)}, sorts=sorts)
 
-    def fetch(search: Search, token: str | None, tally: Tally) -> Page:
-        if tally.requests == 3:
+    def fetch(search: Search, token: str | None, counts: RequestCounts) -> Page:
+        if counts.requests == 3:
             raise StoppedError("stopped while waiting for the request quota")
-        return service(search, token, tally)
+        return service(search, token, counts)
 
     bounds = window(0, 30)
     for found in (
         walk(fetch, bounds),
-        Scanner(
-            service,
-            settle=timedelta(),
-            budget=99,
-            is_stopping=lambda: service.requests >= 6,
-        ).scan(Field.CREATED_AT, bounds),
+        walk(service, bounds, is_stopping=lambda: service.requests >= 6),
     ):
         assert_tiles(found, bounds)
         assert found.proven == (window(0, 8) if sorts else None)

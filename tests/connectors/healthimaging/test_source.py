@@ -9,9 +9,10 @@ import botocore.exceptions as boto
 import pytest
 
 from ahi_catalog.connectors.errors import SourceError, StoppedError, ThrottledError, TransientError
+from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.limiter import Limiter
 from ahi_catalog.connectors.healthimaging.pages import Field, Search
-from ahi_catalog.connectors.healthimaging.source import Connection, ImageSet, Source, Tally, list_datastores
+from ahi_catalog.connectors.healthimaging.source import Connection, ImageSet, Source, list_datastores
 from ahi_catalog.connectors.settings import Quota, Settings
 from ahi_catalog.connectors.windows import Window
 from ahi_catalog.schemas import flatten
@@ -79,12 +80,12 @@ def test_what_may_pass_is_tried_again_and_counted(caplog: pytest.LogCaptureFixtu
     """
     client = Script(THROTTLED, INTERNAL, PAGE[:-2], PAGE)
     source, limiter = make(client)
-    tally = Tally()
-    page = source.page(SEARCH, "t", tally)
+    counts = RequestCounts()
+    page = source.page(SEARCH, "t", counts)
     assert (page.ids, page.served_at) == (("x",), AT + timedelta(seconds=7))
     assert flatten([page.rows])["image_set_id"].to_pylist() == ["x"]
-    assert (tally.requests, tally.throttles, tally.retries) == (4, 1, 2)
-    assert not limiter.room  # and the limiter was told: what was left of the burst is gone
+    assert (counts.requests, counts.throttles, counts.retries) == (4, 1, 2)
+    assert not limiter.spare  # and the limiter was told: what was left of the burst is gone
     assert {request["nextToken"] for request in client.asked} == {"t"}
     assert client.asked[0]["maxResults"] == 50
     said = [record.getMessage().partition("; that was ")[2] for record in caplog.records]
@@ -103,7 +104,7 @@ def test_after_so_many_tries_the_last_failure_is_raised(error: Exception, kind: 
     """The run ends with what was wrong, not with a word about retries; and no error of boto3 hangs on to it."""
     client = Script(*[error] * 9)
     with pytest.raises(kind) as caught:
-        make(client)[0].page(SEARCH, None, Tally())
+        make(client)[0].page(SEARCH, None, RequestCounts())
     assert len(client.asked) == 4
     assert caught.value.__cause__ is None
     assert not isinstance(caught.value.__context__, boto.ClientError | boto.BotoCoreError)
@@ -117,7 +118,7 @@ def test_what_no_retry_mends_is_raised_at_once(error: Exception) -> None:
     """One request, one error."""
     client = Script(error, PAGE)
     with pytest.raises(SourceError) as caught:
-        make(client)[0].page(SEARCH, None, Tally())
+        make(client)[0].page(SEARCH, None, RequestCounts())
     assert not isinstance(caught.value, TransientError)
     assert len(client.asked) == 1
 
@@ -127,7 +128,7 @@ def test_a_stop_ends_the_retries() -> None:
     stop = threading.Event()
     client = Script(INTERNAL, PAGE)
     with pytest.raises(StoppedError):
-        make(client, stop, on_backoff=stop.set)[0].page(SEARCH, None, Tally())
+        make(client, stop, on_backoff=stop.set)[0].page(SEARCH, None, RequestCounts())
     assert len(client.asked) == 1
 
 
@@ -144,7 +145,7 @@ def test_a_stop_ends_the_retries() -> None:
 def test_only_the_service_says_that_an_image_set_is_gone(answers: list[Any], *, is_gone: bool) -> None:
     """Not found or DELETED is gone; an answer that says neither is asked for again."""
     client = Script(*answers)
-    assert (make(client)[0].look_up(ID, Tally()) is None) is is_gone
+    assert (make(client)[0].look_up(ID, RequestCounts()) is None) is is_gone
     assert not client.answers
 
 
@@ -157,29 +158,29 @@ def test_an_image_set_is_told_with_its_version_and_times_in_utc() -> None:
     )
     source, _ = make(client)
     moment = datetime(2024, 1, 1, 0, 0, 0, 900_000, tzinfo=UTC)
-    assert source.look_up(ID, Tally()) == ImageSet(version=7, created_at=moment, updated_at=moment)
-    assert source.look_up(ID, Tally()) == ImageSet(version=7, created_at=None, updated_at=None)
+    assert source.look_up(ID, RequestCounts()) == ImageSet(version=7, created_at=moment, updated_at=moment)
+    assert source.look_up(ID, RequestCounts()) == ImageSet(version=7, created_at=None, updated_at=None)
 
 
 @pytest.mark.parametrize("name", ["", "x", "../x", "A" * 32, "0" * 33, "0" * 31 + "/"])
 def test_what_is_no_id_of_an_image_set_is_none_without_asking(name: str) -> None:
     """An id out of a foreign file never becomes part of a request's path."""
     client = Script()
-    assert make(client)[0].look_up(name, Tally()) is None
+    assert make(client)[0].look_up(name, RequestCounts()) is None
     assert client.asked == []
 
 
 def test_no_permission_is_no_deletion() -> None:
     """Where GetImageSet is not allowed, nothing is confirmed, and the error says what to allow."""
     with pytest.raises(SourceError, match="GetImageSet"):
-        make(Script(failure("AccessDeniedException", 403)))[0].look_up(ID, Tally())
+        make(Script(failure("AccessDeniedException", 403)))[0].look_up(ID, RequestCounts())
 
 
 def test_the_data_stores_age_and_clock_come_in_utc() -> None:
     """Cut to the second, whatever zone botocore puts them in; an answer without them is asked for again."""
     local = datetime.fromisoformat("2024-01-01T01:00:00.9+01:00")
     source, _ = make(Script({}, {"datastoreProperties": {"createdAt": local}}))
-    created, clock = source.created_at(Tally())
+    created, clock = source.created_at(RequestCounts())
     assert (created, clock) == (datetime(2024, 1, 1, tzinfo=UTC), AT + timedelta(seconds=7))
     assert created.tzinfo is UTC
 
@@ -187,7 +188,7 @@ def test_the_data_stores_age_and_clock_come_in_utc() -> None:
 def test_the_clock_needs_no_permission_of_its_own() -> None:
     """A search of one row tells the service's time."""
     client = Script({})
-    assert make(client)[0].clock(Tally()) == AT + timedelta(seconds=7)
+    assert make(client)[0].clock(RequestCounts()) == AT + timedelta(seconds=7)
     assert client.asked == [{"datastoreId": ID, "maxResults": 1}]
 
 

@@ -1,7 +1,6 @@
-"""Asking the service within the quota, and asking again where that may help.
+"""Requests within the quota, repeated where that may help: throttling, 5xx, dropped connections, half bodies.
 
-Every request passes the limiter, and every retry again. Throttling, 5xx, dropped connections and half bodies
-are retried.
+Every request passes the limiter, and so does every retry.
 """
 
 import logging
@@ -27,28 +26,28 @@ BACKOFF: Final = full_jitter(first=0.2, longest=20)
 
 
 @dataclass(slots=True)
-class Tally:
-    """What a piece of work asked of the service. Not shared between threads; add them up instead."""
+class RequestCounts:
+    """Requests made, throttled and retried. Not shared between threads; add them up instead."""
 
     requests: int = 0
     throttles: int = 0
     retries: int = 0
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "RequestCounts") -> None:
         """Count the other's requests here too."""
         self.requests += other.requests
         self.throttles += other.throttles
         self.retries += other.retries
 
 
-class Attempts:
+class RequestExecutor:
     """Makes requests. Thread-safe.
 
     Args:
         limiter: The process's quota.
         stop: Set when the run is asked to stop; waiting requests then raise StoppedError.
         max_attempts: Tries of one request.
-        backoff: Seconds to wait after so many tries; a test hands in none.
+        backoff: Seconds to wait after so many tries.
     """
 
     def __init__(
@@ -59,33 +58,33 @@ class Attempts:
         self._max_attempts = max_attempts
         self._backoff = backoff
 
-    def make(self, operation: str, ask: Callable[[], _T], tally: Tally) -> _T:
-        """What a request brings.
+    def call(self, operation: str, send: Callable[[], _T], counts: RequestCounts) -> _T:
+        """Make a request until it succeeds, and return what it brings.
 
         Args:
             operation: As the API names it.
-            ask: Sends the request once, and reads the answer.
-            tally: Counts the tries.
+            send: Sends the request once, and reads the answer.
+            counts: Counts the tries.
 
         Raises:
-            SourceError: The service refuses, or failed so often that the run gives up.
+            SourceError: The service refuses, or failed in the last try too.
             StoppedError: The run was asked to stop.
         """
         return retry(
-            partial(self._ask_once, operation, ask, tally),
+            partial(self._try, operation, send, counts),
             TransientError,
             tries=self._max_attempts,
             backoff=self._backoff,
             # A stop ends the wait; the next try then meets it at the limiter.
             wait=self._stop.wait,
-            say=_say,
+            say=_log_retry,
         )
 
-    def _ask_once(self, operation: str, ask: Callable[[], _T], tally: Tally) -> _T:
+    def _try(self, operation: str, send: Callable[[], _T], counts: RequestCounts) -> _T:
+        self._limiter.acquire(self._stop)
+        counts.requests += 1
         try:
-            with self._limiter.turn(self._stop):
-                tally.requests += 1
-                return ask()
+            return send()
         except (
             botocore.exceptions.BotoCoreError,
             botocore.exceptions.ClientError,
@@ -96,14 +95,14 @@ class Attempts:
             # Not chained: botocore's errors may quote the request, and a parser's the answer.
             failure: SourceError = translate(error, operation)
         if isinstance(failure, ThrottledError):
-            tally.throttles += 1
-            self._limiter.give_way()
+            counts.throttles += 1
+            self._limiter.on_throttled()
         elif isinstance(failure, TransientError):
-            tally.retries += 1
+            counts.retries += 1
         raise failure
 
 
-def _say(failure: Exception, tries: int, seconds: float) -> None:
-    """Log what failed and will be tried again; throttling is what a quota is for."""
+def _log_retry(failure: Exception, tries: int, seconds: float) -> None:
+    # Throttling is what a quota is for.
     if not isinstance(failure, ThrottledError):
         _log.warning("%s; that was try %d, the next in %.1f s", failure, tries, seconds)

@@ -1,0 +1,85 @@
+"""The checkpoint of a run: coverage is committed after the rows that prove it, and only as far as they had settled."""
+
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+
+from ahi_catalog.connectors.catalog import Catalog, Checkpoint
+from ahi_catalog.connectors.errors import StateError
+from ahi_catalog.connectors.windows import Coverage, Window, floor_second
+from ahi_catalog.pipeline.run_report import RunReport
+
+
+class Checkpointer:
+    """Writes the checkpoint of one data store, and notes in the run report how far it is.
+
+    Args:
+        catalog: The catalog.
+        settle: How old an image set must be before it is taken as searchable.
+        report: Of the run.
+    """
+
+    def __init__(self, catalog: Catalog, settle: timedelta, report: RunReport) -> None:
+        self._catalog = catalog
+        self._settle = settle
+        self._report = report
+        self._first_served_at: datetime | None = None
+
+    def note_clock(self, served_at: datetime | None) -> None:
+        """Take note of the service's clock when a scan began; the local one may be fast."""
+        if served_at is not None:
+            self._first_served_at = min(self._first_served_at or served_at, served_at)
+
+    def open(self, upper: datetime, *, datastore_created_at: datetime | None = None) -> Checkpoint:
+        """The checkpoint, made by the first run.
+
+        A new one is followed to this run's upper bound: every row is read after that moment, so it shows all changes
+        before it, and a run that resumes days later follows those since.
+
+        Args:
+            upper: The run's upper bound, aware UTC.
+            datastore_created_at: When the data store was created, if that is known.
+        """
+        fresh = Checkpoint(datastore_id=self._report.datastore_id, coverage=Coverage(), followed_to=upper)
+        checkpoint = self._catalog.update_checkpoint(
+            self._report.datastore_id, lambda found: (found or fresh).created(datastore_created_at)
+        )
+        self._report.watermark_before = self._report.watermark_after = checkpoint.coverage.watermark
+        self._report.followed_to = checkpoint.followed_to
+        return checkpoint
+
+    def commit(self, windows: Collection[Window], populated: Coverage) -> None:
+        """Add windows to the coverage whose rows are published, as far as they had settled.
+
+        Args:
+            windows: Ranges of createdAt.
+            populated: Partitions that are known to have an object.
+        """
+        settled = Coverage(windows).before(self._settled_to())
+        checkpoint = self._update(lambda found: found.covering(settled, populated))
+        self._report.watermark_after = checkpoint.coverage.watermark
+
+    def remove(self, windows: Collection[Window]) -> None:
+        """Take windows whose rows are lost out of the coverage, so that they are read again."""
+        if windows:
+            self._update(lambda found: found.uncovering(windows))
+
+    def follow(self, to: datetime, populated: Coverage) -> None:
+        """Write down how far changes are followed and published, as far as they had settled."""
+        settled = min(to, self._settled_to())
+        checkpoint = self._update(lambda found: found.following(settled).covering((), populated))
+        self._report.followed_to = checkpoint.followed_to
+
+    def _settled_to(self) -> datetime:
+        """What is older had settled when the run began to read, by the service's clock."""
+        if self._first_served_at is None:
+            raise StateError("the service told no time")
+        return floor_second(self._first_served_at - self._settle)
+
+    def _update(self, change: Callable[[Checkpoint], Checkpoint]) -> Checkpoint:
+        return self._catalog.update_checkpoint(self._report.datastore_id, lambda found: change(_existing(found)))
+
+
+def _existing(checkpoint: Checkpoint | None) -> Checkpoint:
+    if checkpoint is None:
+        raise StateError("the checkpoint was deleted while the run was going on; run again")
+    return checkpoint
