@@ -48,7 +48,19 @@ class Installation:
     def pip_install(self, what: str | Path, *options: str) -> None:
         """Install from a file or folder, without an index."""
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", self.python]
-        run([*pip, "install", "--quiet", "--ignore-installed", "--no-index", "--no-deps", "--no-build-isolation", *options, str(what)])
+        run(
+            [
+                *pip,
+                "install",
+                "--quiet",
+                "--ignore-installed",
+                "--no-index",
+                "--no-deps",
+                "--no-build-isolation",
+                *options,
+                str(what),
+            ]
+        )
 
     def run(self, *command: str) -> str:
         """What a program prints that runs in the user's project."""
