@@ -5,14 +5,17 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import botocore.auth
 import botocore.session
 import msgspec
 import pytest
 from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.compat import ensure_bytes
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ahi_catalog.connectors import aws
@@ -23,14 +26,14 @@ from ahi_catalog.emulator import Emulator, Service, ServiceOptions
 
 START = datetime(2026, 4, 1, 8, 30, tzinfo=UTC)
 ROWS = 230
-KEYS = {"AKIDGOOD": "good-secret"}
+SECRET = "good-secret"
 SEARCHES = [Search(field, Window(START, START + timedelta(hours=hours))) for field in Field for hours in (1, 2)]
 
 
 @pytest.fixture
 def service() -> Service:
-    """A service that checks signatures, with five pages of image sets."""
-    return Service(ServiceOptions(credentials=KEYS, rate=None))
+    """A service with five pages of image sets."""
+    return Service(ServiceOptions(rate=None))
 
 
 @pytest.fixture
@@ -60,12 +63,45 @@ def emulator(service: Service) -> Iterator[Emulator]:
 
 @pytest.fixture
 def client(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Client:
-    """Ours, with credentials that the service knows."""
+    """Ours, with credentials of its own."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", emulator.url)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDGOOD")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "good-secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     return make_client(connections=2)
+
+
+@pytest.fixture
+def sent(client: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The requests that our client sends from now on."""
+
+    def send_and_keep(request: Any) -> Any:
+        kept.append(request)
+        return send(request)
+
+    kept: list[Any] = []
+    session = client._client._endpoint.http_session
+    send = session.send
+    monkeypatch.setattr(session, "send", send_and_keep)
+    return kept
+
+
+def is_signed(request: Any, secret: str) -> bool:
+    """Whether a request bears the signature that botocore makes for its content, its time and this secret key."""
+    form = re.fullmatch(
+        r"AWS4-HMAC-SHA256 Credential=AKIDGOOD/.*, SignedHeaders=(.*), Signature=(.*)",
+        text(request.headers["Authorization"]),
+    )
+    assert form
+    headers = {name: request.headers.get(name, urlsplit(request.url).netloc) for name in form[1].split(";")}
+    again = AWSRequest(request.method, request.url, {n: text(v) for n, v in headers.items()}, request.body)
+    again.context["timestamp"] = text(request.headers["X-Amz-Date"])
+    auth: Any = SigV4Auth(Credentials("AKIDGOOD", secret), "medical-imaging", "us-east-1")
+    return bool(form[2] == auth.signature(auth.string_to_sign(again, auth.canonical_request(again)), again))
+
+
+def text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def boto3s_own() -> Any:
@@ -141,21 +177,13 @@ def test_a_token_that_is_none_is_refused(client: Client, store: str) -> None:
     assert aws.error_code(refused.value) == "ValidationException"
 
 
-def test_a_repeated_request_is_what_boto3_would_send(client: Any, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repeated_request_is_what_boto3_would_send(client: Any, store: str, sent: list[Any]) -> None:
     """Method, address, body, headers and what it is signed for; but for the headers in which boto3 counts its tries."""
-
-    def send_and_keep(request: Any) -> Any:
-        sent.append(request)
-        return send(request)
 
     def scope(sent: Any) -> str:
         [credential] = re.findall("Credential=[^,]*", str(sent.headers["Authorization"]))
         return str(credential)
 
-    sent: list[Any] = []
-    session = client._client._endpoint.http_session
-    send = session.send
-    monkeypatch.setattr(session, "send", send_and_keep)
     token = next(pages(client, store, SEARCHES[0]))["nextToken"]
     for asked in (client, client._client):
         asked.search_image_sets(**request(store, SEARCHES[0], token))
@@ -180,7 +208,7 @@ def test_the_service_asks_for_no_signature_of_another_kind(client: Any, store: s
 
 
 def test_requests_side_by_side_are_signed_each_with_its_own_time(
-    client: Client, store: str, monkeypatch: pytest.MonkeyPatch
+    client: Client, store: str, sent: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is made while another is being signed, a second later, leaves the other's time alone."""
     asked = request(store, SEARCHES[0], next(pages(client, store, SEARCHES[0]))["nextToken"])
@@ -199,16 +227,18 @@ def test_requests_side_by_side_are_signed_each_with_its_own_time(
     monkeypatch.setattr(SigV4Auth, "string_to_sign", ask_amid)
     answers = [msgspec.json.decode(raw_body(answer)) for answer in (client.search_image_sets(**asked), *amid)]
     assert answers[0]["imageSetsMetadataSummaries"] == answers[1]["imageSetsMetadataSummaries"]
+    assert len({text(each.headers["X-Amz-Date"]) for each in sent[1:]}) == len(sent[1:]) == 2
+    assert all(is_signed(each, SECRET) for each in sent)
 
 
 def test_each_page_is_signed_with_the_credentials_of_the_moment(
-    client: Any, store: str, monkeypatch: pytest.MonkeyPatch
+    client: Any, store: str, sent: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Credentials that are renewed in the middle of a search sign its next page."""
     token = next(pages(client, store, SEARCHES[0]))["nextToken"]
     credentials = client._client._request_signer._credentials
-    monkeypatch.setattr(credentials, "secret_key", "stale")
-    with pytest.raises(ClientError, match="InvalidSignatureException"):
+    for secret in ("renewed", SECRET):
+        monkeypatch.setattr(credentials, "secret_key", secret)
         client.search_image_sets(**request(store, SEARCHES[0], token))
-    monkeypatch.setattr(credentials, "secret_key", "good-secret")
-    assert client.search_image_sets(**request(store, SEARCHES[0], token))
+        assert is_signed(sent[-1], secret)
+    assert not is_signed(sent[-2], SECRET)
