@@ -12,7 +12,7 @@ IMPORTS = """
 import os
 from ahi_catalog.cli.main import LIBRARIES
 os.environ |= LIBRARIES
-import ahi_catalog.cli.running, flows.jobs, boto3, pyarrow.parquet
+import ahi_catalog.cli.running, ahi_catalog.pipeline.jobs, boto3, pyarrow.parquet
 """
 DAYS = ("2022-02-07", "2024-07-06", "2024-07-07", "2025-08-10")
 
@@ -33,7 +33,7 @@ def main() -> None:
             runs.append(sync(served, store, folder / "catalog", *settled))
         nothing = min(runs, key=lambda run: run.cpu)
         time.sleep(4)  # the new image sets are two seconds old, and no run has covered that second yet
-        served.ask("change", store, DAYS, given.changes, given.changes)
+        served.change(store, DAYS, new=given.changes, changed=given.changes)
         time.sleep(3)
         some = sync(served, store, folder / "catalog", *settled)
     lines = [
