@@ -21,8 +21,8 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from ahi_catalog.emulator import Emulator, Service, ServiceOptions
+from ahi_catalog.emulator.clock import MICROS
 from ahi_catalog.emulator.idc import load_idc
-from ahi_catalog.emulator.instants import MICROS
 
 _SIGNED = (
     "x-amz-date: 20260501T000000Z\r\n"

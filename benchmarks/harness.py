@@ -85,15 +85,20 @@ class Served:
         self._pipe.send((command, arguments))
         return self._pipe.recv()
 
-    def load(self, rows: int | None, *, days: int | None = None) -> tuple[str, int]:
+    def load(self, rows: int | None, *, days: int | None = None, until: datetime | None = None) -> tuple[str, int]:
         """Load the Imaging Data Commons; the data store, and its image sets.
 
         Args:
             rows: So many of its series; None: all.
             days: As if they had arrived one by one, at the same pace, in so many days; None: as they did.
+            until: The end of these days; None: an hour ago, for a sync leaves out what is younger than the settle time.
         """
-        store, count = self.ask("load", rows, days)
+        store, count = self.ask("load", rows, days, until)
         return str(store), int(count)
+
+    def change(self, store: str, days: Sequence[str], *, new: int, changed: int) -> None:
+        """Import so many image sets two seconds ago, and revise others of the given days of createdAt."""
+        self.ask("change", store, days, new, changed)
 
 
 @contextmanager
@@ -125,22 +130,23 @@ def _serve(pipe: Connection, options: dict[str, Any]) -> None:
             pipe.send(_COMMANDS[command](service, *arguments))
 
 
-def _load(service: Service, rows: int | None, days: int | None) -> tuple[str, int]:
+def _load(service: Service, rows: int | None, days: int | None, until: datetime | None) -> tuple[str, int]:
     store = service.create_datastore(name=f"idc-{rows}", created_at=RELEASES[0])
     load_idc(service, store, rows=rows)
     if days is not None:
-        span = timedelta(days=days)
-        loaded = service.rows(store)
+        end = until or datetime.now(UTC) - timedelta(hours=1)
+        start = end - timedelta(days=days)
+        loaded = service.datastore(store).current.values()
         shares = np.random.default_rng(7).random(len(loaded))
-        store = service.create_datastore(name=f"even-{rows}", created_at=_settled() - span)
+        store = service.create_datastore(name=f"even-{rows}", created_at=start)
         service.insert(
-            store, (row | _at(_settled() - span * share) for row, share in zip(loaded, shares.tolist(), strict=True))
+            store,
+            (
+                record.summary() | _at(start + (end - start) * share)
+                for record, share in zip(loaded, shares.tolist(), strict=True)
+            ),
         )
     return store, len(service.datastore(store).current)
-
-
-def _settled() -> datetime:
-    return datetime.now(UTC) - timedelta(hours=1)  # a sync leaves out what is younger than the settle time
 
 
 def _at(moment: datetime) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from benchmarks.harness import Goal, show
 QUICK = {
     "quota": ("--rows", "3000", "--raised", "3000", "--runs", "1"),
     "cost": ("--rows", "3000", "--most", "9000"),
+    "dense_partitions": ("--day", "2000", "--month", "4000"),
     "incremental": ("--rows", "20000", "--changes", "100"),
     "far_store": ("--rows", "1500"),
 }

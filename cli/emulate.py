@@ -14,6 +14,7 @@ _port_option = click.option(
 )
 """Without a variable: Kubernetes would set AHI_CATALOG_PORT beside a Service named ahi-catalog."""
 
+_NO_DICOM_FILES = "DICOM files come with an extra: pip install 'ahi-catalog[demo,dicom]'"
 _TRY_IT = """\
   export AWS_ENDPOINT_URL_MEDICAL_IMAGING={url} AWS_DEFAULT_REGION=us-east-1
   export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any
@@ -78,7 +79,10 @@ def emulate(
     click.echo("Loading …", err=True)
     if dicom_files:
         datastore_id = service.create_datastore(name="dicom-files")
-        load_dicom_files(service, datastore_id)
+        try:
+            load_dicom_files(service, datastore_id)
+        except ModuleNotFoundError:
+            raise AhiCatalogError(_NO_DICOM_FILES) from None
     else:
         datastore_id = load_idc(service, rows=rows)
         click.echo(f"Data: {ATTRIBUTION}", err=True)

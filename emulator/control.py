@@ -25,8 +25,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ahi_catalog.emulator.clock import from_micros, from_wire
 from ahi_catalog.emulator.errors import ServiceError
-from ahi_catalog.emulator.instants import from_micros, from_wire
 from ahi_catalog.emulator.service import Service
 
 _TIMES = ("createdAt", "updatedAt", "lastAccessedAt")

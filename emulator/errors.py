@@ -54,17 +54,17 @@ def unknown_operation() -> ServiceError:
     return ServiceError(404, "UnknownOperationException", "This service has no such operation")
 
 
+def unknown_key() -> ServiceError:
+    return ServiceError(403, "UnrecognizedClientException", "The security token included in the request is invalid.")
+
+
 def unsigned() -> ServiceError:
     return ServiceError(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
 
 
-def incomplete_signature(what: str) -> ServiceError:
-    return ServiceError(403, "IncompleteSignatureException", f"The Authorization header lacks {what}")
+def incomplete_signature() -> ServiceError:
+    return ServiceError(403, "IncompleteSignatureException", "The Authorization header is no complete AWS4 signature")
 
 
 def wrong_signature(why: str) -> ServiceError:
     return ServiceError(403, "InvalidSignatureException", why)
-
-
-def unknown_key() -> ServiceError:
-    return ServiceError(403, "UnrecognizedClientException", "The security token included in the request is invalid.")

@@ -16,8 +16,8 @@ import botocore.session
 import orjson
 from botocore.model import OperationModel, Shape
 
+from ahi_catalog.emulator.clock import from_wire
 from ahi_catalog.emulator.errors import ServiceError, invalid
-from ahi_catalog.emulator.instants import from_wire
 
 OPERATIONS = ("SearchImageSets", "GetImageSet", "ListDatastores", "GetDatastore")
 # Takes a value and the name of its field, gives the checked value.

@@ -5,11 +5,11 @@ from typing import Any
 
 import orjson
 
+from ahi_catalog.emulator.clock import epoch_number, from_wire
 from ahi_catalog.emulator.errors import invalid_token, not_found
 from ahi_catalog.emulator.faults import Fault, PageAnswer
-from ahi_catalog.emulator.instants import epoch_number, from_wire
 from ahi_catalog.emulator.model import Operation
-from ahi_catalog.emulator.query import Query, parse_query
+from ahi_catalog.emulator.search import Query, parse_query
 from ahi_catalog.emulator.service import Service
 from ahi_catalog.emulator.store import Datastore
 
@@ -57,22 +57,22 @@ class Operations:
         now = service.now_micros()
         store.settle(now)
         token = parameters.get("nextToken")
-        after = None if token is None else service.tokens.open(token, query.fingerprint, now)
+        after = None if token is None else service.tokens.position(token, query.fingerprint, now)
         found = store.searcher.page(
             query,
             after,
             parameters.get("maxResults", _PAGE),
             offset_tokens=service.options.offset_tokens,
         )
-        sealed = None if found.next is None else service.tokens.seal(query.fingerprint, found.next, now)
-        page = PageAnswer(records=found.records, next_token=sealed, request_token=token)
+        token_of_next = None if found.next is None else service.tokens.give(query.fingerprint, found.next, now)
+        page = PageAnswer(records=found.records, next_token=token_of_next, request_token=token)
         if fault is not None and fault.kind.page is not None:
             page = fault.kind.page(page)
         parts = [b'{"imageSetsMetadataSummaries":[', b",".join([its.body for its in page.records]), b"]"]
         if query.sort_json is not None:
             parts += [b',"sort":', query.sort_json]
         if page.next_token is not None:
-            # Our tokens are URL-safe base64, and need no escaping.
+            # Our tokens are URL-safe, and need no escaping.
             parts += [b',"nextToken":"', page.next_token.encode(), b'"']
         parts.append(b"}")
         return b"".join(parts)
@@ -117,7 +117,7 @@ class Operations:
         stores = sorted(service.datastores.values(), key=lambda store: store.datastore_id) if wanted else []
         start = 0
         if "nextToken" in parameters:
-            position = service.tokens.open(parameters["nextToken"], "ListDatastores", now)
+            position = service.tokens.position(parameters["nextToken"], "ListDatastores", now)
             if not isinstance(position, int):
                 raise invalid_token()
             start = position
@@ -126,7 +126,7 @@ class Operations:
             "datastoreSummaries": [self._properties(store) for store in stores[start:stop]],
         }
         if stop < len(stores):
-            body["nextToken"] = service.tokens.seal("ListDatastores", stop, now)
+            body["nextToken"] = service.tokens.give("ListDatastores", stop, now)
         return orjson.dumps(body)
 
     def _get_datastore(self, parameters: Mapping[str, Any], _: Fault | None) -> bytes:

@@ -1,7 +1,6 @@
 """How one embedded service behaves: every choice that AWS leaves open, or that a test wants to make."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +27,8 @@ class ServiceOptions:
             between two pages moves the next page.
         deleted_is_gone: GetImageSet answers ResourceNotFoundException for a deleted image set, instead of
             its state DELETED.
-        credentials: Access key id to secret key. Where given, signatures are verified in full; where None,
-            a request must be signed for this service, but the signature's value is not checked.
         denied: Names of operations that answer AccessDeniedException.
-        region: The region in ARNs.
+        region: The region in ARNs, for which requests must be signed.
         account: The twelve-digit account in ARNs.
     """
 
@@ -46,8 +43,6 @@ class ServiceOptions:
     token_ttl: float | None = None
     offset_tokens: bool = False
     deleted_is_gone: bool = False
-    # Secrets stay out of any repr.
-    credentials: Mapping[str, str] | None = field(default=None, repr=False)
     denied: frozenset[str] = frozenset()
     region: str = "us-east-1"
     account: str = "000000000000"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ahi_catalog.emulator.instants import epoch_number, from_wire, to_micros
+from ahi_catalog.emulator.clock import epoch_number, from_wire, to_micros
 
 _TIMES = ("createdAt", "updatedAt", "lastAccessedAt")
 _ID = re.compile(r"[0-9a-z]{32}")

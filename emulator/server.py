@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from ahi_catalog.emulator.app import create_app
-from ahi_catalog.emulator.delivery import TRANSPORT
+from ahi_catalog.emulator.faults import TRANSPORT
 from ahi_catalog.emulator.service import Service
 
 _START_SECONDS = 30.0

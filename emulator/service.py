@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import secrets
 import threading
 import time
 from collections import Counter
@@ -11,14 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ahi_catalog.emulator.clock import ServiceClock, utc_now
+from ahi_catalog.emulator.clock import ServiceClock, to_micros, utc_now
 from ahi_catalog.emulator.errors import denied, not_found, throttled
 from ahi_catalog.emulator.faults import FaultPlan
-from ahi_catalog.emulator.instants import to_micros
 from ahi_catalog.emulator.options import ServiceOptions
+from ahi_catalog.emulator.search import PageTokens
 from ahi_catalog.emulator.store import Datastore, lag_micros
-from ahi_catalog.emulator.throttle import TokenBucket
-from ahi_catalog.emulator.tokens import TokenSealer
 
 _METERED = frozenset({"SearchImageSets", "GetImageSet"})
 _STORE_ID = re.compile(r"[0-9a-z]{32}")
@@ -38,6 +35,34 @@ class Counters:
     requests: dict[str, int]
     throttled: int
     faults: dict[str, int]
+
+
+class TokenBucket:
+    """The request quota: lets `burst` requests through at once and `rate` a second after that.
+
+    Reads no clock of its own. Not thread-safe: the service calls it under its lock.
+
+    Args:
+        rate: Tokens a second.
+        burst: Tokens in a full bucket; it starts full.
+        now: Seconds of a clock that never runs backwards, at the start.
+    """
+
+    def __init__(self, rate: float, burst: int, now: float) -> None:
+        self._rate = rate
+        self._burst = float(burst)
+        self._tokens = float(burst)
+        self._at = now
+
+    def take(self, now: float) -> bool:
+        """Take one token; False, and nothing taken, where there is none."""
+        if now > self._at:
+            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+            self._at = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
 
 
 class Service:
@@ -60,7 +85,7 @@ class Service:
         self.clock = ServiceClock(clock)
         self.faults = FaultPlan()
         self.lock = threading.RLock()
-        self.tokens = TokenSealer(secrets.token_bytes(32), self.options.token_ttl)
+        self.tokens = PageTokens(self.options.token_ttl)
         self.datastores: dict[str, Datastore] = {}
         self._monotonic = monotonic
         self._bucket: TokenBucket | None = None

@@ -9,11 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ahi_catalog.emulator.clock import MICROS
 from ahi_catalog.emulator.errors import not_found
-from ahi_catalog.emulator.index import Index
-from ahi_catalog.emulator.instants import MICROS
 from ahi_catalog.emulator.records import Record, changed, render
-from ahi_catalog.emulator.search import Searcher
+from ahi_catalog.emulator.search import Index, Searcher
 
 
 @dataclass(slots=True)

@@ -90,9 +90,9 @@ def test_a_wrong_clock_is_told_apart_from_a_right_one(world: World, minutes: int
     assert f"0:10:00 {word}" in clock.says
 
 
-def test_wrong_keys_are_told_apart_from_missing_ones(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A secret that does not fit is for the service to refuse; without any, nothing is asked."""
-    world = make_world(credentials={"known": "secret"})
+def test_wrong_keys_are_told_apart_from_missing_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that AWS does not know is for the service to refuse; without any, nothing is asked."""
+    world.service.faults.add("unknown_key", next=10)
     assert "check the AWS credentials" in findings(world)["SearchImageSets"].says
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")

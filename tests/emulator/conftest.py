@@ -15,7 +15,6 @@ from botocore.config import Config
 
 from ahi_catalog.emulator import Emulator, Service, ServiceOptions
 
-SECRET = "loopback"
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 START = datetime(2026, 4, 1, 8, 30, 0, 123456, tzinfo=UTC)
 
@@ -33,11 +32,11 @@ def image_set(number: int, **more: Any) -> dict[str, Any]:
     }
 
 
-def signed_headers(service: str = "medical-imaging") -> dict[str, str]:
+def signed_headers(service: str = "medical-imaging", region: str = "us-east-1") -> dict[str, str]:
     """The form of a signature, for requests made by hand."""
     return {
         "x-amz-date": "20260501T120000Z",
-        "authorization": f"AWS4-HMAC-SHA256 Credential=AKID/20260501/us-east-1/{service}/aws4_request, "
+        "authorization": f"AWS4-HMAC-SHA256 Credential=AKID/20260501/{region}/{service}/aws4_request, "
         f"SignedHeaders=host;x-amz-date, Signature={'0' * 64}",
     }
 
@@ -99,13 +98,13 @@ class Running:
         return self.http("POST", path, body, signed_headers() if headers is None else headers)
 
 
-def make_client(url: str, key: str = "AKID", secret: str = SECRET) -> Any:
+def make_client(url: str) -> Any:
     return boto3.client(
         "medical-imaging",
         endpoint_url=url,
         region_name="us-east-1",
-        aws_access_key_id=key,
-        aws_secret_access_key=secret,
+        aws_access_key_id="AKID",
+        aws_secret_access_key="loopback",
         config=Config(inject_host_prefix=False, retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20),
     )
 
@@ -140,12 +139,6 @@ def running(start: Start) -> Running:
 def summary() -> Callable[..., dict[str, Any]]:
     """Makes raw summaries."""
     return image_set
-
-
-@pytest.fixture
-def client_for() -> Callable[..., Any]:
-    """Makes boto3 clients with credentials of one's own."""
-    return make_client
 
 
 @pytest.fixture

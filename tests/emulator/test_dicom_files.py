@@ -1,11 +1,13 @@
 """Real DICOM files, with all that is odd about them."""
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ahi_catalog.cli.main import run
 from ahi_catalog.emulator import Service
 from ahi_catalog.emulator.dicom_files import default_paths, load_dicom_files, read_tags
 
@@ -104,3 +106,10 @@ def test_values_beyond_the_apis_limits_are_absent(tmp_path: Path) -> None:
     assert "DICOMPatientSex" not in tags
     assert "DICOMSeriesNumber" not in tags
     assert tags["DICOMStudyInstanceUID"] == "1.2.3"
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The demo's environment has no DICOM files; `emulate --dicom-files` says how to get them."""
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    assert run(["emulate", "--port", "0", "--dicom-files"]) == 1
+    assert "pip install 'ahi-catalog[demo,dicom]'" in capsys.readouterr().err

@@ -14,6 +14,7 @@ ERRORS = {
     "503": (503, "ServiceUnavailableException"),
     "conflict": (409, "ConflictException"),
     "access_denied": (403, "AccessDeniedException"),
+    "unknown_key": (403, "UnrecognizedClientException"),
     "expired_token": (400, "ValidationException"),
 }
 OTHERS = {"repeat_token", "swap_order", "reset", "cut", "garble", "garble_bytes", "shorten", "stall"}

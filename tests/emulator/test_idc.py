@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ahi_catalog.emulator import Service, ServiceOptions
-from ahi_catalog.emulator.idc import ATTRIBUTION, RELEASE_SPAN, RELEASES, load_idc
-from ahi_catalog.emulator.idc_timeline import import_times
-from ahi_catalog.emulator.instants import to_micros
+from ahi_catalog.emulator.clock import to_micros
+from ahi_catalog.emulator.idc import ATTRIBUTION, RELEASE_SPAN, RELEASES, import_times, load_idc
 from ahi_catalog.emulator.records import render
 
 idc_index_data = pytest.importorskip("idc_index_data")

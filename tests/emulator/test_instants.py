@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ahi_catalog.emulator.instants import epoch_number, from_micros, from_wire, to_micros
+from ahi_catalog.emulator.clock import epoch_number, from_micros, from_wire, to_micros
 
 MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - Hypothesis adds the zone
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ahi_catalog.emulator.instants import to_micros
+from ahi_catalog.emulator.clock import to_micros
 from ahi_catalog.emulator.records import changed, render
 
 Summary = Callable[..., dict[str, Any]]

@@ -7,12 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ahi_catalog.emulator.index import Index
 from ahi_catalog.emulator.options import ServiceOptions
-from ahi_catalog.emulator.query import parse_query
 from ahi_catalog.emulator.records import Record, render
-from ahi_catalog.emulator.search import Searcher
-from ahi_catalog.emulator.tokens import Position
+from ahi_catalog.emulator.search import Index, Position, Searcher, parse_query
 
 STORE = "0" * 32
 # Few values, so that ties and hits are common.

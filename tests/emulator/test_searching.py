@@ -138,11 +138,13 @@ def test_a_sort_may_be_ignored_openly(start: Any) -> None:
 
 
 def test_a_token_belongs_to_its_query(running: Any) -> None:
-    """With other criteria, or another data store, a token is a ValidationException."""
+    """With other criteria, another data store, or made up, a token is a ValidationException."""
     token = running.search(size=3, sort=ASC)["nextToken"]
     assert running.search(token, 3, sort=ASC)["imageSetsMetadataSummaries"]
     with pytest.raises(ClientError, match="ValidationException"):
         running.search(token, 3)
+    with pytest.raises(ClientError, match="ValidationException"):
+        running.search("made-up", 3, sort=ASC)
     other = running.service.create_datastore(name="other")
     with pytest.raises(ClientError, match="ValidationException"):
         running.client.search_image_sets(datastoreId=other, searchCriteria={"sort": ASC}, nextToken=token)

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ahi_catalog.emulator.throttle import TokenBucket
+from ahi_catalog.emulator.service import TokenBucket
 
 
 def test_a_burst_then_the_rate() -> None:

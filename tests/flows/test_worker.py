@@ -20,10 +20,10 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import StateType
 from prefect.states import Cancelling
 
-from tests.support.prefect_server import prefect, running, running_prefect_server, wait_for
+from tests.support.prefect_server import end_of_run, prefect, running, running_prefect_server, start_run, wait_for
 from tests.support.world import World
 
 DEPLOYMENTS = ("sync/world", "verify/world", "backfill/world")
@@ -49,22 +49,25 @@ def test_a_cancelled_run_ends_in_order_and_the_next_one_resumes(world: World, tm
         prefect(environment, "work-pool", "create", "workers", "--type", "process")
         deployed = prefect(environment, "deploy", "--all")
         assert all(f"'{name}' successfully created" in deployed for name in DEPLOYMENTS)
-        worker = [str(Path(sys.executable).with_name("prefect")), "worker", "start", "--pool", "workers"]
-        with running(worker, tmp_path, environment), SyncPrefectClient(environment["PREFECT_API_URL"]) as client:
+        worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "workers"]
+        with (
+            running(worker, tmp_path, environment, name="worker"),
+            SyncPrefectClient(environment["PREFECT_API_URL"]) as client,
+        ):
             wait_for(lambda: {"sync/world", "verify/world"} <= _due(client), "runs by the schedules")
-            stopped = _start(client, "sync/world", rate=1, burst=1)
+            stopped = start_run(client, "sync/world", rate=1, burst=1)
             wait_for(lambda: _has_progress(client, stopped), "progress")
             client.set_flow_run_state(stopped, Cancelling())
-            run = _end_of(client, stopped)
+            run = end_of_run(client, stopped)
             assert run.state is not None
             assert run.state.is_cancelled()
             assert 0 < _rows_new(client, stopped) < 3_000
-            resumed = _start(client, "sync/world", rate=1_000, burst=1_000)
-            assert _end_of(client, resumed).state_name == "Completed"
+            resumed = start_run(client, "sync/world", rate=1_000, burst=1_000)
+            assert end_of_run(client, resumed).state_name == "Completed"
             assert _rows_new(client, stopped) + _rows_new(client, resumed) == 3_000
             world.assert_catalog_equals_service()
-            verified = _start(client, "verify/world", part="1/1", rate=1_000, burst=1_000)
-            assert _end_of(client, verified).state_name == "Completed"
+            verified = start_run(client, "verify/world", part="1/1", rate=1_000, burst=1_000)
+            assert end_of_run(client, verified).state_name == "Completed"
 
 
 def _due(client: SyncPrefectClient) -> set[str]:
@@ -72,16 +75,6 @@ def _due(client: SyncPrefectClient) -> set[str]:
     scheduled = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])))
     of = {run.deployment_id for run in client.read_flow_runs(flow_run_filter=scheduled) if run.auto_scheduled}
     return {name for name in DEPLOYMENTS if client.read_deployment_by_name(name).id in of}
-
-
-def _start(client: SyncPrefectClient, name: str, **parameters: object) -> UUID:
-    deployment = client.read_deployment_by_name(name)
-    return client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
-
-
-def _end_of(client: SyncPrefectClient, run_id: UUID) -> FlowRun:
-    wait_for(lambda: bool((state := client.read_flow_run(run_id).state) and state.is_final()), "the run's end")
-    return client.read_flow_run(run_id)
 
 
 def _artifacts(client: SyncPrefectClient, run_id: UUID, kind: str) -> list[object]:

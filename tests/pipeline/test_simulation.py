@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ahi_catalog.connectors.settings import PAGE_ROWS, Quota
 from ahi_catalog.connectors.windows import Coverage, Window, to_epoch_microseconds
-from ahi_catalog.emulator.idc_timeline import import_times
+from ahi_catalog.emulator.idc import import_times
 from tests.support.simulation import Simulated, simulate
 
 Times = NDArray[np.int64]

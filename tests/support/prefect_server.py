@@ -8,11 +8,14 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun
 
 from tests.support.s3_server import free_ports
 
 ROOT = Path(__file__).parents[2]
-_PREFECT = Path(sys.executable).with_name("prefect")
 _TRIES = 600
 _PAUSE = 0.2
 
@@ -31,15 +34,18 @@ def running_prefect_server(folder: Path) -> Iterator[dict[str, str]]:
         "PREFECT_HOME": str(folder),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
-    with running([str(_PREFECT), "server", "start", "--host", "127.0.0.1", "--port", str(port)], folder, environment):
+    server = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with running(server, folder, environment, name="server"):
         wait_for(lambda: _answers(environment["PREFECT_API_URL"] + "/health"), "the Prefect server")
         yield environment
 
 
 @contextmanager
-def running(command: list[str], folder: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process until the block ends; its output goes to a file in the folder."""
-    with (folder / f"{Path(command[0]).name}-{command[1]}.log").open("wb") as log:
+def running(
+    command: list[str], folder: Path, environment: Mapping[str, str], *, name: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process until the block ends; its output goes to NAME.log in the folder, where it runs."""
+    with (folder / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
             yield process
@@ -52,11 +58,11 @@ def running(command: list[str], folder: Path, environment: Mapping[str, str]) ->
                 process.wait()
 
 
-def prefect(environment: Mapping[str, str], *arguments: str) -> str:
-    """What a command of Prefect prints, run where prefect.yaml is."""
+def prefect(environment: Mapping[str, str], *arguments: str, python: str = sys.executable, folder: Path = ROOT) -> str:
+    """What a command of Prefect prints, run in the folder of a prefect.yaml."""
     done = subprocess.run(
-        [str(_PREFECT), *arguments],
-        cwd=ROOT,
+        [python, "-m", "prefect", *arguments],
+        cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -66,6 +72,18 @@ def prefect(environment: Mapping[str, str], *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def start_run(client: SyncPrefectClient, name: str, **parameters: object) -> UUID:
+    """Start a deployment's run; its id."""
+    deployment = client.read_deployment_by_name(name)
+    return client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
+
+
+def end_of_run(client: SyncPrefectClient, run_id: UUID) -> FlowRun:
+    """The run, once its state is final."""
+    wait_for(lambda: bool((state := client.read_flow_run(run_id).state) and state.is_final()), "the run's end")
+    return client.read_flow_run(run_id)
 
 
 def wait_for(is_so: Callable[[], bool], what: str) -> None:

@@ -22,7 +22,7 @@ SEARCHES = [Search(field, Window(START, START + timedelta(hours=hours))) for fie
 
 @pytest.fixture
 def service() -> Service:
-    """A service without a quota."""
+    """A service without a quota, with five pages of image sets."""
     return Service(ServiceOptions(rate=None))
 
 

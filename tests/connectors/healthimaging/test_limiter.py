@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ahi_catalog.connectors.errors import StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.limiter import Limiter
 from ahi_catalog.connectors.settings import Quota
-from ahi_catalog.emulator.throttle import TokenBucket
+from ahi_catalog.emulator.service import TokenBucket
 
 
 class Clock:
