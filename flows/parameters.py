@@ -66,9 +66,9 @@ class Options(BaseModel):
     kms_key: str | None = Field(default=None, description="Encrypt objects in S3 with this KMS key.")
     sse_s3: bool = Field(default=False, description="Encrypt objects in S3 with S3's own keys.")
     page_budget: Count = Field(default=40, description="Pages after which a scan hands the rest of its window back.")
-    buffer_rows: Count = Field(
-        default=50_000,
-        description="Rows held before partitions are published early, compressed ones counted as a fifth.",
+    buffer_bytes: Count = Field(
+        default=64_000_000,
+        description="Bytes of rows held in memory before partitions are published early.",
     )
     max_attempts: Count = Field(default=10, description="Tries of one request before the run gives up.")
 

@@ -22,6 +22,7 @@ from ahi_catalog.pipeline.run import Run
 from ahi_catalog.pipeline.runners import Pending
 from ahi_catalog.pipeline.scan_scheduler import Schedule
 from ahi_catalog.pipeline.sink import Sink
+from ahi_catalog.schemas import IMAGE_SETS
 
 _COVER_AFTER: Final = 1.0
 """Seconds at least between two writings of the checkpoint, while there is other work. The first time after them that
@@ -59,11 +60,11 @@ def take_rows(run: Run, tables: Iterable[pa.Table], sink: Sink, keep: Coverage) 
 
     Args:
         run: The run.
-        tables: Rows in the columns of SCHEMA, as they arrive; under the catalog's PHI policy.
+        tables: Rows of image sets, as they arrive; under the catalog's PHI policy.
         sink: What becomes of the rows.
         keep: Ranges of createdAt whose rows are handed on.
     """
-    buffer = Buffer(run.datastore_id, run.catalog.description.unit, ())
+    buffer = Buffer(IMAGE_SETS, run.datastore_id, run.catalog.description.unit, ())
 
     def take_batches(batches: Iterable[Batch]) -> None:
         for batch in batches:
@@ -71,8 +72,8 @@ def take_rows(run: Run, tables: Iterable[pa.Table], sink: Sink, keep: Coverage) 
 
     for table in tables:
         buffer.add(pick(table, lies_in(table["created_at"], keep)), None)
-        take_batches(buffer.take_overflow(run.buffer_rows))
-    take_batches(buffer.take_all())
+        take_batches(buffer.pop_largest(run.buffer_bytes))
+    take_batches(buffer.pop_all())
 
 
 class _Reading:
@@ -97,14 +98,14 @@ class _Reading:
         self._keep = keep
         self._schedule = Schedule(windows, run.workers, run.scans)
         present = run.catalog.partitions(run.datastore_id) if by is Field.CREATED_AT else ()
-        self._buffer = Buffer(run.datastore_id, run.catalog.description.unit, present)
+        self._buffer = Buffer(IMAGE_SETS, run.datastore_id, run.catalog.description.unit, present)
         self._seconds = sum(window.seconds for window in windows)
         self._proven: list[Window] = []
         self._seconds_proven = 0
         self._coverable: list[Window] = []
         self._results: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._under_way = 0
-        self._publishing_weight = 0
+        self._publishing_bytes = 0
         self._is_covering = False
         self._covered_at = float("-inf")
         self._is_store_broken = False
@@ -114,7 +115,7 @@ class _Reading:
         """What is proven, all of it published; or the first failure, with what was proven by then published."""
         self._drain(self._go_on)
         if not self._is_store_broken:
-            self._publish(self._buffer.take_all())
+            self._publish(self._buffer.pop_all())
         self._drain(self._cover)
         if self._failure is not None:
             raise self._failure
@@ -150,7 +151,7 @@ class _Reading:
 
     def _may_read(self) -> bool:
         """Whether more scans may start: where publishing has fallen far behind, reading must wait."""
-        holds_too_much = self._buffer.weight + self._publishing_weight > 2 * self._run.buffer_rows
+        holds_too_much = self._buffer.bytes + self._publishing_bytes > 2 * self._run.buffer_bytes
         return not (self._failure or self._run.is_stopping() or holds_too_much)
 
     def _expect(self, pending: Pending, take: Callable[[Callable[[], Any]], None]) -> None:
@@ -182,19 +183,19 @@ class _Reading:
         rows = scan.rows if self._keep is None else pick(scan.rows, lies_in(scan.rows["created_at"], self._keep))
         if self._by is Field.CREATED_AT:
             self._coverable += self._buffer.add(rows, scan.proven)
-            self._publish(self._buffer.take_complete(scan.proven, self._schedule.outstanding))
+            self._publish(self._buffer.pop_complete(scan.proven, self._schedule.outstanding))
         else:
             self._buffer.add(rows, None)
-        self._publish(self._buffer.take_overflow(self._run.buffer_rows))
+        self._publish(self._buffer.pop_largest(self._run.buffer_bytes))
 
     def _publish(self, batches: Iterable[Batch]) -> None:
         for batch in batches:
             publishing = self._publishers.submit(self._sink.take, batch)
-            self._publishing_weight += batch.rows.weight
+            self._publishing_bytes += batch.bytes
             self._expect(publishing, partial(self._take_published, batch))
 
     def _take_published(self, batch: Batch, result: Callable[[], Any]) -> None:
-        self._publishing_weight -= batch.rows.weight
+        self._publishing_bytes -= batch.bytes
         try:
             self._sink.count(result())
         except Exception:

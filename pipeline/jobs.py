@@ -22,7 +22,7 @@ from ahi_catalog.connectors.catalog import (
     open_or_create,
     open_store,
 )
-from ahi_catalog.connectors.catalog.phi import refuse_other
+from ahi_catalog.connectors.catalog.description import refuse_other
 from ahi_catalog.connectors.errors import AhiCatalogError, InvalidRequestError, StoppedError
 from ahi_catalog.connectors.healthimaging.changes import walk_changes
 from ahi_catalog.connectors.healthimaging.pages import Field
@@ -237,7 +237,7 @@ class Ends:
                 observer=Observers(current_observers()),
                 is_stopping=self.stop.is_set,
                 workers=settings.workers,
-                buffer_rows=settings.buffer_rows,
+                buffer_bytes=settings.buffer_bytes,
                 room=self._room,
                 scans=None if settings.dask else scans,
                 handing_back=handing_back,

@@ -5,11 +5,11 @@ from dataclasses import replace
 from functools import cache, partial
 
 from ahi_catalog.connectors.catalog import Catalog
-from ahi_catalog.connectors.catalog.phi import refuse_other
+from ahi_catalog.connectors.catalog.description import refuse_other
 from ahi_catalog.connectors.errors import AhiCatalogError
 from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.settings import Settings
-from ahi_catalog.schemas import PhiKey, PhiPolicy, Policy, Protect, protection
+from ahi_catalog.schemas import IMAGE_SETS, PhiKey, PhiPolicy, Policy, Protect, protection
 
 LoadKey = Callable[[], PhiKey]
 """Loads the key once; only `pseudonymize` needs it."""
@@ -56,7 +56,7 @@ def _protection(policy: PhiPolicy, load_key: LoadKey, url: str) -> Protect:
     key = load_key() if policy.policy is Policy.PSEUDONYMIZE else None
     if key is not None:
         refuse_other(replace(policy, key_check=key.check), policy, url)
-    return protection(policy, key)
+    return protection(IMAGE_SETS, policy, key)
 
 
 def _from_prefect(name: str) -> bytes:

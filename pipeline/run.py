@@ -31,7 +31,7 @@ class Run:
         observer: Watches.
         is_stopping: Whether the run was asked to stop.
         workers: Scans side by side.
-        buffer_rows: Rows held before partitions are published early; compressed ones count as a fifth.
+        buffer_bytes: Of rows held before partitions are published early.
         room: How many more scans side by side would make the run faster.
         scans: The scans under way; None: they are out of reach, on a cluster.
         handing_back: Asks scans whose rows come out of order for their windows, one for each worker with nothing to do.
@@ -49,7 +49,7 @@ class Run:
     observer: Observer
     is_stopping: Callable[[], bool]
     workers: int
-    buffer_rows: int
+    buffer_bytes: int
     room: Callable[[], int]
     scans: Scans | None
     handing_back: HandingBack

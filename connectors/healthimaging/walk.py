@@ -34,7 +34,7 @@ from ahi_catalog.connectors.windows import (
     from_epoch_microseconds,
     to_epoch_microseconds,
 )
-from ahi_catalog.schemas import SCHEMA, Rows, flatten, unparsable
+from ahi_catalog.schemas import IMAGE_SETS, Rows, flatten, unparsable
 
 _RESTARTS: Final = 5
 """Restarts in a row without a newly proven second before the walk gives up."""
@@ -52,7 +52,7 @@ class Scan:
     """What a walk has come to.
 
     Attributes:
-        rows: Image sets of the proven range, in the columns of SCHEMA; an id may appear twice.
+        rows: Image sets of the proven range, in the columns of `image_sets`; an id may appear twice.
         proven: The range whose every image set is among the rows, a prefix of the window; None: nothing yet.
         remainder: What is still to walk; None: the window is complete.
         is_sorted: Whether the service answered oldest first.
@@ -182,7 +182,7 @@ class Walk:
         proven = Window(self.window.start, end) if end > self.window.start else None
         remainder = Window(end, self.window.end) if end < self.window.end else None
         self._flatten()
-        rows = pa.concat_tables(self._tables) if proven and self._tables else SCHEMA.empty_table()
+        rows = pa.concat_tables(self._tables) if proven and self._tables else IMAGE_SETS.schema.empty_table()
         if proven and remainder:
             # Rows of the second that is not proven yet were read, and are not asked for again.
             later = lies_in(rows[self._by.column], [Window(end, self._searched.end + SECOND)])

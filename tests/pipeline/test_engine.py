@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import pytest
 
-from ahi_catalog.connectors.catalog import layout
 from ahi_catalog.connectors.errors import StoppedError
 from ahi_catalog.connectors.healthimaging.pages import Field
 from ahi_catalog.connectors.healthimaging.scan import Scan
@@ -16,7 +15,7 @@ from ahi_catalog.connectors.storage import MemoryStore
 from ahi_catalog.connectors.windows import Window
 from ahi_catalog.pipeline import jobs
 from ahi_catalog.pipeline.runners import ScanWindow, ThreadRunner
-from ahi_catalog.schemas import PhiPolicy
+from ahi_catalog.schemas import IMAGE_SETS, PhiPolicy
 from tests.support.world import BORN, TODAY, World
 
 _PATIENCE = 30.0
@@ -32,7 +31,7 @@ class Far(MemoryStore):
         self._met = threading.Barrier(self.writers)
 
     def put(self, key: str, body: bytes, *, expected: str | None) -> str:
-        if key.startswith(layout.TABLE):
+        if key.startswith(IMAGE_SETS.folder):
             self._met.wait(_PATIENCE)
         return super().put(key, body, expected=expected)
 
@@ -48,9 +47,9 @@ class Narrow(MemoryStore):
         self._is_first = True
 
     def put(self, key: str, body: bytes, *, expected: str | None) -> str:
-        if key.startswith(layout.TABLE) and not self._is_first:
+        if key.startswith(IMAGE_SETS.folder) and not self._is_first:
             assert self._is_covered.wait(_PATIENCE)
-        self._is_first &= not key.startswith(layout.TABLE)
+        self._is_first &= not key.startswith(IMAGE_SETS.folder)
         etag = super().put(key, body, expected=expected)
         if key.endswith("checkpoint.json") and json.loads(body)["coverage"]:
             self._is_covered.set()
@@ -101,7 +100,7 @@ def test_a_runner_is_full_while_scans_wait_for_a_thread(world: World) -> None:
     def scan(*_: object) -> Scan:
         begun.release()
         assert gate.wait(_PATIENCE)
-        raise StoppedError
+        raise StoppedError("stopped")
 
     def is_full_after(begin: int) -> bool:
         for _ in range(begin):

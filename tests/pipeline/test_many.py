@@ -16,9 +16,10 @@ import pytest
 from ahi_catalog.cli.main import run
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.settings import Quota
-from ahi_catalog.pipeline import jobs, many, verification
+from ahi_catalog.pipeline import jobs, many
 from ahi_catalog.pipeline.many import EACH, Result, run_many
 from ahi_catalog.pipeline.runners import ThreadRunner
+from ahi_catalog.pipeline.verify import job
 from tests.support.reference import expected_rows, read_rows
 from tests.support.world import BORN, World, summary
 
@@ -51,9 +52,9 @@ def sync_many(
     world: World, datastore_ids: list[str] | None, stop: threading.Event | None = None, **changes: Any
 ) -> list[Result]:
     settings = replace(world.settings, datastore_id=EACH, **changes)
-    job = partial(jobs.sync, clock=world.service.now)
+    sync = partial(jobs.sync, clock=world.service.now)
     with ThreadRunner(settings.workers) as runner:
-        return run_many(job, settings, datastore_ids, stop or threading.Event(), runner_for=lambda _: runner)
+        return run_many(sync, settings, datastore_ids, stop or threading.Event(), runner_for=lambda _: runner)
 
 
 def outcomes(results: list[Result]) -> list[str]:
@@ -148,10 +149,10 @@ def test_verify_tells_which_data_store_differs(world: World, stores: list[str]) 
     """The same plumbing runs a verification; one difference fails one data store."""
     sync_many(world, stores)
     next(iter(world.catalog.glob(f"image_sets/datastore_id={stores[1]}/**/*.parquet"))).unlink()
-    job = partial(verification.verify, request=verification.Request(), clock=world.service.now)
+    verify = partial(job.verify, request=job.Request(), clock=world.service.now)
     settings = replace(world.settings, datastore_id=EACH)
     with ThreadRunner(4) as runner:
-        results = run_many(job, settings, stores, threading.Event(), runner_for=lambda _: runner)
+        results = run_many(verify, settings, stores, threading.Event(), runner_for=lambda _: runner)
     assert [bool(result.failure) for result in results] == [False, True, False]
     assert "differences" in str(results[1].failure)
     assert many.outcome_of(results) == "failed"

@@ -19,6 +19,7 @@ from ahi_catalog.connectors.catalog.verification import Finding
 from ahi_catalog.connectors.errors import SourceError, StateError, UsageError
 from ahi_catalog.connectors.windows import Coverage, Window
 from ahi_catalog.pipeline.run_report import RunReport
+from ahi_catalog.schemas import IMAGE_SETS
 from tests.support.reference import data_objects
 from tests.support.world import BORN, TODAY, World, summary
 
@@ -36,7 +37,7 @@ def rewrite(change: Callable[[pa.Table], pa.Table], day: date = SECOND) -> Damag
 
     def damage(world: World) -> None:
         path = world.object(day)
-        path.write_bytes(parquet.encode([change(parquet.decode(path.read_bytes()))]))
+        path.write_bytes(parquet.encode(IMAGE_SETS, change(parquet.decode(IMAGE_SETS, path.read_bytes()))))
 
     return damage
 
@@ -74,7 +75,7 @@ def copy_of_another_day(world: World) -> None:
 
 
 def double_into_the_third_day(world: World) -> None:
-    rows = parquet.decode(world.object(SECOND).read_bytes()).slice(0, 2)
+    rows = parquet.decode(IMAGE_SETS, world.object(SECOND).read_bytes()).slice(0, 2)
     rows = with_value("created_at", datetime(2024, 1, 3, 4, tzinfo=UTC))(rows)
     rewrite(lambda table: pa.concat_tables([table, rows]), THIRD)(world)
 
@@ -103,23 +104,23 @@ DAMAGES: dict[str, tuple[Damage, dict[str, Counter[Finding]]]] = {
     ),
     "rows twice in an object": (
         rewrite(lambda table: pa.concat_tables([table, table.slice(0, 4)])),
-        {"2024-01-02": Counter({Finding.DOUBLED: 4})},
+        {"2024-01-02": Counter({Finding.DUPLICATE: 4})},
     ),
     "rows in the object of another day": (
         copy_of_another_day,
-        {"2023-12-24": Counter({Finding.DOUBLED: 210})},
+        {"2023-12-24": Counter({Finding.DUPLICATE: 210})},
     ),
     "rows in two objects, each in its place": (
         double_into_the_third_day,
-        {"2024-01-03": Counter({Finding.DOUBLED: 2})},
+        {"2024-01-03": Counter({Finding.DUPLICATE: 2})},
     ),
     "rows moved to another day": (
         rewrite(moved_to_the_next_day),
-        {"2024-01-02": Counter({Finding.DOUBLED: 3, Finding.MISSING: 3})},
+        {"2024-01-02": Counter({Finding.DUPLICATE: 3, Finding.MISSING: 3})},
     ),
     "rows of image sets that never were": (
         rewrite(lambda table: pa.concat_tables([table, with_value("image_set_id", "f" * 32)(table.slice(0, 1))])),
-        {"2024-01-02": Counter({Finding.GONE: 1})},
+        {"2024-01-02": Counter({Finding.DELETED: 1})},
     ),
     "a truncated object": (
         lambda world: world.object(SECOND).write_bytes(world.object(SECOND).read_bytes()[:-100]),
@@ -202,7 +203,7 @@ def test_deleted_image_sets_are_found_and_removed(synced: World) -> None:
     """Rows go where GetImageSet confirms that their image set is gone, whatever its age."""
     for number in (1, 2, 500):
         synced.service.delete(synced.datastore_id, f"a{number:07d}".rjust(32, "0"))
-    expected = {"2024-01-01": Counter({Finding.GONE: 2}), "2024-01-03": Counter({Finding.GONE: 1})}
+    expected = {"2024-01-01": Counter({Finding.DELETED: 2}), "2024-01-03": Counter({Finding.DELETED: 1})}
     assert findings(synced.verify()) == expected
     assert findings(synced.verify(is_repairing=True)) == expected
     synced.assert_catalog_equals_service()
@@ -243,7 +244,7 @@ def test_files_of_others_are_named_and_left(synced: World) -> None:
     foreign.write_bytes(synced.object(SECOND).read_bytes())
     hidden = synced.object(SECOND).with_name("_SUCCESS")
     hidden.write_bytes(b"")
-    expected = {"created_date=2024-01-02/part-0.parquet": Counter({Finding.FOREIGN: 1})}
+    expected = {"created_date=2024-01-02/part-0.parquet": Counter({Finding.UNEXPECTED: 1})}
     for is_repairing in (False, True):
         report = synced.verify(is_repairing=is_repairing)
         assert findings(report) == expected
@@ -275,7 +276,7 @@ def test_a_checkpoint_is_made_anew_by_reading_again(
     broken = path.read_bytes() if path.exists() else None
     expected = {
         "checkpoint": Counter({kind: 1}),
-        "2024-01-01": Counter({Finding.GONE: 1}),
+        "2024-01-01": Counter({Finding.DELETED: 1}),
         "2024-01-02": Counter({Finding.MISSING: 1}),
     }
     assert findings(synced.verify()) == expected
@@ -391,7 +392,7 @@ def test_a_range_is_widened_to_whole_partitions(synced: World) -> None:
 def test_a_partition_larger_than_the_buffer_is_verified_in_pieces(synced: World) -> None:
     """Early batches compare their own range only: nothing is found twice, and nothing is overlooked."""
     rewrite(lambda table: table.slice(3))(synced)
-    settings = replace(synced.settings, buffer_rows=60, page_budget=1)
+    settings = replace(synced.settings, buffer_bytes=12_000, page_budget=1)
     expected = {"2024-01-02": Counter({Finding.MISSING: 3})}
     assert findings(synced.verify(settings=settings)) == expected
     assert findings(synced.verify(settings=settings, is_repairing=True)) == expected
@@ -415,7 +416,7 @@ def test_every_kind_of_service_can_be_verified(make_world: Callable[..., World],
     world.sync()
     world.service.delete(world.datastore_id, "a0000009".rjust(32, "0"))
     rewrite(lambda table: table.slice(2))(world)
-    expected = {"2024-01-01": Counter({Finding.GONE: 1}), "2024-01-02": Counter({Finding.MISSING: 2})}
+    expected = {"2024-01-01": Counter({Finding.DELETED: 1}), "2024-01-02": Counter({Finding.MISSING: 2})}
     assert findings(world.verify(is_repairing=True)) == expected
     world.assert_catalog_equals_service()
     assert findings(world.verify()) == {}

@@ -10,11 +10,13 @@ import pytest
 
 from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
 from ahi_catalog.connectors.glue import register
-from ahi_catalog.schemas import COLUMNS
+from ahi_catalog.schemas import IMAGE_SETS
 from ahi_catalog.schemas.external import ExternalTable
 
 ONE, TWO = "a" * 32, "b" * 32
 TABLE = ExternalTable(
+    table=IMAGE_SETS,
+    name=IMAGE_SETS.name,
     location="s3://bucket/imaging/image_sets",
     partition_key="created_date",
     datastore_ids=(ONE,),
@@ -34,7 +36,7 @@ def test_the_first_call_makes_the_database_and_the_table(glue: Any, calls: list[
     assert done.changes == ["created database imaging", "created table image_sets"]
     assert calls == ["GetTable", "CreateTable", "CreateDatabase", "CreateTable"]
     found = read(glue)
-    assert [c["Name"] for c in found["StorageDescriptor"]["Columns"]] == [column.name for column in COLUMNS]
+    assert [c["Name"] for c in found["StorageDescriptor"]["Columns"]] == [column.name for column in IMAGE_SETS.columns]
     assert all(c["Comment"] for c in found["StorageDescriptor"]["Columns"])
     assert [(key["Name"], key["Type"]) for key in found["PartitionKeys"]] == [
         ("datastore_id", "string"),
