@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from ahi_catalog.connectors.catalog import layout, open_catalog, open_store, parquet
+from ahi_catalog.connectors.catalog import Partition, Unit, layout, open_catalog, open_store, parquet
 from ahi_catalog.connectors.catalog.verification import Finding
-from ahi_catalog.connectors.errors import SourceError, StateError, UsageError
+from ahi_catalog.connectors.errors import DamagedError, SourceError, StateError, UsageError
+from ahi_catalog.connectors.storage import LocalStore, Stored
 from ahi_catalog.connectors.windows import Coverage, Window
 from ahi_catalog.pipeline.run_report import RunReport
 from ahi_catalog.schemas import IMAGE_SETS
@@ -501,3 +502,47 @@ def test_what_is_kept_of_a_verify_holds_counts_only(synced: World) -> None:
     kept = [path.read_text() for path in synced.catalog.glob("_state/**/*.json")]
     assert json.loads((synced.catalog / layout.verification_key(synced.datastore_id)).read_text())["findings"]
     assert not [text for text in kept for secret in ("Tester", "P-a", "f" * 32, "a0000001") if secret in text]
+
+
+def stop_repair_within(world: World, day: date) -> None:
+    """Stop a repair after its inspection, with a part of a day verified and the rest not."""
+    window = Partition(world.datastore_id, Unit.DAY, day).window
+    for requests in range(4, 20):
+        found = stop_after(world, requests, is_repairing=True, is_restart=True).verification
+        if found and found.is_inspected and found.verified.within(window) and found.remaining.within(window):
+            return
+    raise AssertionError("no repair stopped within the day")
+
+
+@pytest.mark.parametrize("body", [b"", b"PAR1" * 30], ids=["empty", "damaged"])
+def test_a_repair_mends_what_is_damaged_after_its_inspection(synced: World, body: bytes) -> None:
+    """A resumed repair mends an object that was damaged since, with the part of its day that was verified already."""
+    whole = covered(synced)
+    stop_repair_within(synced, SECOND)
+    synced.object(SECOND).write_bytes(body)
+    report = synced.verify(is_repairing=True)
+    assert findings(report) == {"2024-01-02": Counter({Finding.UNREADABLE: 1, Finding.MISSING: 210})}
+    assert report.left == 0
+    assert report.verification is not None
+    assert report.verification.finished_at is not None
+    synced.assert_catalog_equals_service()
+    assert covered(synced) == whole
+    assert findings(synced.verify()) == {}
+
+
+def test_an_object_that_stays_unreadable_ends_a_repair(synced: World) -> None:
+    """Where what was written anew cannot be read either, the run says so instead of trying for ever."""
+    stop_repair_within(synced, SECOND)
+    key = Partition(synced.datastore_id, Unit.DAY, SECOND).key(IMAGE_SETS)
+    get = LocalStore.get
+
+    def get_damaged(store: LocalStore, asked: str) -> Stored | None:
+        stored = get(store, asked)
+        return Stored(b"PAR1", stored.etag) if stored and asked == key else stored
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalStore, "get", get_damaged)
+        with pytest.raises(DamagedError, match="created_date=2024-01-02"):
+            synced.verify(is_repairing=True)
+    synced.verify(is_repairing=True)
+    synced.assert_catalog_equals_service()

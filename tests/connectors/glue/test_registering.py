@@ -122,6 +122,26 @@ def test_what_the_user_changed_stays_and_what_is_new_is_added(glue: Any) -> None
     assert register(glue, TABLE).changes == []
 
 
+def test_counts_of_an_earlier_version_are_widened(glue: Any) -> None:
+    """Columns that were int and are bigint now become so, once; a type of the user's own stays."""
+    register(glue, TABLE)
+    table = read(glue)
+    columns = table["StorageDescriptor"]["Columns"]
+    counts = [column for column in columns if column["Name"].startswith("number_of_study_related")]
+    assert [column["Type"] for column in counts] == ["bigint", "bigint"]
+    counts[0]["Type"] = "int"
+    counts[1]["Type"] = "string"
+    parts = ("Name", "StorageDescriptor", "PartitionKeys", "TableType", "Parameters", "Description")
+    boto3.Session().client("glue").update_table(
+        DatabaseName="imaging", TableInput={name: table[name] for name in parts}
+    )
+    assert register(glue, TABLE).changes == ["widened column number_of_study_related_series to bigint"]
+    after = {column["Name"]: column for column in read(glue)["StorageDescriptor"]["Columns"]}
+    assert after["number_of_study_related_series"] == {**counts[0], "Type": "bigint"}
+    assert after["number_of_study_related_instances"]["Type"] == "string"
+    assert register(glue, TABLE).changes == []
+
+
 def test_a_table_of_something_else_is_left_alone(glue: Any) -> None:
     """A table that reads another folder, or has other partition keys, is refused and stays as it was."""
     register(glue, TABLE)
