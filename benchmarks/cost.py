@@ -17,7 +17,7 @@ from pathlib import Path
 
 import duckdb
 
-from ahi_catalog.schemas.external import OBJECT_NAME
+from ahi_catalog.schemas import IMAGE_SETS
 from benchmarks.harness import (
     ROOT,
     UNTHROTTLED,
@@ -40,7 +40,7 @@ SHORT_RUNS = 5
 SHORT_ROWS = 500_000
 CONTENDERS = ("ahi-catalog", "pandas", "dlt")
 DATA = {
-    "ahi-catalog": f"image_sets/*/*/{OBJECT_NAME}",
+    "ahi-catalog": f"image_sets/*/*/{IMAGE_SETS.object_name}",
     "pandas": "*/*.parquet",
     "dlt": "imaging/image_sets/*.parquet",
 }

@@ -18,8 +18,8 @@ import pyarrow as pa
 from ahi_catalog.connectors.settings import PAGE_ROWS
 from ahi_catalog.emulator import Service
 from ahi_catalog.emulator.idc import load_idc
-from ahi_catalog.schemas import PhiKey, PhiPolicy, Policy, flatten, protection, read
-from ahi_catalog.schemas.columns import SUMMARIES
+from ahi_catalog.schemas import IMAGE_SETS, PhiKey, PhiPolicy, Policy, flatten, protection, read
+from ahi_catalog.schemas.image_sets import SUMMARIES
 
 _KEY = PhiKey(bytes(range(64)))
 _BATCH_PAGES = 200
@@ -46,7 +46,7 @@ def main() -> None:
     print(f"{len(summaries):,} rows in batches of {_BATCH_PAGES * PAGE_ROWS:,}")
     print(f"{'read and flatten':<40} {len(summaries) / flattening:>12,.0f} rows/s")
     for policy in _POLICIES:
-        protect = protection(policy, _KEY if policy.key_check else None)
+        protect = protection(IMAGE_SETS, policy, _KEY if policy.key_check else None)
         spent = min(seconds(partial(deque, map(protect, tables), maxlen=0)) for _ in range(3))
         more = f"{100 * spent / flattening:5.0f} % on top"
         print(f"{policy!s:<40} {len(summaries) / spent:>12,.0f} rows/s  {more}")

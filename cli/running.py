@@ -16,12 +16,12 @@ from ahi_catalog.cli.output import print_json, print_pairs, print_table
 from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError
 from ahi_catalog.connectors.healthimaging.source import connect
 from ahi_catalog.connectors.settings import Quota, S3Access, Settings
-from ahi_catalog.pipeline import findings
 from ahi_catalog.pipeline.executors import open_executor
 from ahi_catalog.pipeline.many import EACH, Job, Result, collecting, outcome_of, run_many
 from ahi_catalog.pipeline.observers import collecting_reports, watched_by
 from ahi_catalog.pipeline.run_report import Outcome, RunReport, summary_table
 from ahi_catalog.pipeline.signals import INTERRUPTED, stop_on_signals
+from ahi_catalog.pipeline.verify import findings
 
 _PREFECT_DEFAULTS: Final = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

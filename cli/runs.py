@@ -102,9 +102,9 @@ def verify(
       0 3 * * *  ahi-catalog verify --catalog s3://bucket/imaging --datastore-id ID --part today/30 --no-prefect
     """
     from ahi_catalog.cli.running import run_chosen
-    from ahi_catalog.pipeline import verification  # `--help` does without boto3 and pyarrow
+    from ahi_catalog.pipeline.verify import job  # `--help` does without boto3 and pyarrow
 
-    request = verification.Request(start=start, end=end, part=part, is_repairing=repair, is_restart=restart)
+    request = job.Request(start=start, end=end, part=part, is_repairing=repair, is_restart=restart)
 
     def run_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
         from ahi_catalog.flows.parameters import parameters_of
@@ -113,4 +113,4 @@ def verify(
         asked: dict[str, Any] = {"start": start, "end": end, "part": part, "repair": repair, "restart": restart}
         return flow(**parameters_of(settings) | {"datastore_ids": datastore_ids}, **asked, return_state=True)
 
-    return run_chosen(partial(verification.verify, request=request), run_flow, **given)
+    return run_chosen(partial(job.verify, request=request), run_flow, **given)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ahi_catalog.connectors.catalog import Catalog
     from ahi_catalog.connectors.catalog.summary import Summary
+    from ahi_catalog.schemas import PhiPolicy
 
 
 @click.command()
@@ -71,7 +72,7 @@ def _everything(opened: "Catalog", summaries: "list[Summary]") -> dict[str, Any]
     return {
         "catalog": opened.store.url,
         "partition": str(opened.description.unit),
-        "phi": str(opened.description.phi),
+        "phi": _phi(opened.description.phi),
         "datastores": [_document(summary, now) for summary in summaries],
     }
 
@@ -82,7 +83,7 @@ def _picture(opened: "Catalog", summaries: "list[Summary]") -> "RenderableType":
     now = datetime.now(UTC)
     parts: list[RenderableType] = []
     for summary in summaries:
-        pairs = [*_pairs(summary, now), ("PHI policy", str(opened.description.phi))]
+        pairs = [*_pairs(summary, now), ("PHI policy", _phi(opened.description.phi))]
         parts.append(pairs_table(f"{opened.store.url}, data store {summary.datastore_id}", pairs))
         if summary.problems:
             parts.append(make_table("problems", [""], [[problem] for problem in summary.problems], header=False))
@@ -102,7 +103,7 @@ def _summaries(opened: "Catalog", runs: int) -> "list[Summary]":
 
 
 def _document(summary: "Summary", now: datetime) -> dict[str, Any]:
-    from ahi_catalog.pipeline import findings  # `--help` does without pyarrow
+    from ahi_catalog.pipeline.verify import findings  # `--help` does without pyarrow
 
     return {
         **asdict(replace(summary, verification=None)),
@@ -152,12 +153,12 @@ def _verified(summary: "Summary") -> str:
     verification = summary.verification
     if verification is None:
         return "never"
-    from ahi_catalog.pipeline import findings
+    from ahi_catalog.pipeline.verify import findings
 
     when = _time(verification.finished_at) or f"begun {_time(verification.started_at)}, not finished"
     scope = findings.scope_in_words(verification)
     of = f" (of {scope})" if scope else ""
-    left = f", {verification.left:,} left to mend" if verification.left else ""
+    left = f", {verification.unrepaired:,} left to mend" if verification.unrepaired else ""
     mended = ", mended" if verification.is_repairing and verification.findings and not left else ""
     return f"{when}{of}: {findings.in_words(verification)}{left}{mended}"
 
@@ -168,3 +169,9 @@ def _lag(summary: "Summary", now: datetime) -> int | None:
 
 def _time(moment: datetime | None) -> str | None:
     return format_time(moment) if moment else None
+
+
+def _phi(policy: "PhiPolicy") -> str:
+    """The policy as a user asks for it: ``pseudonymize --shift-dates``."""
+    flags = [" --keep-text"] * policy.keep_text + [" --shift-dates"] * policy.shift_dates
+    return str(policy.policy) + "".join(flags)

@@ -1,4 +1,4 @@
-"""Rows of a table: which lie in given windows, and taking some of them out. Pure."""
+"""Rows of a table: which lie in given windows, which a scan did not find, and taking some of them out. Pure."""
 
 from collections.abc import Iterable
 from functools import reduce
@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ahi_catalog.connectors.windows import Window
+from ahi_catalog.schemas import Table
 
 
 def lies_in(moments: pa.ChunkedArray, windows: Iterable[Window]) -> pa.ChunkedArray:
@@ -39,3 +40,19 @@ def pick(rows: pa.Table, picked: pa.ChunkedArray | pa.Array) -> pa.Table:
         return rows.filter(picked)
     first, last = places[0].as_py(), places[-1].as_py()
     return rows.slice(first, len(places)) if last - first < len(places) else rows.filter(picked)
+
+
+def unlisted(table: Table, rows: pa.Table, listed: pa.ChunkedArray, scanned: Iterable[Window]) -> list[str]:
+    """Ids of image sets that have a row where a scan looked, and that it did not find.
+
+    Args:
+        table: What the rows are of.
+        rows: With the time of creation and the image set's id at least.
+        listed: Ids of the image sets that the scan found.
+        scanned: Where it looked: ranges of createdAt.
+    """
+    ids = rows["image_set_id"]
+    found: list[str] = ids.filter(
+        pc.and_(lies_in(rows[table.created], scanned), pc.invert(pc.is_in(ids, listed)))
+    ).to_pylist()
+    return found

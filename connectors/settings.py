@@ -107,7 +107,7 @@ class Settings:
         phi_key_from: Where the key of pseudonyms is kept (`connectors.phi_key`); never the key.
         s3: How objects in S3 are read and written.
         page_budget: Pages after which a scan hands the rest of its window back.
-        buffer_rows: Rows held in memory before partitions are published early; compressed ones count as a fifth.
+        buffer_bytes: Of rows held in memory before partitions are published early.
         max_attempts: Tries of one request before the run gives up.
         dask: The scheduler of the Dask cluster whose workers scan, as ``tcp://host:8786``; ``local``: a cluster of
             processes on this machine; None: threads of this process.
@@ -128,7 +128,7 @@ class Settings:
     phi_key_from: str = "env"
     s3: S3Access = S3Access()
     page_budget: int = 4
-    buffer_rows: int = 50_000
+    buffer_bytes: int = 64_000_000
     max_attempts: int = 10
     dask: str | None = None
 
@@ -142,7 +142,7 @@ class Settings:
             raise UsageError("a PHI policy is keep, pseudonymize or drop")
         if (self.keep_text or self.shift_dates) and self.phi != "pseudonymize":
             raise UsageError("--keep-text and --shift-dates go with --phi pseudonymize")
-        if min(self.workers, self.page_budget, self.buffer_rows, self.max_attempts) < 1:
+        if min(self.workers, self.page_budget, self.buffer_bytes, self.max_attempts) < 1:
             raise UsageError("concurrency, page budget, buffer and attempts must be at least 1")
         if self.dask is not None and self.dask != "local" and not _SCHEDULER.fullmatch(self.dask):
             raise UsageError("a Dask cluster is tcp://host:port or tls://host:port, or local for one on this machine")

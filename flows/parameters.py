@@ -68,9 +68,9 @@ class Options(BaseModel):
     page_budget: Count = Field(
         default=4, description="Pages after which a scan hands the remainder of its window back."
     )
-    buffer_rows: Count = Field(
-        default=50_000,
-        description="Rows held before partitions are published early, compressed ones counted as a fifth.",
+    buffer_bytes: Count = Field(
+        default=64_000_000,
+        description="Bytes of rows held in memory before partitions are published early.",
     )
     max_attempts: Count = Field(default=10, description="Tries of one request before the run gives up.")
 

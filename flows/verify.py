@@ -16,7 +16,7 @@ from ahi_catalog.flows.parameters import (
     Rate,
     make_settings,
 )
-from ahi_catalog.pipeline import verification
+from ahi_catalog.pipeline.verify import job
 
 
 @flow(
@@ -54,5 +54,5 @@ def verify(
         options: What a run seldom needs to be told.
     """
     settings = make_settings(catalog=catalog, datastore_ids=datastore_ids, rate=rate, burst=burst, options=options)
-    request = verification.Request(start=start, end=end, part=part, is_repairing=repair, is_restart=restart)
-    return run_in_flow(partial(verification.verify, request=request), settings, datastore_ids, credentials)
+    request = job.Request(start=start, end=end, part=part, is_repairing=repair, is_restart=restart)
+    return run_in_flow(partial(job.verify, request=request), settings, datastore_ids, credentials)

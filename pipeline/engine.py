@@ -24,6 +24,7 @@ from ahi_catalog.pipeline.executors import Pending
 from ahi_catalog.pipeline.run import Run
 from ahi_catalog.pipeline.scan_scheduler import ScanScheduler
 from ahi_catalog.pipeline.sink import Sink
+from ahi_catalog.schemas import IMAGE_SETS
 
 _COMMIT_SECONDS: Final = 1.0
 """Seconds at least between two writings of the checkpoint, while there is other work. The first time after them that
@@ -71,11 +72,11 @@ def write_rows(run: Run, tables: Iterable[pa.Table], sink: Sink, keep: Coverage)
 
     Args:
         run: The run.
-        tables: Rows in the columns of SCHEMA, as they arrive; under the catalog's PHI policy.
+        tables: Rows of image sets, as they arrive; under the catalog's PHI policy.
         sink: What becomes of the rows.
         keep: Ranges of createdAt whose rows are handed on.
     """
-    buffer = Buffer(run.datastore_id, run.catalog.description.unit, ())
+    buffer = Buffer(IMAGE_SETS, run.datastore_id, run.catalog.description.unit, ())
 
     def write(batches: Iterable[Batch]) -> None:
         for batch in batches:
@@ -83,8 +84,8 @@ def write_rows(run: Run, tables: Iterable[pa.Table], sink: Sink, keep: Coverage)
 
     for table in tables:
         buffer.add(pick(table, lies_in(table["created_at"], keep)), None)
-        write(buffer.take_overflow(run.settings.buffer_rows))
-    write(buffer.take_all())
+        write(buffer.pop_largest(run.settings.buffer_bytes))
+    write(buffer.pop_all())
 
 
 class _Engine:
@@ -109,7 +110,7 @@ class _Engine:
         self._committer = committer
         self._scheduler = ScanScheduler(by, windows, run.settings.workers)
         present = run.catalog.partitions(run.datastore_id) if by is Field.CREATED_AT else ()
-        self._buffer = Buffer(run.datastore_id, run.catalog.description.unit, present)
+        self._buffer = Buffer(IMAGE_SETS, run.datastore_id, run.catalog.description.unit, present)
         self._seconds = sum(window.seconds for window in windows)
         self._is_sorted = True
         self._proven: list[Window] = []
@@ -117,7 +118,7 @@ class _Engine:
         self._committable: list[Window] = []
         self._results: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._under_way = 0
-        self._publishing = 0
+        self._publishing_bytes = 0
         self._is_committing = False
         self._committed_at = float("-inf")
         self._is_store_broken = False
@@ -127,7 +128,7 @@ class _Engine:
         """What is proven, all of it written; or the first failure, with what was proven by then written."""
         self._drain(self._go_on)
         if not self._is_store_broken:
-            self._publish(self._buffer.take_all())
+            self._publish(self._buffer.pop_all())
         self._drain(self._commit)
         if self._failure is not None:
             raise self._failure
@@ -164,7 +165,7 @@ class _Engine:
 
     def _may_read(self) -> bool:
         """Whether more scans may start: where publishing has fallen far behind, reading must wait."""
-        holds_too_much = self._buffer.weight + self._publishing > 2 * self._run.settings.buffer_rows
+        holds_too_much = self._buffer.bytes + self._publishing_bytes > 2 * self._run.settings.buffer_bytes
         return not (self._failure or self._run.stop.is_set() or holds_too_much)
 
     def _expect(self, pending: Pending, add: Callable[[Callable[[], Any]], None]) -> None:
@@ -196,19 +197,19 @@ class _Engine:
         rows = scan.rows if self._keep is None else pick(scan.rows, lies_in(scan.rows["created_at"], self._keep))
         if self._by is Field.CREATED_AT:
             self._committable += self._buffer.add(rows, scan.proven)
-            self._publish(self._buffer.take_complete(scan.proven, self._scheduler.outstanding))
+            self._publish(self._buffer.pop_complete(scan.proven, self._scheduler.outstanding))
         else:
             self._buffer.add(rows, None)
-        self._publish(self._buffer.take_overflow(self._run.settings.buffer_rows))
+        self._publish(self._buffer.pop_largest(self._run.settings.buffer_bytes))
 
     def _publish(self, batches: Iterable[Batch]) -> None:
         for batch in batches:
             publishing = self._publishers.submit(self._sink.write, batch)
-            self._publishing += batch.rows.weight
+            self._publishing_bytes += batch.bytes
             self._expect(publishing, partial(self._add_published, batch))
 
     def _add_published(self, batch: Batch, result: Callable[[], Any]) -> None:
-        self._publishing -= batch.rows.weight
+        self._publishing_bytes -= batch.bytes
         try:
             self._sink.count(result())
         except Exception:

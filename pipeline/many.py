@@ -128,7 +128,7 @@ def run_many(
             threads.submit(
                 contextvars.copy_context().run,
                 run_one,
-                replace(own, buffer_rows=max(1, settings.buffer_rows // alongside)),
+                replace(own, buffer_bytes=max(1, settings.buffer_bytes // alongside)),
             )
             for own in each
         ]

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from ahi_catalog.connectors.catalog.phi import refuse_other
+from ahi_catalog.connectors.catalog.description import refuse_other
 from ahi_catalog.connectors.settings import Settings
-from ahi_catalog.schemas import PhiKey, PhiPolicy, Policy, Protect, protection
+from ahi_catalog.schemas import IMAGE_SETS, PhiKey, PhiPolicy, Policy, Protect, protection
 
 LoadKey = Callable[[str], PhiKey]
 """Loads the key of pseudonyms by where it is kept; only `pseudonymize` needs it."""
@@ -38,4 +38,4 @@ def make_protection(policy: PhiPolicy, settings: Settings, load_key: LoadKey) ->
     key = load_key(settings.phi_key_from) if policy.policy is Policy.PSEUDONYMIZE else None
     if key is not None:
         refuse_other(replace(policy, key_check=key.check), policy, settings.catalog)
-    return protection(policy, key)
+    return protection(IMAGE_SETS, policy, key)

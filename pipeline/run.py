@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cache
 
 from ahi_catalog.connectors.catalog import Catalog, Unit, layout, open_catalog, open_or_create
-from ahi_catalog.connectors.catalog.phi import refuse_other
+from ahi_catalog.connectors.catalog.description import refuse_other
 from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.source import Connection, Source, open_source

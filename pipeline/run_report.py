@@ -12,7 +12,7 @@ from ahi_catalog.connectors.catalog.verification import Verification, outcome_in
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.scan import ScanResult
 from ahi_catalog.connectors.windows import format_time
-from ahi_catalog.pipeline import findings
+from ahi_catalog.pipeline.verify import findings
 
 
 class Outcome(StrEnum):
@@ -85,7 +85,7 @@ class RunReport:
     @property
     def left(self) -> int:
         """Differences between catalog and service that a verification found and did not mend."""
-        return self.verification.left if self.verification else 0
+        return self.verification.unrepaired if self.verification else 0
 
     def document(self) -> dict[str, Any]:
         """The report as JSON goes: for `_state/…/runs` and for machines."""
@@ -133,7 +133,7 @@ class RunReport:
             ("image sets read", f"{self.rows_read:,}"),
             ("found", findings.in_words(verification)),
             ("in how many places", f"{len(verification.findings):,}"),
-            ("left to mend", f"{verification.left:,}"),
+            ("left to mend", f"{verification.unrepaired:,}"),
             ("partitions written", f"{self.partitions_written:,} ({self.bytes_written / 1e6:,.1f} MB)"),
             ("still to verify", "nothing" if verification.finished_at else "run again to go on"),
             ("requests", f"{self.counts.requests:,}"),

@@ -13,6 +13,7 @@ import pyarrow as pa
 from ahi_catalog.connectors.catalog import Catalog
 from ahi_catalog.connectors.catalog.dataset import open_dataset, refuse_damaged
 from ahi_catalog.connectors.errors import AhiCatalogError
+from ahi_catalog.schemas import IMAGE_SETS
 
 _OTHER: Final = "?"
 """What stands for a code that is none: text in the place of a code may be anything, a name too."""
@@ -88,7 +89,7 @@ def load(catalog: Catalog, datastore_id: str) -> Iterator[Facts]:
     Raises:
         AhiCatalogError: The objects cannot be read.
     """
-    keys = [partition.key for partition in catalog.partitions(datastore_id)]
+    keys = [partition.key(IMAGE_SETS) for partition in catalog.partitions(datastore_id)]
     with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
         connection.register("image_sets", open_dataset(catalog, keys))
         failed = None

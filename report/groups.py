@@ -80,7 +80,7 @@ def by_tier(facts: Facts) -> tuple[Group, ...]:
 
 
 def by_idle_time(facts: Facts, tier: Group, as_of: datetime) -> tuple[Group, ...]:
-    """The image sets of a tier by the time since their pixels were last read, or since they were made.
+    """The image sets of a tier by the time since they were last accessed, or since they were made.
 
     Args:
         facts: Of the data store.

@@ -1,18 +1,18 @@
-"""The columns: their declaration, and everything that follows from it.
+"""What a row is: the declared tables, and everything that follows from their declaration.
 
 Nothing here reads a clock, a network or a disk.
 """
 
-from ahi_catalog.schemas.answers import Answer, MalformedSummaryError, Rows
-from ahi_catalog.schemas.columns import COLUMNS, SCHEMA, Column, Sensitivity
-from ahi_catalog.schemas.flattening import flatten, read, unparsable
+from ahi_catalog.schemas.decoding import flatten, read, unparsable
+from ahi_catalog.schemas.decoding.answer import Answer, MalformedSummaryError, Rows
+from ahi_catalog.schemas.image_sets import IMAGE_SETS
 from ahi_catalog.schemas.phi.policy import PhiPolicy, Policy
 from ahi_catalog.schemas.phi.protection import Protect, protection
 from ahi_catalog.schemas.phi.pseudonyms import PhiKey
+from ahi_catalog.schemas.tables import Column, Sensitivity, Table
 
 __all__ = [
-    "COLUMNS",
-    "SCHEMA",
+    "IMAGE_SETS",
     "Answer",
     "Column",
     "MalformedSummaryError",
@@ -22,6 +22,7 @@ __all__ = [
     "Protect",
     "Rows",
     "Sensitivity",
+    "Table",
     "flatten",
     "protection",
     "read",

@@ -10,13 +10,14 @@ from typing import Final
 
 import pyarrow as pa
 
-from ahi_catalog.schemas.columns import COLUMNS, LOCAL_DATETIME, TIMESTAMP
-from ahi_catalog.schemas.external import OBJECT_NAME, ExternalTable, projection
+from ahi_catalog.schemas.external import ExternalTable, projection
+from ahi_catalog.schemas.tables import LOCAL_DATETIME, TIMESTAMP, Table
 from ahi_catalog.schemas.views import VIEWS, View
 
 HIVE_TYPES: Final[dict[pa.DataType, str]] = {
     pa.string(): "string",
     pa.int32(): "int",
+    pa.int64(): "bigint",
     pa.bool_(): "boolean",
     pa.date32(): "date",
     TIMESTAMP: "timestamp",
@@ -30,12 +31,10 @@ _DUCKDB_TYPES: Final = {pa.string(): "VARCHAR", pa.date32(): "DATE"}
 _Declared = tuple[str, pa.DataType, str]
 """Name, type and comment of a column."""
 
-TABLE_DOC: Final = "AWS HealthImaging image sets, one row each; kept by ahi-catalog."
-
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement: what it makes (`image_sets`, `partitions`, `studies`, `patients`), and its SQL without a `;`."""
+    """One statement: what it makes (a table, `partitions`, or a view), and its SQL without a `;`."""
 
     makes: str
     sql: str
@@ -43,7 +42,7 @@ class Statement:
 
 def athena(table: ExternalTable) -> list[Statement]:
     """An external table with partition projection, and its views."""
-    columns = _declared(_data_columns(), HIVE_TYPES)
+    columns = _declared(_data_columns(table.table), HIVE_TYPES)
     keys = _declared(_key_columns(table), HIVE_TYPES)
     properties = ",\n".join(
         f"  {_backslashed(name)} = {_backslashed(value)}"
@@ -51,20 +50,20 @@ def athena(table: ExternalTable) -> list[Statement]:
     )
     create = (
         f"CREATE EXTERNAL TABLE IF NOT EXISTS {_qualified(table, table.name, _backticked)} (\n{columns}\n)\n"
-        f"COMMENT {_backslashed(_comment(TABLE_DOC))}\nPARTITIONED BY (\n{keys}\n)\nSTORED AS PARQUET\n"
+        f"COMMENT {_backslashed(_comment(table.table.doc))}\nPARTITIONED BY (\n{keys}\n)\nSTORED AS PARQUET\n"
         f"LOCATION {_backslashed(table.location + '/')}\nTBLPROPERTIES (\n{properties}\n)"
     )
-    return [Statement("image_sets", create), *_views(table, _bare, _double_quoted)]
+    return [Statement(table.table.name, create), *_views(table, _bare, _double_quoted)]
 
 
 def spark(table: ExternalTable) -> list[Statement]:
     """A data source table, a repair that makes its partitions known (after each sync too), and its views."""
-    columns = _declared([*_data_columns(), *_key_columns(table)], SPARK_TYPES)
+    columns = _declared([*_data_columns(table.table), *_key_columns(table)], SPARK_TYPES)
     name = _qualified(table, table.name, _backticked)
     create = (
         f"CREATE TABLE IF NOT EXISTS {name} (\n{columns}\n)\nUSING PARQUET\n"
         f"PARTITIONED BY ({', '.join(_backticked(key.name) for key in table.keys)})\n"
-        f"LOCATION {_backslashed(table.location)}\nCOMMENT {_backslashed(_comment(TABLE_DOC))}"
+        f"LOCATION {_backslashed(table.location)}\nCOMMENT {_backslashed(_comment(table.table.doc))}"
     )
 
     def described(view: View) -> str:
@@ -74,7 +73,7 @@ def spark(table: ExternalTable) -> list[Statement]:
         return f" (\n{listed}\n)\nCOMMENT {_backslashed(_comment(view.doc))}"
 
     return [
-        Statement("image_sets", create),
+        Statement(table.table.name, create),
         Statement("partitions", f"MSCK REPAIR TABLE {name}"),
         *_views(table, described, _backticked),
     ]
@@ -83,14 +82,18 @@ def spark(table: ExternalTable) -> list[Statement]:
 def duckdb(table: ExternalTable) -> list[Statement]:
     """Views over the Parquet objects, with comments; DuckDB reads s3:// through its httpfs extension."""
     types = ", ".join(f"{key.name}: {_DUCKDB_TYPES[key.type]}" for key in table.keys)
-    pattern = "/".join([_globbed(table.location), *(f"{key.name}=*" for key in table.keys), OBJECT_NAME])
+    pattern = "/".join([_globbed(table.location), *(f"{key.name}=*" for key in table.keys), table.table.object_name])
     name = _qualified(table, table.name, _double_quoted)
+    # DuckDB takes a column's type from the first object that it reads, which may be of a version that wrote int32.
+    counts = [_double_quoted(column.name) for column in table.table.columns if column.type == pa.int64()]
+    casts = ", ".join(f"CAST({count} AS BIGINT) AS {count}" for count in counts)
+    selected = f"* REPLACE ({casts})" if casts else "*"
     create = (
-        f"CREATE OR REPLACE VIEW {name} AS\nSELECT * FROM read_parquet(\n"
+        f"CREATE OR REPLACE VIEW {name} AS\nSELECT {selected} FROM read_parquet(\n"
         f"  {_quote_doubled(pattern)},\n  hive_partitioning = true, hive_types = {{{types}}}\n)"
     )
-    docs = {column: doc for column, _, doc in [*_data_columns(), *_key_columns(table)]}
-    statements = [Statement("image_sets", create), *_commented("image_sets", name, TABLE_DOC, docs)]
+    docs = {column: doc for column, _, doc in [*_data_columns(table.table), *_key_columns(table)]}
+    statements = [Statement(table.table.name, create), *_commented(table.table.name, name, table.table.doc, docs)]
     for view, statement in zip(VIEWS, _views(table, _bare, _double_quoted), strict=True):
         of = _qualified(table, table.view_name(view.name), _double_quoted)
         docs = {column.name: _comment(column.doc) for column in view.all_columns}
@@ -105,9 +108,9 @@ ENGINES: Final[dict[str, Callable[[ExternalTable], list[Statement]]]] = {
 }
 
 
-def hive_columns() -> list[tuple[str, str, str]]:
-    """Name, Hive type and comment of each column in the data objects."""
-    return [(name, HIVE_TYPES[type_], doc) for name, type_, doc in _data_columns()]
+def hive_columns(table: Table) -> list[tuple[str, str, str]]:
+    """Name, Hive type and comment of each column in a table's data objects."""
+    return [(name, HIVE_TYPES[type_], doc) for name, type_, doc in _data_columns(table)]
 
 
 def duckdb_views(source: str) -> list[str]:
@@ -125,8 +128,8 @@ def quoted_name(name: str) -> str:
     return _double_quoted(name)
 
 
-def _data_columns() -> list[_Declared]:
-    return [(column.name, column.type, _comment(column.doc)) for column in COLUMNS]
+def _data_columns(table: Table) -> list[_Declared]:
+    return [(column.name, column.type, _comment(column.doc)) for column in table.columns]
 
 
 def _key_columns(table: ExternalTable) -> list[_Declared]:

@@ -8,14 +8,16 @@ from typing import Final
 
 import pyarrow as pa
 
-from ahi_catalog.schemas.columns import COLUMNS, LOCAL_DATETIME, TIMESTAMP, Sensitivity
 from ahi_catalog.schemas.ddl import HIVE_TYPES, SPARK_TYPES
 from ahi_catalog.schemas.external import partition_keys
+from ahi_catalog.schemas.image_sets import IMAGE_SETS
+from ahi_catalog.schemas.tables import LOCAL_DATETIME, TIMESTAMP, Sensitivity, Table
 from ahi_catalog.schemas.views import VIEWS
 
 DUCKDB_TYPES: Final = {
     pa.string(): "VARCHAR",
     pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
     pa.bool_(): "BOOLEAN",
     pa.date32(): "DATE",
     TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
@@ -24,6 +26,7 @@ DUCKDB_TYPES: Final = {
 PANDAS_TYPES: Final = {
     pa.string(): "str",
     pa.int32(): "Int32",
+    pa.int64(): "Int64",
     pa.bool_(): "boolean",
     pa.date32(): "datetime64[ms]",
     TIMESTAMP: "datetime64[us, UTC]",
@@ -41,6 +44,10 @@ _SENSITIVITIES: Final = {
 }
 
 
+TABLES: Final = (IMAGE_SETS,)
+"""The tables that the page describes."""
+
+
 def render() -> str:
     """The page."""
     return "\n".join(_lines())
@@ -49,38 +56,22 @@ def render() -> str:
 def _lines() -> Iterator[str]:
     yield "# Data dictionary"
     yield ""
-    yield "<!-- Made by `make docs` from schemas/columns.py and schemas/views.py; change those. -->"
+    yield "<!-- Made by `make docs` from schemas/image_sets.py and schemas/views.py; change those. -->"
     yield ""
-    yield "## image_sets"
-    yield ""
-    yield "One row an image set. An absent field is null; an empty string stays one."
-    yield ""
-    columns = [
-        (
-            f"`{column.name}`",
-            _arrow(column.type) + ("" if column.nullable else ", not null"),
-            f"`{'.'.join(column.source)}`" if column.source else "computed",
-            str(column.sensitivity),
-            column.doc,
-        )
-        for column in COLUMNS
-    ]
-    day, month = partition_keys("created_date"), partition_keys("created_month")
-    keys = [(f"`{key.name}`", _arrow(key.type), "the path", "none", key.doc) for key in (*day, month[1])]
-    yield from _table(("column", "type", "from", "sensitivity", "what it is"), [*columns, *keys])
-    yield ""
-    yield "A catalog has either `created_date` or `created_month`, fixed when it is created (`--partition`)."
-    yield ""
+    for table in TABLES:
+        yield from _table_section(table)
     for view in VIEWS:
         yield f"## {view.name}"
         yield ""
         yield f"A view. {view.doc}"
         yield ""
-        yield from _table(("column", "what it is"), [(f"`{column.name}`", column.doc) for column in view.all_columns])
+        yield from _rendered(
+            ("column", "what it is"), [(f"`{column.name}`", column.doc) for column in view.all_columns]
+        )
         yield ""
     yield "## Types"
     yield ""
-    yield from _table(
+    yield from _rendered(
         ("type", "Athena", "Spark", "DuckDB", "pandas"),
         [
             (_arrow(kind), HIVE_TYPES[kind], SPARK_TYPES[kind], DUCKDB_TYPES[kind], PANDAS_TYPES[kind])
@@ -93,7 +84,30 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "## Sensitivity"
     yield ""
-    yield from _table(("sensitivity", "the column is"), [(str(kind), _SENSITIVITIES[kind]) for kind in Sensitivity])
+    yield from _rendered(("sensitivity", "the column is"), [(str(kind), _SENSITIVITIES[kind]) for kind in Sensitivity])
+    yield ""
+
+
+def _table_section(table: Table) -> Iterator[str]:
+    yield f"## {table.name}"
+    yield ""
+    yield f"{table.doc} An absent field is null; an empty string stays one."
+    yield ""
+    columns = [
+        (
+            f"`{column.name}`",
+            _arrow(column.type) + ("" if column.nullable else ", not null"),
+            f"`{'.'.join(column.source)}`" if column.source else "computed",
+            str(column.sensitivity),
+            column.doc,
+        )
+        for column in table.columns
+    ]
+    day, month = partition_keys("created_date"), partition_keys("created_month")
+    keys = [(f"`{key.name}`", _arrow(key.type), "the path", "none", key.doc) for key in (*day, month[1])]
+    yield from _rendered(("column", "type", "from", "sensitivity", "what it is"), [*columns, *keys])
+    yield ""
+    yield "A catalog has either `created_date` or `created_month`, fixed when it is created (`partition`)."
     yield ""
 
 
@@ -102,7 +116,7 @@ def _arrow(kind: pa.DataType) -> str:
     return names.get(kind, str(kind))
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def _rendered(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     yield f"| {' | '.join(header)} |"
     yield f"|{'---|' * len(header)}"
     for row in rows:

@@ -9,13 +9,9 @@ from typing import Final, Literal
 
 import pyarrow as pa
 
+from ahi_catalog.schemas.tables import Table
+
 PartitionKey = Literal["created_date", "created_month"]
-
-NAME: Final = "image_sets"
-"""What the table is called where nobody says otherwise."""
-
-OBJECT_NAME: Final = "image-sets.parquet"
-"""What each data object is called, in the folder of its partition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,24 +32,26 @@ _CREATED: Final[dict[PartitionKey, Key]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalTable:
-    """What another engine has to know of a catalog.
+    """What another engine has to know of a table of a catalog.
 
     Attributes:
+        table: The declaration.
+        name: What the engine calls the table.
         location: The folder of the data objects, as the engine writes it, without a slash at its end.
         partition_key: ``created_date`` for a catalog of days, ``created_month`` for one of months.
         datastore_ids: The data stores that a query without one reads; empty: each query has to name one
             (Athena's `injected`).
         first_day: No image set of the catalog was created before it, in UTC.
         database: The database to name in front of the table; empty: the session's own.
-        name: Of the table.
     """
 
+    table: Table
+    name: str
     location: str
     partition_key: PartitionKey
     datastore_ids: tuple[str, ...]
     first_day: date
     database: str = ""
-    name: str = NAME
 
     @property
     def keys(self) -> tuple[Key, Key]:
@@ -62,7 +60,7 @@ class ExternalTable:
 
     def view_name(self, view: str) -> str:
         """What a view over this table is called: its own name, after the table's where that is not the usual one."""
-        return view if self.name == NAME else f"{self.name}_{view}"
+        return view if self.name == self.table.name else f"{self.name}_{view}"
 
 
 def partition_keys(key: PartitionKey) -> tuple[Key, Key]:

@@ -25,13 +25,14 @@ PURE = [
         ROOT / "connectors" / name
         for name in ("windows.py", "rows.py", "settings.py", "errors.py", "endpoints.py", "iam.py")
     ),
-    *(ROOT / "connectors/healthimaging" / name for name in ("pages.py", "scan.py", "walk.py")),
+    *(ROOT / "connectors/healthimaging" / name for name in ("pages.py", "scan.py")),
     *(
         ROOT / "connectors/catalog" / f"{name}.py"
-        for name in ("layout", "merge", "comparison", "parquet", "checkpoint", "verification", "description", "phi")
+        for name in ("layout", "merge", "parquet", "checkpoint", "verification", "description")
     ),
     ROOT / "connectors/glue/table.py",
     *(ROOT / "report" / f"{name}.py" for name in ("suppression", "history")),
+    *(ROOT / "pipeline/verify" / name for name in ("comparison.py", "findings.py")),
     *(ROOT / "pipeline" / name for name in ("scan_scheduler.py", "buffer.py", "planning.py", "estimate.py")),
     *(ROOT / "report/page").glob("*.py"),
 ]

@@ -13,15 +13,14 @@ from ahi_catalog.connectors.catalog import layout
 from ahi_catalog.connectors.catalog import verification as verifications
 from ahi_catalog.connectors.catalog.checkpoint import Checkpoint
 from ahi_catalog.connectors.catalog.conflicts import retry_on_conflict
-from ahi_catalog.connectors.catalog.description import Description
+from ahi_catalog.connectors.catalog.description import Description, refuse_other
 from ahi_catalog.connectors.catalog.layout import Partition, Unit
-from ahi_catalog.connectors.catalog.phi import refuse_other
 from ahi_catalog.connectors.catalog.single_writer import Clock, writing_alone
 from ahi_catalog.connectors.catalog.verification import Verification
 from ahi_catalog.connectors.errors import ConflictError, DamagedError, StateError, UsageError
 from ahi_catalog.connectors.storage import Entry, Store
 from ahi_catalog.connectors.storage.probe import probe
-from ahi_catalog.schemas import PhiPolicy
+from ahi_catalog.schemas import IMAGE_SETS, PhiPolicy
 
 _RUN_FORMAT: Final = 1
 
@@ -123,7 +122,7 @@ class Catalog:
         """The data stores that the catalog has a checkpoint of, or data; sorted."""
         keys = {entry.key for entry in self.store.entries(layout.STATE)}
         candidates = {found for found in map(layout.state_of, keys) if found}
-        partitions = (layout.parse_partition(entry.key) for entry in self.store.entries(layout.TABLE))
+        partitions = (layout.parse_partition(IMAGE_SETS, entry.key) for entry in self.store.entries(IMAGE_SETS.folder))
         with_data = {partition.datastore_id for partition in partitions if partition}
         return sorted(with_data | {found for found in candidates if layout.checkpoint_key(found) in keys})
 
@@ -131,10 +130,10 @@ class Catalog:
         """What lies where a data store's objects are, by one listing."""
         partitions: dict[Partition, Entry] = {}
         foreign: list[str] = []
-        for entry in self.store.entries(layout.table_prefix(datastore_id)):
-            if layout.is_foreign(entry.key, self.description.unit):
+        for entry in self.store.entries(layout.table_prefix(IMAGE_SETS, datastore_id)):
+            if layout.is_unexpected(IMAGE_SETS, entry.key, self.description.unit):
                 foreign.append(entry.key)
-            elif found := layout.parse_partition(entry.key):
+            elif found := layout.parse_partition(IMAGE_SETS, entry.key):
                 partitions[found] = entry
         return Objects(partitions=partitions, foreign=sorted(foreign))
 
@@ -247,7 +246,7 @@ def open_or_create(
 
 
 def _create(store: Store, description: Description) -> None:
-    has_data = any(layout.parse_partition(entry.key) for entry in store.entries(layout.TABLE))
+    has_data = any(layout.parse_partition(IMAGE_SETS, entry.key) for entry in store.entries(IMAGE_SETS.folder))
     # Asked for again: another run may have made the catalog, and published, since this one looked.
     if has_data and store.get(layout.DESCRIPTION_KEY) is None:
         raise StateError(

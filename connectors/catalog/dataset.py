@@ -8,42 +8,43 @@ import pyarrow.dataset as ds
 import pyarrow.fs
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
-from ahi_catalog.connectors.catalog.layout import TABLE, Unit, parse_partition
+from ahi_catalog.connectors.catalog.layout import Unit, parse_partition
 from ahi_catalog.connectors.catalog.publishing import read_object
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.storage import LocalStore
-from ahi_catalog.schemas import SCHEMA
+from ahi_catalog.schemas import IMAGE_SETS, Table
 
 
-def open_dataset(catalog: Catalog, keys: Sequence[str] | None = None) -> ds.Dataset:
-    """The image sets of a catalog; lazy, with filters and columns pushed down to the objects.
+def open_dataset(catalog: Catalog, keys: Sequence[str] | None = None, table: Table = IMAGE_SETS) -> ds.Dataset:
+    """A table of a catalog; lazy, with filters and columns pushed down to the objects.
 
     Args:
         catalog: The catalog.
         keys: Of the data objects to read; None: all there are.
+        table: The declaration.
 
-    The columns are those of SCHEMA and the partition keys: ``datastore_id``, and ``created_date`` (a date) or
-    ``created_month`` (text).
+    The columns are those of the table, whatever version wrote an object, and the partition keys: ``datastore_id``, and
+    ``created_date`` (a date) or ``created_month`` (text).
     """
     unit = catalog.description.unit
     key_type = pa.date32() if unit is Unit.DAY else pa.string()
     partition_fields = [pa.field("datastore_id", pa.string()), pa.field(unit.column, key_type)]
     if keys is None:
-        keys = data_keys(catalog)
+        keys = data_keys(catalog, table)
     filesystem, root = _filesystem(catalog), _root(catalog)
     return ds.dataset(
         sorted(f"{root}/{key}" for key in keys),
-        schema=pa.schema([*SCHEMA, *partition_fields]),
+        schema=pa.schema([*table.schema, *partition_fields]),
         format="parquet",
         filesystem=filesystem,
         partitioning=ds.partitioning(pa.schema(partition_fields), flavor="hive"),
-        partition_base_dir=f"{root}/{TABLE}",
+        partition_base_dir=f"{root}/{table.folder}",
     )
 
 
-def data_keys(catalog: Catalog) -> list[str]:
-    """The keys of all data objects of a catalog."""
-    return [entry.key for entry in catalog.store.entries(TABLE) if parse_partition(entry.key)]
+def data_keys(catalog: Catalog, table: Table = IMAGE_SETS) -> list[str]:
+    """The keys of all data objects of a table."""
+    return [entry.key for entry in catalog.store.entries(table.folder) if parse_partition(table, entry.key)]
 
 
 def refuse_damaged(catalog: Catalog, keys: Sequence[str]) -> None:
@@ -59,7 +60,7 @@ def refuse_damaged(catalog: Catalog, keys: Sequence[str]) -> None:
             if _rows_of(fragment) is None:
                 # Read as a run would, which knows damage from a lack of rights or of a network.
                 key = _key_of(catalog, fragment)
-                read_object(key, catalog.store.get(key))
+                read_object(IMAGE_SETS, key, catalog.store.get(key))
 
 
 def count_rows(catalog: Catalog, keys: Sequence[str]) -> tuple[int, list[str]]:

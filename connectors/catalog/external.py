@@ -4,24 +4,32 @@ from datetime import UTC, date
 from typing import Final
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
-from ahi_catalog.connectors.catalog.layout import TABLE, Unit
-from ahi_catalog.connectors.errors import UsageError
-from ahi_catalog.schemas.external import NAME, ExternalTable
+from ahi_catalog.connectors.catalog.layout import Unit
+from ahi_catalog.connectors.errors import Remedy, UsageError
+from ahi_catalog.schemas import IMAGE_SETS, Table
+from ahi_catalog.schemas.external import ExternalTable
 
 _S3: Final = "s3://"
 
 
 def describe(
-    catalog: Catalog, engine: str, *, injected: bool = False, database: str = "", name: str = NAME
+    catalog: Catalog,
+    engine: str,
+    *,
+    table: Table = IMAGE_SETS,
+    injected: bool = False,
+    database: str = "",
+    name: str = "",
 ) -> ExternalTable:
-    """What an engine has to know of a catalog.
+    """What an engine has to know of a table of a catalog.
 
     Args:
         catalog: The catalog.
         engine: ``athena`` (which reads S3 only), ``spark`` (which writes S3 as ``s3a://``) or ``duckdb``.
+        table: The declaration.
         injected: Leave the data stores open: each query in Athena has to name one.
         database: To name in front of the table.
-        name: Of the table.
+        name: What the engine calls the table; empty: as it is declared.
 
     Raises:
         UsageError: The catalog holds nothing yet, or lies where the engine cannot read it.
@@ -30,14 +38,15 @@ def describe(
     # A data store whose first sync has published nothing yet has no first day; it comes with the next call.
     first_days = {store: day for store in catalog.datastore_ids() if (day := _first_day(catalog, store))}
     if not first_days:
-        raise UsageError(f"the catalog at {catalog.store.url} holds nothing yet; sync first: ahi-catalog sync")
+        raise UsageError(f"the catalog at {catalog.store.url} holds nothing yet", remedy=Remedy.SYNC)
     return ExternalTable(
-        location=_location(catalog.store.url, engine),
+        table=table,
+        name=name or table.name,
+        location=_location(f"{catalog.store.url}/{table.name}", engine),
         partition_key="created_date" if catalog.description.unit is Unit.DAY else "created_month",
         datastore_ids=() if injected else tuple(first_days),
         first_day=min(first_days.values()),
         database=database,
-        name=name,
     )
 
 
@@ -49,9 +58,8 @@ def _first_day(catalog: Catalog, datastore_id: str) -> date | None:
     return min(days, default=None)
 
 
-def _location(url: str, engine: str) -> str:
-    folder = f"{url}/{TABLE}".rstrip("/")
-    if url.startswith(_S3):
+def _location(folder: str, engine: str) -> str:
+    if folder.startswith(_S3):
         return folder.replace(_S3, "s3a://", 1) if engine == "spark" else folder
     if engine == "athena":
         raise UsageError("Athena reads S3 only: give a catalog at s3://bucket/prefix, or ask for spark or duckdb")

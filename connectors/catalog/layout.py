@@ -2,7 +2,7 @@
 
 ::
 
-    image_sets/datastore_id=<32 hex>/created_date=2026-05-01/image-sets.parquet
+    <table>/datastore_id=<32 hex>/created_date=2026-05-01/<the table's object name>
     _state/catalog.json
     _state/datastore_id=<32 hex>/checkpoint.json
     _state/datastore_id=<32 hex>/verification.json
@@ -21,9 +21,8 @@ import pyarrow.compute as pc
 
 from ahi_catalog.connectors.rows import pick
 from ahi_catalog.connectors.windows import Window
-from ahi_catalog.schemas.external import OBJECT_NAME
+from ahi_catalog.schemas import Table
 
-TABLE: Final = "image_sets/"
 STATE: Final = "_state/"
 DESCRIPTION_KEY: Final = f"{STATE}catalog.json"
 _STATE_KEY: Final = re.compile(rf"{STATE}datastore_id=(?P<id>[0-9a-z]{{32}})/")
@@ -44,7 +43,7 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Partition:
-    """One data object's place: a data store and the first day of a day or month of createdAt, in UTC."""
+    """What one data object of a table holds: a data store's day or month of createdAt, in UTC, by its first day."""
 
     datastore_id: str
     unit: Unit
@@ -55,10 +54,9 @@ class Partition:
         """The partition key's value: ``2026-05-01``, or ``2026-05``."""
         return self.first_day.isoformat() if self.unit is Unit.DAY else self.first_day.isoformat()[:7]
 
-    @property
-    def key(self) -> str:
-        """The data object's key in the store."""
-        return f"{table_prefix(self.datastore_id)}{self.unit.column}={self.value}/{OBJECT_NAME}"
+    def key(self, table: Table) -> str:
+        """The key in the store of a table's data object."""
+        return f"{table_prefix(table, self.datastore_id)}{self.unit.column}={self.value}/{table.object_name}"
 
     @property
     def window(self) -> Window:
@@ -94,24 +92,25 @@ def partitions(datastore_id: str, unit: Unit, window: Window) -> Iterator[Partit
         partition = partition.next()
 
 
-def partition_rows(datastore_id: str, unit: Unit, rows: pa.Table) -> Iterator[tuple[Partition, pa.Table]]:
-    """The rows of each partition, by their created_at."""
-    first_days = pc.cast(pc.floor_temporal(rows["created_at"], unit=str(unit)), pa.date32())
+def partition_rows(table: Table, datastore_id: str, unit: Unit, rows: pa.Table) -> Iterator[tuple[Partition, pa.Table]]:
+    """The rows of each partition, by when their image set was created."""
+    first_days = pc.cast(pc.floor_temporal(rows[table.created], unit=str(unit)), pa.date32())
     encoded = first_days.combine_chunks().dictionary_encode()
     for index, day in enumerate(encoded.dictionary.to_pylist()):
         yield Partition(datastore_id, unit, day), pick(rows, pc.equal(encoded.indices, index))
 
 
-def table_prefix(datastore_id: str) -> str:
+def table_prefix(table: Table, datastore_id: str) -> str:
     """The folder of a data store's data objects."""
-    return f"{TABLE}datastore_id={datastore_id}/"
+    return f"{table.folder}datastore_id={datastore_id}/"
 
 
-def parse_partition(key: str) -> Partition | None:
-    """The partition that a data object's key names; None where the key is none of ours."""
+def parse_partition(table: Table, key: str) -> Partition | None:
+    """The partition that the key of a table's data object names; None for any other key."""
     found = re.fullmatch(
-        rf"{TABLE}datastore_id=(?P<id>[0-9a-z]{{32}})/"
-        rf"(?:created_date=(?P<day>\d{{4}}-\d\d-\d\d)|created_month=(?P<month>\d{{4}}-\d\d))/{OBJECT_NAME}",
+        rf"{re.escape(table.folder)}datastore_id=(?P<id>[0-9a-z]{{32}})/"
+        r"(?:created_date=(?P<day>\d{4}-\d\d-\d\d)|created_month=(?P<month>\d{4}-\d\d))/"
+        rf"{re.escape(table.object_name)}",
         key,
     )
     if not found:
@@ -133,12 +132,12 @@ def verification_key(datastore_id: str) -> str:
     return f"{STATE}datastore_id={datastore_id}/verification.json"
 
 
-def is_foreign(key: str, unit: Unit) -> bool:
+def is_unexpected(table: Table, key: str, unit: Unit) -> bool:
     """Whether readers of the table would read an object that is none of a catalog's of this unit.
 
     Athena and Spark read every object below the table's folder but those with a part that begins with ``_`` or ``.``.
     """
-    partition = parse_partition(key)
+    partition = parse_partition(table, key)
     is_hidden = any(part.startswith(("_", ".")) for part in key.split("/"))
     return not is_hidden and (partition is None or partition.unit is not unit)
 

@@ -1,8 +1,8 @@
 """Publishing: rows merged into one partition by one conditional put.
 
-On a conflict the object is read and merged again, so any number of runs may publish the same partition; what
-the merge does not change is not written. A row that a scan no longer finds is removed only when the service
-confirms that the image set is gone.
+On a conflict the object is read and merged again, so any number of runs may publish the same partition. What
+the merge does not change is not written, unless an earlier version wrote it in another form. A row that a scan no
+longer finds is removed only when the service confirms that the image set is deleted.
 """
 
 import threading
@@ -14,45 +14,49 @@ from typing import Final
 import pyarrow as pa
 
 from ahi_catalog.connectors.catalog import parquet
-from ahi_catalog.connectors.catalog.comparison import unlisted
 from ahi_catalog.connectors.catalog.conflicts import CONFLICT_BACKOFF, retry_on_conflict
 from ahi_catalog.connectors.catalog.layout import Partition
-from ahi_catalog.connectors.catalog.merge import Side, merge
-from ahi_catalog.connectors.catalog.packing import Packed
-from ahi_catalog.connectors.catalog.stretches import NO_ROWS, Stretches
-from ahi_catalog.connectors.errors import DamagedError, StateError
+from ahi_catalog.connectors.catalog.merge import Merged, merge
+from ahi_catalog.connectors.errors import DamagedError, Remedy, StateError
 from ahi_catalog.connectors.retrying import Backoff
+from ahi_catalog.connectors.rows import unlisted
 from ahi_catalog.connectors.storage import Store, Stored
 from ahi_catalog.connectors.windows import Coverage
-from ahi_catalog.schemas import SCHEMA
+from ahi_catalog.schemas import Table
 
-_MERGING: Final = threading.Lock()
-"""Held while rows are merged: that is work for the processor, and takes memory; only what waits for the store or the
-service gains from going on side by side."""
+MERGING: Final = threading.Lock()
+"""Held while the rows of a whole partition are merged, which is work for the processor and takes memory. It is never
+held while the store or the service is asked: only what waits for them gains from going on side by side."""
 
-_LARGE: Final = threading.Lock()
-"""Held as long as a large object is; where both are, it is taken first."""
-
-_LARGE_ROWS: Final = 20_000
-_LARGE_BYTES: Final = 1 << 20
-"""So many rows, or an object of so many bytes, take so much to merge that it is worth making room first."""
-
-ConfirmGone = Callable[[Collection[str]], Collection[str]]
+ConfirmDeleted = Callable[[Collection[str]], Collection[str]]
 """Of image set ids, those that the service confirms deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What a run has found out about one partition.
+    """What a run has found out about one partition of a table.
 
     Attributes:
-        rows: Image sets to merge, all created in the partition; in the columns of SCHEMA.
+        table: What the rows are of.
+        rows: Rows to merge, all created in the partition; in the table's columns.
         scanned: Ranges of createdAt in the partition whose every image set is among the rows.
     """
 
+    table: Table
     partition: Partition
-    rows: Packed = field(repr=False)
+    rows: pa.Table = field(repr=False)
     scanned: Coverage
+
+    @property
+    def bytes(self) -> int:
+        """Of memory that the rows take."""
+        size: int = self.rows.nbytes
+        return size
+
+    @property
+    def key(self) -> str:
+        """The key of the partition's data object in the store."""
+        return self.partition.key(self.table)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,71 +78,53 @@ class Published:
 def publish(
     store: Store,
     batch: Batch,
-    confirm_gone: ConfirmGone,
+    confirm_deleted: ConfirmDeleted,
     *,
     backoff: Backoff = CONFLICT_BACKOFF,
 ) -> Published:
-    """Merge a batch into its partition; when this returns, readers see the result.
+    """Merges a batch into its partition; when this returns, readers see the result.
 
     Args:
         store: Where the catalog lies.
         batch: The rows and what they prove.
-        confirm_gone: Asks the service about image sets that the scan should have found.
+        confirm_deleted: Asks the service about image sets that the scan should have found; about each one once.
         backoff: Seconds to wait after so many conflicts; a test hands in none.
 
     Raises:
-        StateError: The partition's object is damaged, or of a later version; it is left as it was.
+        DamagedError: The partition's object is damaged; it is left as it was.
+        StateError: It was written by a later version; it is left as it was.
         StoreError: It cannot be read or written, or other runs win all the time.
     """
-    return retry_on_conflict(_publish_once, store, batch, confirm_gone, backoff=backoff)
+    return retry_on_conflict(_publish_once, store, batch, _Answers(confirm_deleted), backoff=backoff)
 
 
-def _publish_once(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> Published:
-    key = batch.partition.key
-    with in_turn(store, key) as stored:
-        with _MERGING, _room_for(stored, batch):
-            published, body = _merge(stored, batch, confirm_gone)
-        if body is not None:
-            store.put(key, body, expected=stored.etag if stored else None)
-    return published
+class _Answers:
+    """What the service has said of image sets, kept over conflicts.
 
-
-@contextmanager
-def in_turn(store: Store, key: str) -> Iterator[Stored | None]:
-    """The object at a key; while it is held, no other large one is.
-
-    Otherwise as many of them as the store has writers would wait for each other, for the service or for the store.
+    Args:
+        confirm_deleted: Asks the service.
     """
-    stored = store.get(key)
-    if not _is_large(stored):
-        yield stored
-        return
-    is_first = _LARGE.acquire(blocking=False)
-    if not is_first:
-        stored = None
-        _LARGE.acquire()
-    try:
-        yield stored if is_first else store.get(key)
-    finally:
-        _LARGE.release()
+
+    def __init__(self, confirm_deleted: ConfirmDeleted) -> None:
+        self._confirm_deleted = confirm_deleted
+        self._is_deleted: dict[str, bool] = {}
+
+    def deleted(self, image_set_ids: Collection[str]) -> list[str]:
+        """Those that are confirmed deleted; asks about the ones that it has not asked about."""
+        if unknown := [each for each in image_set_ids if each not in self._is_deleted]:
+            confirmed = set(self._confirm_deleted(unknown))
+            self._is_deleted |= {each: each in confirmed for each in unknown}
+        return [each for each in image_set_ids if self._is_deleted[each]]
 
 
-def _merge(stored: Stored | None, batch: Batch, confirm_gone: ConfirmGone) -> tuple[Published, bytes | None]:
-    """What publishing comes to once the bytes are put; None where there is nothing to write."""
-    key = batch.partition.key
-    with named(key):
-        existing: Stretches = NO_ROWS if stored is None else parquet.DataObject(stored.body)
-        is_looked_at = stored is not None and bool(batch.scanned)
-        missing = unlisted(Side.of(existing), Side.of(batch.rows).ids, batch.scanned) if is_looked_at else []
-    gone: Collection[str] = ()
-    if missing:
-        # It asks the service, which may take minutes.
-        with _released(_MERGING):
-            gone = confirm_gone(missing)
-    with named(key):
-        merged = merge(existing, batch.rows, gone)
-        body = parquet.encode(merged.rows) if merged.is_change else None
-    published = Published(
+def _publish_once(store: Store, batch: Batch, answers: _Answers) -> Published:
+    stored = store.get(batch.key)
+    deleted = answers.deleted(_missing(stored, batch))
+    with MERGING:
+        merged, body = _merge(stored, batch, deleted)
+    if body is not None:
+        store.put(batch.key, body, expected=stored.etag if stored else None)
+    return Published(
         new=merged.new,
         updated=merged.updated,
         unchanged=merged.unchanged,
@@ -146,37 +132,28 @@ def _merge(stored: Stored | None, batch: Batch, confirm_gone: ConfirmGone) -> tu
         bytes_written=len(body) if body is not None else 0,
         is_populated=stored is not None or body is not None,
     )
-    return published, body
 
 
-@contextmanager
-def _room_for(stored: Stored | None, batch: Batch) -> Iterator[None]:
-    """Have what was freed in pieces between others that are in use handed back to the system, before and after."""
-    pool = pa.default_memory_pool()
-    is_worth_it = _is_large(stored) or len(batch.rows) > _LARGE_ROWS
-    if is_worth_it:
-        pool.release_unused()
-    try:
-        yield
-    finally:
-        if is_worth_it:
-            pool.release_unused()
+def _missing(stored: Stored | None, batch: Batch) -> list[str]:
+    """Ids of image sets that have a row where the batch's scans looked, and that they did not find."""
+    if stored is None or not batch.scanned:
+        return []
+    with named(batch.key):
+        places = parquet.decode(batch.table, stored.body, [batch.table.created, "image_set_id"])
+    return unlisted(batch.table, places, batch.rows["image_set_id"], batch.scanned)
 
 
-def _is_large(stored: Stored | None) -> bool:
-    return stored is not None and len(stored.body) > _LARGE_BYTES
+def _merge(stored: Stored | None, batch: Batch, deleted: Collection[str]) -> tuple[Merged, bytes | None]:
+    """The merge of a batch with what is stored, and the bytes to put; None where there is nothing to write."""
+    table = batch.table
+    with named(batch.key):
+        existing = table.schema.empty_table() if stored is None else parquet.decode(table, stored.body)
+        merged = merge(table, existing, batch.rows, deleted)
+        is_written = merged.is_change or (stored is not None and not parquet.is_of_this_version(table, stored.body))
+        return merged, parquet.encode(table, merged.rows) if is_written else None
 
 
-@contextmanager
-def _released(lock: threading.Lock) -> Iterator[None]:
-    lock.release()
-    try:
-        yield
-    finally:
-        lock.acquire()
-
-
-def read_object(key: str, stored: Stored | None) -> pa.Table:
+def read_object(table: Table, key: str, stored: Stored | None) -> pa.Table:
     """The rows of a data object, none where there is no object.
 
     Raises:
@@ -184,7 +161,7 @@ def read_object(key: str, stored: Stored | None) -> pa.Table:
         StateError: It was written by a later version.
     """
     with named(key):
-        return SCHEMA.empty_table() if stored is None else parquet.decode(stored.body)
+        return table.schema.empty_table() if stored is None else parquet.decode(table, stored.body)
 
 
 @contextmanager
@@ -198,6 +175,6 @@ def named(key: str) -> Iterator[None]:
     try:
         yield
     except DamagedError as error:
-        raise DamagedError(f"{key}: {error}; mend it with: ahi-catalog verify --repair") from None
+        raise DamagedError(f"{key}: {error.message}", remedy=Remedy.REPAIR) from None
     except StateError as error:
-        raise StateError(f"{key}: {error}") from None
+        raise StateError(f"{key}: {error.message}", remedy=error.remedy) from None

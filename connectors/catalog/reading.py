@@ -13,8 +13,8 @@ from ahi_catalog.connectors.catalog.catalog import Catalog as _Catalog
 from ahi_catalog.connectors.catalog.dataset import open_dataset
 from ahi_catalog.connectors.catalog.summary import Summary, summarize
 from ahi_catalog.connectors.errors import UsageError
+from ahi_catalog.schemas import IMAGE_SETS
 from ahi_catalog.schemas.ddl import quoted_name
-from ahi_catalog.schemas.external import NAME
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,7 +127,7 @@ class Catalog:
         listed = "*" if columns is None else ", ".join(map(quoted_name, columns))
         # The condition ends before the bracket, even where it ends in a comment.
         condition = f" WHERE (\n{where}\n)" if where else ""
-        return self.query(f"SELECT {listed} FROM {NAME}{condition}").df()  # noqa: S608 - read-only, and the user's own
+        return self.query(f"SELECT {listed} FROM {IMAGE_SETS.name}{condition}").df()  # noqa: S608 - read-only, and the user's own
 
     def status(self, *, runs: int = 5) -> list[Summary]:
         """Watermark, coverage, gaps, rows and bytes of each data store.

@@ -10,6 +10,7 @@ from ahi_catalog.connectors.catalog.dataset import count_rows
 from ahi_catalog.connectors.catalog.verification import Verification
 from ahi_catalog.connectors.errors import DamagedError
 from ahi_catalog.connectors.windows import NOWHERE, Coverage, Window
+from ahi_catalog.schemas import IMAGE_SETS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
     coverage, populated = (checkpoint.coverage, checkpoint.populated) if checkpoint else (NOWHERE, NOWHERE)
     lost = populated.minus(partition.window for partition in partitions)
     problems += [f"data objects are lost: {window}" for window in lost]
-    rows, unreadable = count_rows(catalog, [partition.key for partition in partitions])
+    rows, unreadable = count_rows(catalog, [partition.key(IMAGE_SETS) for partition in partitions])
     problems += [f"a data object is unreadable: {key}" for key in unreadable]
     problems += [f"a file is none of the catalog's: {key}" for key in objects.foreign]
     return Summary(

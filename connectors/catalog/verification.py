@@ -12,28 +12,31 @@ from enum import StrEnum
 from typing import Any, Final
 
 from ahi_catalog.connectors.catalog.checkpoint import format_windows, parse_state, parse_windows
-from ahi_catalog.connectors.errors import DamagedError
+from ahi_catalog.connectors.errors import DamagedError, Remedy
 from ahi_catalog.connectors.windows import NOWHERE, Coverage, Window, format_time, parse_time
 
 FORMAT: Final = 1
 
 
 class Finding(StrEnum):
-    """What can be wrong; rows, but for the last three, which count files."""
+    """What can be wrong: rows, but for the last three, which count files.
+
+    The values are the words of verification.json, the run reports and the output for machines, which keep their form.
+    """
 
     MISSING = "missing"
     STALE = "stale"
     ALTERED = "altered"
-    DOUBLED = "doubled"
-    GONE = "gone"
+    DUPLICATE = "doubled"
+    DELETED = "gone"
     UNREADABLE = "unreadable"
     LOST = "lost"
-    FOREIGN = "foreign"
+    UNEXPECTED = "foreign"
 
 
-def outcome_in_words(outcome: str, left: int) -> str:
-    """How a run ended, as people read it: ``differs`` where a verification left something to mend."""
-    return "differs" if left and outcome == "done" else outcome
+def outcome_in_words(outcome: str, unrepaired: int) -> str:
+    """How a run ended, as people read it: ``differs`` where a verification left something unrepaired."""
+    return "differs" if unrepaired and outcome == "done" else outcome
 
 
 def outcome_told(report: Mapping[str, Any]) -> str:
@@ -50,7 +53,7 @@ class Verification:
         asked: What was asked for, as text; another question begins a new pass.
         started_at: Of the pass; aware UTC.
         finished_at: None while there is something left.
-        is_repairing: Whether what is found is mended.
+        is_repairing: Whether what is found is repaired.
         windows: What is to be verified.
         verified: What of it has been.
         is_inspected: Whether the objects themselves have been looked at.
@@ -76,6 +79,10 @@ class Verification:
         """With more windows verified."""
         return replace(self, verified=self.verified.union(windows))
 
+    def reading_again(self, windows: Iterable[Window]) -> "Verification":
+        """With windows that are to be verified once more."""
+        return replace(self, verified=self.verified.minus(windows))
+
     def noting(self, found: Iterable[tuple[str, Counter[Finding]]]) -> "Verification":
         """With more findings."""
         findings = {name: Counter(counts) for name, counts in self.findings.items()}
@@ -90,9 +97,9 @@ class Verification:
         return sum(self.findings.values(), Counter[Finding]())
 
     @property
-    def left(self) -> int:
-        """How many of the findings are not mended: files of others are never removed."""
-        return self.totals[Finding.FOREIGN] if self.is_repairing else self.totals.total()
+    def unrepaired(self) -> int:
+        """How many of the findings are not repaired: files of others are never removed."""
+        return self.totals[Finding.UNEXPECTED] if self.is_repairing else self.totals.total()
 
 
 def encode(verification: Verification) -> bytes:
@@ -119,7 +126,7 @@ def decode(body: bytes) -> Verification:
         DamagedError: The bytes are none.
         StateError: They are of a later format.
     """
-    advice = "begin a new one with: ahi-catalog verify --restart"
+    advice = str(Remedy.RESTART_VERIFY)
     document: dict[str, Any] = parse_state(body, "the state of the last verification", FORMAT, advice)
     try:
         return Verification(
@@ -137,4 +144,4 @@ def decode(body: bytes) -> Verification:
             },
         )
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise DamagedError(f"the state of the last verification is damaged; {advice}") from None
+        raise DamagedError("the state of the last verification is damaged", remedy=Remedy.RESTART_VERIFY) from None

@@ -9,7 +9,7 @@ import re
 from typing import Any, Final
 
 from ahi_catalog.connectors.errors import UsageError
-from ahi_catalog.schemas.ddl import HIVE_TYPES, TABLE_DOC, hive_columns
+from ahi_catalog.schemas.ddl import HIVE_TYPES, hive_columns
 from ahi_catalog.schemas.external import ExternalTable, projection
 
 Json = dict[str, Any]
@@ -33,6 +33,10 @@ _PARTS: Final = frozenset(
 )
 """What a TableInput has in common with the Table that GetTable answers, for a table that is no link and no view."""
 
+_WIDENED: Final = {("int", "bigint")}
+"""Types that an earlier version declared, and what they are now. Athena reads objects of the former as the latter
+(https://docs.aws.amazon.com/athena/latest/ug/updates-changing-column-type.html)."""
+
 _STORES: Final = "projection.datastore_id"
 _DAY_OR_MONTH: Final = re.compile(r"\d{4}-\d\d(?:-\d\d)?")
 
@@ -41,12 +45,14 @@ def new_table(table: ExternalTable) -> Json:
     """The TableInput of a table that is not there yet."""
     return {
         "Name": table.name,
-        "Description": TABLE_DOC,
+        "Description": table.table.doc,
         "TableType": "EXTERNAL_TABLE",
         "Parameters": {"EXTERNAL": "TRUE", "classification": "parquet", **projection(table)},
         "PartitionKeys": [{"Name": key.name, "Type": HIVE_TYPES[key.type], "Comment": key.doc} for key in table.keys],
         "StorageDescriptor": {
-            "Columns": [{"Name": name, "Type": type_, "Comment": doc} for name, type_, doc in hive_columns()],
+            "Columns": [
+                {"Name": name, "Type": type_, "Comment": doc} for name, type_, doc in hive_columns(table.table)
+            ],
             "Location": f"{table.location}/",
             "InputFormat": f"{_HIVE}.MapredParquetInputFormat",
             "OutputFormat": f"{_HIVE}.MapredParquetOutputFormat",
@@ -91,27 +97,29 @@ def _check_ours(found: Json, wanted: Json) -> None:
     if location != wanted["StorageDescriptor"]["Location"].rstrip("/"):
         raise UsageError(
             f"the table {wanted['Name']} is there and reads {location or 'no folder'}, not this catalog; "
-            "give another name with --table"
+            "give another name by `table`"
         )
     keys = [[(key["Name"], key["Type"]) for key in given.get("PartitionKeys", [])] for given in (found, wanted)]
     if keys[0] != keys[1] or storage.get("InputFormat") != wanted["StorageDescriptor"]["InputFormat"]:
         raise UsageError(
             f"the table {wanted['Name']} is there with other partition keys or another format than the catalog's; "
-            "drop it (its data stays), or give another name with --table"
+            "drop it (its data stays), or give another name by `table`"
         )
 
 
 def _columns(found: list[Json], wanted: list[Json], changes: list[str]) -> list[Json]:
-    """The columns that are there, with a comment where they had none, then those that they lack."""
-    docs = {column["Name"]: column["Comment"] for column in wanted}
+    """The columns that are there, with a comment where they had none and a wider type, then those that they lack."""
+    declared = {column["Name"]: column for column in wanted}
     kept = []
     for column in found:
-        name = column["Name"]
-        if name in docs and not column.get("Comment"):
-            changes.append(f"added the comment of column {name}")
-            kept.append({**column, "Comment": docs[name]})
-        else:
-            kept.append(column)
+        own, updated = declared.get(column["Name"]), dict(column)
+        if own and not column.get("Comment"):
+            changes.append(f"added the comment of column {column['Name']}")
+            updated["Comment"] = own["Comment"]
+        if own and (column.get("Type"), own["Type"]) in _WIDENED:
+            changes.append(f"widened column {column['Name']} to {own['Type']}")
+            updated["Type"] = own["Type"]
+        kept.append(updated)
     new = [column for column in wanted if column["Name"] not in {column["Name"] for column in found}]
     changes += [f"added column {column['Name']}" for column in new]
     return [*kept, *new]

@@ -31,7 +31,7 @@ from ahi_catalog.connectors.windows import (
     from_epoch_microseconds,
     to_epoch_microseconds,
 )
-from ahi_catalog.schemas import SCHEMA, Protect, Rows, flatten, unparsable
+from ahi_catalog.schemas import IMAGE_SETS, Protect, Rows, flatten, unparsable
 
 _DAY: Final = timedelta(days=1)
 _RESTARTS: Final = 5
@@ -78,7 +78,7 @@ class ScanResult:
     """What a scan has come to.
 
     Attributes:
-        rows: Image sets of the proven range, in the columns of SCHEMA, under the PHI policy; an id may appear twice.
+        rows: Image sets of the proven range, under the PHI policy; an id may appear twice.
         proven: The range whose every image set is among the rows, a prefix of the window; None: nothing yet.
         remainder: What is still to scan; None: the window is complete.
         is_sorted: Whether the service answered oldest first.
@@ -154,7 +154,7 @@ class _Reading:
         self.search = going_on.search if going_on else Search(request.by, request.window)
         self.token = going_on.token if going_on else None
         self._last = going_on.last if going_on else to_epoch_microseconds(request.window.start - SECOND)
-        self._held = going_on.rows if going_on else SCHEMA.empty_table()
+        self._held = going_on.rows if going_on else IMAGE_SETS.schema.empty_table()
 
     def is_spent(self, page_budget: int) -> bool:
         """Whether so many pages are read and there is something to hand back."""
@@ -184,7 +184,7 @@ class _Reading:
         rows = pa.concat_tables([self._held, self._protect(fresh)])
         times = rows[self._by.column]
         return ScanResult(
-            rows=pick(rows, lies_in(times, [proven])) if proven else SCHEMA.empty_table(),
+            rows=pick(rows, lies_in(times, [proven])) if proven else IMAGE_SETS.schema.empty_table(),
             proven=proven,
             remainder=self._remainder(end, rows) if end < self._window.end else None,
             is_sorted=self._is_sorted,

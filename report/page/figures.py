@@ -159,13 +159,13 @@ def _idle(groups: Sequence[Group]) -> Figure:
     return Figure(
         title="Idle image sets",
         says=(
-            "Image sets in frequent access, by the time since they were last read. After 30 days without a touch "
+            "Image sets in frequent access, by the time since they were last accessed. After 30 days without a touch "
             "the service moves them to archive by itself: those idle for longer have moved since the catalog read "
             "them, or were touched in another way."
         ),
         plot=_draw(lambda width: charts.bars(groups, width)),
         table=Table(
-            head=("last read", "image sets"), rows=tuple((each.label, _number(each.image_sets)) for each in groups)
+            head=("last accessed", "image sets"), rows=tuple((each.label, _number(each.image_sets)) for each in groups)
         ),
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from ahi_catalog.schemas.columns import COLUMNS, Column, Sensitivity
+from ahi_catalog.schemas.tables import Column, Sensitivity, Table
 
 
 class Policy(StrEnum):
@@ -41,9 +41,9 @@ class PhiPolicy:
 
     def __post_init__(self) -> None:
         if self.policy is not Policy.PSEUDONYMIZE and (self.keep_text or self.shift_dates):
-            raise ValueError(f"--keep-text and --shift-dates go with --phi {Policy.PSEUDONYMIZE}, not {self.policy}")
+            raise ValueError(f"`keep_text` and `shift_dates` go with `phi` {Policy.PSEUDONYMIZE}, not {self.policy}")
         if (self.policy is Policy.PSEUDONYMIZE) != (self.key_check is not None):
-            raise ValueError(f"a key goes with --phi {Policy.PSEUDONYMIZE}, and with nothing else")
+            raise ValueError(f"a key goes with `phi` {Policy.PSEUDONYMIZE}, and with nothing else")
 
     @property
     def tells_patients(self) -> bool:
@@ -51,9 +51,8 @@ class PhiPolicy:
         return self.policy is not Policy.DROP
 
     def __str__(self) -> str:
-        """As a user would ask for it: ``pseudonymize --shift-dates``."""
-        flags = [" --keep-text"] * self.keep_text + [" --shift-dates"] * self.shift_dates
-        return str(self.policy) + "".join(flags)
+        """The policy and the settings that go with it: ``pseudonymize, shift_dates``."""
+        return ", ".join([self.policy, *["keep_text"] * self.keep_text, *["shift_dates"] * self.shift_dates])
 
 
 class Action(StrEnum):
@@ -65,7 +64,7 @@ class Action(StrEnum):
     UID = "keyed 2.25. UID"
     YEAR = "year, as its first of January"
     DATE = "kept or shifted; a text that is no date or time: null"
-    TEXT = "null unless --keep-text"
+    TEXT = "null unless keep_text"
     CODE = "kept where it is a code string, else null"
 
 
@@ -107,7 +106,7 @@ class Profile:
     option: str = ""
 
 
-_DATES: Final = "Retain Longitudinal Temporal Information (Full Dates: K; with --shift-dates Modified Dates: C)"
+_DATES: Final = "Retain Longitudinal Temporal Information (Full Dates: K; with shift_dates Modified Dates: C)"
 
 BASIC_PROFILE: Final = {
     "patient_id": Profile("(0010,0020)", "Z"),
@@ -116,7 +115,7 @@ BASIC_PROFILE: Final = {
     "patient_birth_date": Profile("(0010,0030)", "Z"),
     "study_instance_uid": Profile("(0020,000D)", "U"),
     "study_id": Profile("(0020,0010)", "Z"),
-    "study_description": Profile("(0008,1030)", "X", "with --keep-text: none, since nobody cleans it (Clean: C)"),
+    "study_description": Profile("(0008,1030)", "X", "with keep_text: none, since nobody cleans it (Clean: C)"),
     "accession_number": Profile("(0008,0050)", "Z"),
     "study_date": Profile("(0008,0020)", "Z", _DATES),
     "study_datetime": Profile("(0008,0020), (0008,0030)", "Z", _DATES),
@@ -136,9 +135,8 @@ A keyed hash in place of Z, and a year in place of a birth date, are pseudonyms 
 allows: the result is pseudonymous, not de-identified as the profile has it (docs/security.md says so too).
 """
 
-TAKEN_OUT: Final = frozenset(
-    column.source
-    for column in COLUMNS
-    if column.source and column.sensitivity not in (Sensitivity.NONE, Sensitivity.TEXT)
-)
-"""Declared fields that must not stand in ``extra``, where values go that their column cannot hold."""
+
+def harmless_sources(table: Table) -> frozenset[tuple[str, ...]]:
+    """Paths of the declared fields that may stand in ``extra``: no identifier, name, UID, date or code."""
+    harmless = (Sensitivity.NONE, Sensitivity.TEXT)
+    return frozenset(column.source for column in table.columns if column.source and column.sensitivity in harmless)

@@ -6,11 +6,11 @@ from typing import Any, Final, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ahi_catalog.schemas.columns import COLUMNS, SCHEMA, Column
+from ahi_catalog.schemas.decoding.lenient import lookup
 from ahi_catalog.schemas.dicom import parse_times
-from ahi_catalog.schemas.phi.policy import TAKEN_OUT, Action, PhiPolicy, Policy, action
+from ahi_catalog.schemas.phi.policy import Action, PhiPolicy, Policy, action, harmless_sources
 from ahi_catalog.schemas.phi.pseudonyms import PhiKey, day_offsets, hashes, uids
-from ahi_catalog.schemas.slow import lookup
+from ahi_catalog.schemas.tables import Column, Table
 
 _FIRST_DAY: Final = -719_162
 """The first of January of the year 1, in days since 1970: a date column holds none before it."""
@@ -20,17 +20,18 @@ _CODE: Final = r"^[A-Za-z0-9 _]{0,16}[ \x00]*$"
 
 
 class Protect(Protocol):
-    """Makes rows of SCHEMA into rows of SCHEMA that may be stored."""
+    """Makes rows of a table into rows of the same columns that may be stored."""
 
     def __call__(self, rows: pa.Table) -> pa.Table: ...
 
 
-def protection(policy: PhiPolicy, key: PhiKey | None) -> Protect:
+def protection(table: Table, policy: PhiPolicy, key: PhiKey | None) -> Protect:
     """What a catalog's policy makes of rows.
 
     Image set id, version and the service's own times stay: merging and partitioning need them.
 
     Args:
+        table: What the rows are of; each column's sensitivity says what becomes of it.
         policy: The catalog's.
         key: Of its pseudonyms; with `pseudonymize` only.
 
@@ -41,13 +42,15 @@ def protection(policy: PhiPolicy, key: PhiKey | None) -> Protect:
         raise ValueError("the key is not the policy's")
     if policy.policy is Policy.KEEP:
         return lambda rows: rows
-    return _Protection(policy, key)
+    return _Protection(table, policy, key)
 
 
 class _Protection:
-    def __init__(self, policy: PhiPolicy, key: PhiKey | None) -> None:
+    def __init__(self, table: Table, policy: PhiPolicy, key: PhiKey | None) -> None:
+        self._table = table
         self._policy = policy
-        self._keys = {c.name: key.derive(c.name) for c in COLUMNS} if key else {}
+        self._harmless = harmless_sources(table)
+        self._keys = {c.name: key.derive(c.name) for c in table.columns} if key else {}
         self._offset_key = key.derive("day offset") if key and policy.shift_dates else None
 
     def __call__(self, rows: pa.Table) -> pa.Table:
@@ -75,7 +78,7 @@ class _Protection:
             made = self._make(column.name, does, values)
             return pa.chunked_array([pa.nulls(len(rows), column.type)]) if made is None else made
 
-        return pa.Table.from_arrays([protected(column) for column in COLUMNS], schema=SCHEMA)
+        return pa.Table.from_arrays([protected(column) for column in self._table.columns], schema=self._table.schema)
 
     def _make(self, name: str, does: Action, values: pa.ChunkedArray) -> pa.ChunkedArray | None:
         """What an action makes of a column on its own; None: nothing is left."""
@@ -86,8 +89,26 @@ class _Protection:
         if does is Action.CODE:
             return _codes(values)
         if does is Action.TEXT and self._policy.keep_text:
-            return _cleaned(values) if name == "extra" else values
+            return self._cleaned(values) if name == "extra" else values
         return None
+
+    def _cleaned(self, texts: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Of ``extra`` the declared fields that are no identifier, name, UID, date or code.
+
+        A field that the declaration does not know may be any of those, so it is taken out.
+        """
+        if texts.null_count == len(texts):
+            return texts
+        return pa.chunked_array([pa.array([text and self._clean(text) for text in texts.to_pylist()], pa.string())])
+
+    def _clean(self, text: str) -> str | None:
+        extra = json.loads(text)
+        kept: dict[str, Any] = {}
+        for column in self._table.columns:
+            if column.source in self._harmless and (value := lookup(extra, column.source)) is not None:
+                parent = kept.setdefault(column.source[0], {}) if len(column.source) > 1 else kept
+                parent[column.source[-1]] = value
+        return json.dumps(kept, sort_keys=True, separators=(",", ":")) if kept else None
 
 
 def _shifted(
@@ -124,27 +145,3 @@ def _codes(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _where(values: pa.ChunkedArray, is_kept: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(is_kept, values, pa.scalar(None, values.type))
-
-
-def _cleaned(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Of ``extra`` the declared fields that are no identifier, name, UID, date or code.
-
-    A field that the declaration does not know may be any of those, so it is taken out.
-    """
-    if texts.null_count == len(texts):
-        return texts
-    return pa.chunked_array([pa.array([_clean(text) for text in texts.to_pylist()], pa.string())])
-
-
-def _clean(text: str | None) -> str | None:
-    if text is None:
-        return None
-    extra = json.loads(text)
-    kept: dict[str, Any] = {}
-    for column in COLUMNS:
-        if column.source and column.source not in TAKEN_OUT:
-            value = lookup(extra, column.source)
-            if value is not None:
-                parent = kept.setdefault(column.source[0], {}) if len(column.source) > 1 else kept
-                parent[column.source[-1]] = value
-    return json.dumps(kept, sort_keys=True, separators=(",", ":")) if kept else None

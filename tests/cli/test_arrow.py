@@ -48,7 +48,7 @@ def test_our_modules_convert_no_value_as_they_are_imported() -> None:
     """They are imported before Arrow is set up, and pandas would come with the first value."""
     code = """
 import sys
-import ahi_catalog.cli.running, ahi_catalog.pipeline.many, ahi_catalog.pipeline.verification
+import ahi_catalog.cli.running, ahi_catalog.pipeline.many, ahi_catalog.pipeline.verify.job
 print("pandas" in sys.modules)
 """
     assert printed_by(code) == "False"
@@ -100,7 +100,8 @@ with contextlib.suppress(SystemExit):
 import numpy
 threads = len(os.listdir("/proc/self/task"))
 from ahi_catalog.connectors.catalog import parquet
-parquet.encode([parquet.SCHEMA.empty_table()])
+from ahi_catalog.schemas import IMAGE_SETS
+parquet.encode(IMAGE_SETS, IMAGE_SETS.schema.empty_table())
 import pyarrow as pa
 print(pa.default_memory_pool().backend_name, pa.mimalloc_memory_pool().max_memory(), threads)
 """

@@ -86,7 +86,7 @@ def do_verify(world: World, url: str) -> None:
     settings = replace(world.settings, catalog=url, phi_key_from="aws-secret:hospital/phi")
     report = world.verify(settings=settings, is_repairing=True)
     assert report.verification is not None
-    assert report.verification.totals == {Finding.GONE: 1}
+    assert report.verification.totals == {Finding.DELETED: 1}
 
 
 def do_query(world: World, url: str) -> None:

@@ -22,7 +22,7 @@ from ahi_catalog.cli.main import cli
 from ahi_catalog.cli.settings_file import SETTINGS_FILE
 from ahi_catalog.connectors.catalog import open_catalog, open_store
 from ahi_catalog.connectors.catalog.external import describe
-from ahi_catalog.schemas import COLUMNS, ddl, dictionary
+from ahi_catalog.schemas import IMAGE_SETS, ddl, dictionary
 from tests.support.doc_blocks import Block, commands_of, runnable_blocks, same_output
 
 ROOT = Path(__file__).parents[2]
@@ -105,10 +105,12 @@ def test_the_types_in_the_data_dictionary_are_what_engines_show(idc_catalogs: di
         described = connection.execute(
             "DESCRIBE SELECT * FROM read_parquet(?, hive_partitioning = false)", [objects]
         ).fetchall()
-    assert {name: kind for name, kind, *_ in described} == {c.name: dictionary.DUCKDB_TYPES[c.type] for c in COLUMNS}
-    frame = Catalog(str(idc_catalogs["day"])).to_pandas(columns=[column.name for column in COLUMNS])
+    assert {name: kind for name, kind, *_ in described} == {
+        c.name: dictionary.DUCKDB_TYPES[c.type] for c in IMAGE_SETS.columns
+    }
+    frame = Catalog(str(idc_catalogs["day"])).to_pandas(columns=[column.name for column in IMAGE_SETS.columns])
     assert {name: str(kind) for name, kind in frame.dtypes.items()} == {
-        column.name: dictionary.PANDAS_TYPES[column.type] for column in COLUMNS
+        column.name: dictionary.PANDAS_TYPES[column.type] for column in IMAGE_SETS.columns
     }
 
 

@@ -16,6 +16,7 @@ from ahi_catalog.connectors.storage.probe import PROBES
 from ahi_catalog.connectors.windows import Window
 from ahi_catalog.pipeline import engine
 from ahi_catalog.pipeline.buffer import Buffer
+from ahi_catalog.schemas import Table
 
 Patch = Callable[[Any, str, Any], None]
 
@@ -59,9 +60,11 @@ def put_unconditionally(patch: Patch) -> None:
 def merge_by_arrival(patch: Patch) -> None:
     """The row that arrives wins over the one that is there, whatever its version."""
 
-    def is_newer(left: pa.Table, right: pa.Table) -> pa.ChunkedArray:
-        del right
-        return pa.chunked_array([pa.repeat(False, len(left))])
+    def is_newer(
+        table: Table, left: pa.Table, at: pa.ChunkedArray, right: pa.Table, also_at: pa.ChunkedArray
+    ) -> pa.ChunkedArray:
+        del table, left, right, also_at
+        return pa.chunked_array([pa.repeat(False, len(at))])
 
     patch(merge, "is_newer", is_newer)
 

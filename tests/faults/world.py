@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from ahi_catalog.connectors.settings import Quota, Settings
 from ahi_catalog.emulator import Emulator, Service, ServiceOptions
-from ahi_catalog.pipeline import backfill, sync, verification
+from ahi_catalog.pipeline import backfill, sync
 from ahi_catalog.pipeline.executors import open_threads
 from ahi_catalog.pipeline.run_report import RunReport
+from ahi_catalog.pipeline.verify import job
 from tests.faults.child import RunSpec
 from tests.faults.place import Place
 from tests.faults.witness import Witness
@@ -168,12 +169,12 @@ class FaultWorld:
             stop: Ends it early.
             asked: Of the request; and what else there is, of the settings.
         """
-        request = {name: asked.pop(name) for name in [*asked] if name in verification.Request.__dataclass_fields__}
+        request = {name: asked.pop(name) for name in [*asked] if name in job.Request.__dataclass_fields__}
         settings = replace(self.settings, **asked)
         with self.clients(), open_threads(settings.workers) as executor:
-            return verification.verify(
+            return job.verify(
                 settings,
-                verification.Request(**request),
+                job.Request(**request),
                 executor,
                 stop or threading.Event(),
                 clock=self.service.now,

@@ -183,7 +183,7 @@ def test_durations_are_read_as_they_are_written(number: int, unit: str) -> None:
         partition=st.sampled_from(["day", "month", None]),
         single_writer=st.booleans(),
         page_budget=st.integers(1, 99),
-        buffer_rows=st.integers(1, 10**6),
+        buffer_bytes=st.integers(1, 10**6),
         max_attempts=st.integers(1, 99),
     )
 )

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from ahi_catalog.connectors.catalog import layout
 from ahi_catalog.connectors.storage import MemoryStore
+from ahi_catalog.schemas import IMAGE_SETS
 from tests.support.world import TODAY, World
 
 _PATIENCE = 30.0
@@ -24,7 +24,7 @@ class Far(MemoryStore):
         self._met = threading.Barrier(self.writers)
 
     def put(self, key: str, body: bytes, *, expected: str | None) -> str:
-        if key.startswith(layout.TABLE):
+        if key.startswith(IMAGE_SETS.folder):
             self._met.wait(_PATIENCE)
         return super().put(key, body, expected=expected)
 
@@ -40,9 +40,9 @@ class Narrow(MemoryStore):
         self._is_first = True
 
     def put(self, key: str, body: bytes, *, expected: str | None) -> str:
-        if key.startswith(layout.TABLE) and not self._is_first:
+        if key.startswith(IMAGE_SETS.folder) and not self._is_first:
             assert self._is_covered.wait(_PATIENCE)
-        self._is_first &= not key.startswith(layout.TABLE)
+        self._is_first &= not key.startswith(IMAGE_SETS.folder)
         etag = super().put(key, body, expected=expected)
         if key.endswith("checkpoint.json") and json.loads(body)["coverage"]:
             self._is_covered.set()

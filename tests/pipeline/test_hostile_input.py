@@ -15,8 +15,8 @@ from ahi_catalog.connectors.catalog import open_catalog, open_store
 from ahi_catalog.connectors.catalog.querying import run_query
 from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
 from ahi_catalog.connectors.storage.base import check_key
-from ahi_catalog.schemas import SCHEMA, MalformedSummaryError, flatten, read
-from ahi_catalog.schemas.columns import SUMMARIES
+from ahi_catalog.schemas import IMAGE_SETS, MalformedSummaryError, flatten, read
+from ahi_catalog.schemas.image_sets import SUMMARIES
 from tests.support.world import BORN, World, summary
 
 NAMES = {
@@ -72,7 +72,7 @@ def page(**fields: Any) -> str:
 def row_of(body: str) -> dict[str, Any]:
     table = flatten([read(body.encode()).rows])
     table.validate(full=True)
-    assert table.schema == SCHEMA
+    assert table.schema == IMAGE_SETS.schema
     [row] = table.to_pylist()
     return dict(row)
 

@@ -16,9 +16,10 @@ import pytest
 from ahi_catalog.cli.main import run
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.settings import Quota
-from ahi_catalog.pipeline import many, sync, verification
+from ahi_catalog.pipeline import many, sync
 from ahi_catalog.pipeline.executors import open_threads
 from ahi_catalog.pipeline.many import EACH, Result, run_many
+from ahi_catalog.pipeline.verify import job
 from tests.support.reference import expected_rows, read_rows
 from tests.support.world import BORN, World
 
@@ -51,9 +52,9 @@ def sync_many(
     world: World, datastore_ids: list[str] | None, stop: threading.Event | None = None, **changes: Any
 ) -> list[Result]:
     settings = replace(world.settings, datastore_id=EACH, **changes)
-    job = partial(sync.sync, clock=world.service.now)
+    run_sync = partial(sync.sync, clock=world.service.now)
     with open_threads(settings.workers) as executor:
-        return run_many(job, settings, datastore_ids, stop or threading.Event(), executor_for=lambda _: executor)
+        return run_many(run_sync, settings, datastore_ids, stop or threading.Event(), executor_for=lambda _: executor)
 
 
 def outcomes(results: list[Result]) -> list[str]:
@@ -139,10 +140,10 @@ def test_verify_tells_which_data_store_differs(world: World, stores: list[str]) 
     """The same plumbing runs a verification; one difference fails one data store."""
     sync_many(world, stores)
     next(iter(world.catalog.glob(f"image_sets/datastore_id={stores[1]}/**/*.parquet"))).unlink()
-    job = partial(verification.verify, request=verification.Request(), clock=world.service.now)
+    verify = partial(job.verify, request=job.Request(), clock=world.service.now)
     settings = replace(world.settings, datastore_id=EACH)
     with open_threads(4) as executor:
-        results = run_many(job, settings, stores, threading.Event(), executor_for=lambda _: executor)
+        results = run_many(verify, settings, stores, threading.Event(), executor_for=lambda _: executor)
     assert [bool(result.failure) for result in results] == [False, True, False]
     assert "differences" in str(results[1].failure)
     assert many.outcome_of(results) == "failed"

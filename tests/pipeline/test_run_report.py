@@ -11,7 +11,7 @@ from ahi_catalog.connectors.catalog import Published
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.scan import ScanResult
 from ahi_catalog.pipeline.run_report import Outcome, RunReport
-from ahi_catalog.schemas import SCHEMA
+from ahi_catalog.schemas import IMAGE_SETS
 
 AT = datetime(2024, 2, 29, 12, 0, 0, 5, tzinfo=UTC)
 counts = st.integers(0, 1_000)
@@ -33,7 +33,7 @@ def report() -> RunReport:
 
 def scanned(tally: RequestCounts) -> ScanResult:
     return ScanResult(
-        rows=SCHEMA.empty_table(),
+        rows=IMAGE_SETS.schema.empty_table(),
         proven=None,
         remainder=None,
         is_sorted=True,

@@ -11,7 +11,7 @@ from ahi_catalog.connectors.healthimaging.pages import Field, Search
 from ahi_catalog.connectors.healthimaging.scan import Continuation, ScanRequest, ScanResult
 from ahi_catalog.connectors.windows import Coverage, Window
 from ahi_catalog.pipeline.scan_scheduler import ScanScheduler
-from ahi_catalog.schemas import SCHEMA
+from ahi_catalog.schemas import IMAGE_SETS
 
 START = datetime(2020, 2, 28, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -33,10 +33,10 @@ def outcome(request: ScanRequest, end: datetime, pace: timedelta | None = None) 
         continuation = None
         if end > request.window.start:
             search = Search(request.by, request.window)
-            continuation = Continuation(search=search, token="t", last=0, rows=SCHEMA.empty_table())
+            continuation = Continuation(search=search, token="t", last=0, rows=IMAGE_SETS.schema.empty_table())
         remainder = ScanRequest(by=request.by, window=Window(end, request.window.end), continuation=continuation)
     return ScanResult(
-        rows=SCHEMA.empty_table(),
+        rows=IMAGE_SETS.schema.empty_table(),
         proven=Window(request.window.start, end) if end > request.window.start else None,
         remainder=remainder,
         is_sorted=True,

@@ -14,11 +14,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from ahi_catalog.connectors.catalog import layout, open_catalog, open_store, parquet
+from ahi_catalog.connectors.catalog import Partition, Unit, layout, open_catalog, open_store, parquet
 from ahi_catalog.connectors.catalog.verification import Finding
-from ahi_catalog.connectors.errors import SourceError, StateError, UsageError
+from ahi_catalog.connectors.errors import DamagedError, SourceError, StateError, UsageError
+from ahi_catalog.connectors.storage import LocalStore, Stored
 from ahi_catalog.connectors.windows import Coverage, Window
 from ahi_catalog.pipeline.run_report import RunReport
+from ahi_catalog.schemas import IMAGE_SETS
 from tests.support.reference import data_objects
 from tests.support.world import BORN, TODAY, World, summary
 
@@ -36,7 +38,7 @@ def rewrite(change: Callable[[pa.Table], pa.Table], day: date = SECOND) -> Damag
 
     def damage(world: World) -> None:
         path = world.object(day)
-        path.write_bytes(parquet.encode([change(parquet.decode(path.read_bytes()))]))
+        path.write_bytes(parquet.encode(IMAGE_SETS, change(parquet.decode(IMAGE_SETS, path.read_bytes()))))
 
     return damage
 
@@ -74,7 +76,7 @@ def copy_of_another_day(world: World) -> None:
 
 
 def double_into_the_third_day(world: World) -> None:
-    rows = parquet.decode(world.object(SECOND).read_bytes()).slice(0, 2)
+    rows = parquet.decode(IMAGE_SETS, world.object(SECOND).read_bytes()).slice(0, 2)
     rows = with_value("created_at", datetime(2024, 1, 3, 4, tzinfo=UTC))(rows)
     rewrite(lambda table: pa.concat_tables([table, rows]), THIRD)(world)
 
@@ -103,23 +105,23 @@ DAMAGES: dict[str, tuple[Damage, dict[str, Counter[Finding]]]] = {
     ),
     "rows twice in an object": (
         rewrite(lambda table: pa.concat_tables([table, table.slice(0, 4)])),
-        {"2024-01-02": Counter({Finding.DOUBLED: 4})},
+        {"2024-01-02": Counter({Finding.DUPLICATE: 4})},
     ),
     "rows in the object of another day": (
         copy_of_another_day,
-        {"2023-12-24": Counter({Finding.DOUBLED: 210})},
+        {"2023-12-24": Counter({Finding.DUPLICATE: 210})},
     ),
     "rows in two objects, each in its place": (
         double_into_the_third_day,
-        {"2024-01-03": Counter({Finding.DOUBLED: 2})},
+        {"2024-01-03": Counter({Finding.DUPLICATE: 2})},
     ),
     "rows moved to another day": (
         rewrite(moved_to_the_next_day),
-        {"2024-01-02": Counter({Finding.DOUBLED: 3, Finding.MISSING: 3})},
+        {"2024-01-02": Counter({Finding.DUPLICATE: 3, Finding.MISSING: 3})},
     ),
     "rows of image sets that never were": (
         rewrite(lambda table: pa.concat_tables([table, with_value("image_set_id", "f" * 32)(table.slice(0, 1))])),
-        {"2024-01-02": Counter({Finding.GONE: 1})},
+        {"2024-01-02": Counter({Finding.DELETED: 1})},
     ),
     "a truncated object": (
         lambda world: world.object(SECOND).write_bytes(world.object(SECOND).read_bytes()[:-100]),
@@ -202,7 +204,7 @@ def test_deleted_image_sets_are_found_and_removed(synced: World) -> None:
     """Rows go where GetImageSet confirms that their image set is gone, whatever its age."""
     for number in (1, 2, 500):
         synced.service.delete(synced.datastore_id, f"a{number:07d}".rjust(32, "0"))
-    expected = {"2024-01-01": Counter({Finding.GONE: 2}), "2024-01-03": Counter({Finding.GONE: 1})}
+    expected = {"2024-01-01": Counter({Finding.DELETED: 2}), "2024-01-03": Counter({Finding.DELETED: 1})}
     assert findings(synced.verify()) == expected
     assert findings(synced.verify(is_repairing=True)) == expected
     synced.assert_catalog_equals_service()
@@ -243,7 +245,7 @@ def test_files_of_others_are_named_and_left(synced: World) -> None:
     foreign.write_bytes(synced.object(SECOND).read_bytes())
     hidden = synced.object(SECOND).with_name("_SUCCESS")
     hidden.write_bytes(b"")
-    expected = {"created_date=2024-01-02/part-0.parquet": Counter({Finding.FOREIGN: 1})}
+    expected = {"created_date=2024-01-02/part-0.parquet": Counter({Finding.UNEXPECTED: 1})}
     for is_repairing in (False, True):
         report = synced.verify(is_repairing=is_repairing)
         assert findings(report) == expected
@@ -275,7 +277,7 @@ def test_a_checkpoint_is_made_anew_by_reading_again(
     broken = path.read_bytes() if path.exists() else None
     expected = {
         "checkpoint": Counter({kind: 1}),
-        "2024-01-01": Counter({Finding.GONE: 1}),
+        "2024-01-01": Counter({Finding.DELETED: 1}),
         "2024-01-02": Counter({Finding.MISSING: 1}),
     }
     assert findings(synced.verify()) == expected
@@ -391,7 +393,7 @@ def test_a_range_is_widened_to_whole_partitions(synced: World) -> None:
 def test_a_partition_larger_than_the_buffer_is_verified_in_pieces(synced: World) -> None:
     """Early batches compare their own range only: nothing is found twice, and nothing is overlooked."""
     rewrite(lambda table: table.slice(3))(synced)
-    settings = replace(synced.settings, buffer_rows=60, page_budget=1)
+    settings = replace(synced.settings, buffer_bytes=12_000, page_budget=1)
     expected = {"2024-01-02": Counter({Finding.MISSING: 3})}
     assert findings(synced.verify(settings=settings)) == expected
     assert findings(synced.verify(settings=settings, is_repairing=True)) == expected
@@ -415,7 +417,7 @@ def test_every_kind_of_service_can_be_verified(make_world: Callable[..., World],
     world.sync()
     world.service.delete(world.datastore_id, "a0000009".rjust(32, "0"))
     rewrite(lambda table: table.slice(2))(world)
-    expected = {"2024-01-01": Counter({Finding.GONE: 1}), "2024-01-02": Counter({Finding.MISSING: 2})}
+    expected = {"2024-01-01": Counter({Finding.DELETED: 1}), "2024-01-02": Counter({Finding.MISSING: 2})}
     assert findings(world.verify(is_repairing=True)) == expected
     world.assert_catalog_equals_service()
     assert findings(world.verify()) == {}
@@ -500,3 +502,47 @@ def test_what_is_kept_of_a_verify_holds_counts_only(synced: World) -> None:
     kept = [path.read_text() for path in synced.catalog.glob("_state/**/*.json")]
     assert json.loads((synced.catalog / layout.verification_key(synced.datastore_id)).read_text())["findings"]
     assert not [text for text in kept for secret in ("Tester", "P-a", "f" * 32, "a0000001") if secret in text]
+
+
+def stop_repair_within(world: World, day: date) -> None:
+    """Stop a repair after its inspection, with a part of a day verified and the rest not."""
+    window = Partition(world.datastore_id, Unit.DAY, day).window
+    for requests in range(4, 20):
+        found = stop_after(world, requests, is_repairing=True, is_restart=True).verification
+        if found and found.is_inspected and found.verified.within(window) and found.remaining.within(window):
+            return
+    raise AssertionError("no repair stopped within the day")
+
+
+@pytest.mark.parametrize("body", [b"", b"PAR1" * 30], ids=["empty", "damaged"])
+def test_a_repair_mends_what_is_damaged_after_its_inspection(synced: World, body: bytes) -> None:
+    """A resumed repair mends an object that was damaged since, with the part of its day that was verified already."""
+    whole = covered(synced)
+    stop_repair_within(synced, SECOND)
+    synced.object(SECOND).write_bytes(body)
+    report = synced.verify(is_repairing=True)
+    assert findings(report) == {"2024-01-02": Counter({Finding.UNREADABLE: 1, Finding.MISSING: 210})}
+    assert report.left == 0
+    assert report.verification is not None
+    assert report.verification.finished_at is not None
+    synced.assert_catalog_equals_service()
+    assert covered(synced) == whole
+    assert findings(synced.verify()) == {}
+
+
+def test_an_object_that_stays_unreadable_ends_a_repair(synced: World) -> None:
+    """Where what was written anew cannot be read either, the run says so instead of trying for ever."""
+    stop_repair_within(synced, SECOND)
+    key = Partition(synced.datastore_id, Unit.DAY, SECOND).key(IMAGE_SETS)
+    get = LocalStore.get
+
+    def get_damaged(store: LocalStore, asked: str) -> Stored | None:
+        stored = get(store, asked)
+        return Stored(b"PAR1", stored.etag) if stored and asked == key else stored
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalStore, "get", get_damaged)
+        with pytest.raises(DamagedError, match="created_date=2024-01-02"):
+            synced.verify(is_repairing=True)
+    synced.verify(is_repairing=True)
+    synced.assert_catalog_equals_service()

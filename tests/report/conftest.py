@@ -11,9 +11,8 @@ import pytest
 
 from ahi_catalog.connectors.catalog import Batch, Catalog, Checkpoint, Unit, open_or_create, open_store, publish
 from ahi_catalog.connectors.catalog.layout import partition_rows
-from ahi_catalog.connectors.catalog.packing import Packed
 from ahi_catalog.connectors.windows import Coverage, Window
-from ahi_catalog.schemas import SCHEMA, PhiKey, PhiPolicy, Policy, protection
+from ahi_catalog.schemas import IMAGE_SETS, PhiKey, PhiPolicy, Policy, protection
 
 ID = "0" * 31 + "a"
 MakeCatalog = Callable[..., Catalog]
@@ -47,9 +46,11 @@ def publish_rows(
     key = PhiKey(bytes(range(32))) if phi is Policy.PSEUDONYMIZE else None
     policy = PhiPolicy(policy=phi, key_check=key.check if key else None)
     catalog = open_or_create(open_store(str(place)), unit, policy)
-    table = protection(policy, key)(pa.Table.from_pylist(list(rows), schema=SCHEMA))
-    for partition, part in partition_rows(datastore_id, unit, table):
-        publish(catalog.store, Batch(partition=partition, rows=Packed(part), scanned=Coverage()), lambda _: ())
+    table = protection(IMAGE_SETS, policy, key)(pa.Table.from_pylist(list(rows), schema=IMAGE_SETS.schema))
+    for partition, part in partition_rows(IMAGE_SETS, datastore_id, unit, table):
+        publish(
+            catalog.store, Batch(table=IMAGE_SETS, partition=partition, rows=part, scanned=Coverage()), lambda _: ()
+        )
     covered = Coverage([Window(datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 7, 1, tzinfo=UTC))])
     made = Checkpoint(datastore_id=datastore_id, coverage=covered, followed_to=datetime(2024, 7, 1, tzinfo=UTC))
     catalog.update_checkpoint(datastore_id, lambda _: made)

@@ -7,8 +7,8 @@ import botocore.session
 import pyarrow as pa
 import pytest
 
-from ahi_catalog.schemas import COLUMNS, SCHEMA, Sensitivity
-from ahi_catalog.schemas.columns import RECEIVED, SUMMARIES, TAGS
+from ahi_catalog.schemas import IMAGE_SETS, Sensitivity
+from ahi_catalog.schemas.image_sets import RECEIVED, SUMMARIES, TAGS
 
 
 def api_fields() -> dict[tuple[str, ...], bool]:
@@ -32,12 +32,13 @@ def test_what_the_api_calls_sensitive_is_sensitive_here() -> None:
     assert sensitive == api_fields()
 
 
-@pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
+@pytest.mark.parametrize("column", IMAGE_SETS.columns, ids=lambda column: column.name)
 def test_every_type_is_one_that_all_readers_read(column: Any) -> None:
     """No TIME, no unsigned integer, no nanosecond."""
     assert column.type in {
         pa.string(),
         pa.int32(),
+        pa.int64(),
         pa.bool_(),
         pa.date32(),
         pa.timestamp("us"),
@@ -48,7 +49,7 @@ def test_every_type_is_one_that_all_readers_read(column: Any) -> None:
 
 def test_names_are_the_services_in_snake_case() -> None:
     """DICOM dropped; text that a parsed column stands beside is `dicom_*`, and that column has the plain name."""
-    parsed = {column.name for column in COLUMNS if not column.source}
+    parsed = {column.name for column in IMAGE_SETS.columns if not column.source}
     for column in RECEIVED:
         plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column.source[-1].removeprefix("DICOM")).lower()
         is_parsed = plain in parsed or plain == "study_time"
@@ -57,4 +58,4 @@ def test_names_are_the_services_in_snake_case() -> None:
 
 def test_only_identity_and_creation_are_required() -> None:
     """Everything but the id and createdAt may be absent."""
-    assert [field.name for field in SCHEMA if not field.nullable] == ["image_set_id", "created_at"]
+    assert [field.name for field in IMAGE_SETS.schema if not field.nullable] == ["image_set_id", "created_at"]

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ahi_catalog.schemas import COLUMNS, ddl
+from ahi_catalog.schemas import IMAGE_SETS, ddl
 from ahi_catalog.schemas.external import ExternalTable, projection
 from ahi_catalog.schemas.views import VIEWS
 
 DAYS = ExternalTable(
+    table=IMAGE_SETS,
+    name=IMAGE_SETS.name,
     location="s3://bucket/imaging/image_sets",
     partition_key="created_date",
     datastore_ids=("b" * 32, "a" * 32),
@@ -27,7 +29,7 @@ text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1
 def test_every_column_has_its_comment(engine: str, table: ExternalTable) -> None:
     """Each column and partition key of the declaration stands in the DDL of each engine with its doc."""
     sql = "\n".join(statement.sql for statement in ddl.ENGINES[engine](table))
-    for name, doc in [*((c.name, c.doc) for c in COLUMNS), *((key.name, key.doc) for key in table.keys)]:
+    for name, doc in [*((c.name, c.doc) for c in IMAGE_SETS.columns), *((key.name, key.doc) for key in table.keys)]:
         [line] = [
             line for line in sql.splitlines() if (f"{name}` " in line and "COMMENT" in line) or f'"{name}" IS ' in line
         ][:1]
@@ -42,7 +44,9 @@ def test_no_statement_holds_a_semicolon(engine: str) -> None:
 
 def test_glue_takes_every_comment() -> None:
     """A column's comment in Glue has at most 255 bytes."""
-    docs = [doc for _, _, doc in ddl.hive_columns()] + [key.doc for table in (DAYS, MONTHS) for key in table.keys]
+    docs = [doc for _, _, doc in ddl.hive_columns(IMAGE_SETS)] + [
+        key.doc for table in (DAYS, MONTHS) for key in table.keys
+    ]
     assert max(len(doc.encode()) for doc in docs) <= 255
 
 
@@ -111,7 +115,7 @@ def test_a_backslashed_literal_ends_where_it_should(value: str) -> None:
 
 def test_views_count_what_is_there() -> None:
     """Studies and patients have one row each; empty and absent texts are no study, patient, series or modality."""
-    columns = {column.name: "NULL" for column in COLUMNS}
+    columns = {column.name: "NULL" for column in IMAGE_SETS.columns}
     rows = [
         {"study_instance_uid": "1", "patient_id": "p", "series_instance_uid": "1.1", "series_modality": "CT"},
         {"study_instance_uid": "1", "patient_id": "p", "series_instance_uid": "1.2", "series_modality": "MR"},

@@ -1,4 +1,4 @@
-"""Flattening: the fast way, the slow way, and an independent reference."""
+"""Flattening: the strict decoder, the lenient one, and an independent reference."""
 
 import json
 from dataclasses import replace
@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ahi_catalog.schemas import MalformedSummaryError, fast, flatten, read, slow, unparsable
-from ahi_catalog.schemas.columns import SUMMARIES
+from ahi_catalog.schemas import MalformedSummaryError, flatten, read, unparsable
+from ahi_catalog.schemas.decoding import lenient, strict
+from ahi_catalog.schemas.image_sets import SUMMARIES
 from tests.support.reference import expected_row
 
 texts = st.text(max_size=8) | st.sampled_from(["", "\0", "Yamada^Tarou=山田^太郎=やまだ^たろう", "20240101", "1200"])
@@ -27,7 +28,7 @@ tags = st.fixed_dictionaries(
         "DICOMStudyTime": texts,
         "DICOMPatientBirthDate": texts,
         "DICOMSeriesNumber": integers,
-        "DICOMNumberOfStudyRelatedSeries": integers,
+        "DICOMNumberOfStudyRelatedSeries": st.integers(-(2**63), 2**63 - 1),
     },
 )
 required = {"imageSetId": ids, "createdAt": moments}
@@ -75,11 +76,11 @@ def test_one_page_and_many_give_the_same_table(pages: list[list[dict[str, Any]]]
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(typed, max_size=6))
-def test_the_two_ways_agree_with_the_reference(summaries: list[dict[str, Any]]) -> None:
-    """On pages as declared both ways read every value as the reference does."""
+def test_the_two_decoders_agree_with_the_reference(summaries: list[dict[str, Any]]) -> None:
+    """On pages as declared both decoders read every value as the reference does."""
     body = page(summaries)
-    one, other = fast.read(body), slow.read(body)
-    assert fast.to_table(one.rows).equals(other.rows)
+    one, other = strict.read(body), lenient.read(body)
+    assert strict.to_table(one.rows).equals(other.rows)
     assert replace(one, rows=()) == replace(other, rows=())
     assert flattened([body]).to_pylist() == [expected_row(json.loads(json.dumps(summary))) for summary in summaries]
 
@@ -121,6 +122,22 @@ def test_a_time_outside_of_the_calendar_is_kept_in_extra(seconds: float, held: d
     [row] = flattened([page([{"imageSetId": "0" * 32, "createdAt": 0, "updatedAt": seconds}])]).to_pylist()
     kept = json.loads(row["extra"] or "{}")
     assert (row["updated_at"], kept) == ((held, {}) if held else (None, {"updatedAt": seconds}))
+
+
+@pytest.mark.parametrize(
+    ("field", "name", "bits"),
+    [("DICOMSeriesNumber", "series_number", 32), ("DICOMNumberOfStudyRelatedInstances", None, 64)],
+)
+def test_whole_numbers_are_held_as_far_as_their_column_goes(field: str, name: str | None, bits: int) -> None:
+    """The greatest number of the column's width is held, by both decoders; the next one is kept in extra."""
+    name = name or "number_of_study_related_instances"
+    for number, held in ((2 ** (bits - 1) - 1, True), (2 ** (bits - 1), False), (-(2 ** (bits - 1)), True)):
+        for more in ({}, {"odd": 1}):
+            summary = {"imageSetId": "0" * 32, "createdAt": 0, "DICOMTags": {field: number}} | more
+            [row] = flattened([page([summary])]).to_pylist()
+            kept = json.loads(row["extra"] or "{}")
+            assert row[name] == (number if held else None)
+            assert kept == more | ({} if held else {"DICOMTags": {field: number}})
 
 
 @pytest.mark.parametrize("seconds", [-62_135_596_801, 253_402_300_800])

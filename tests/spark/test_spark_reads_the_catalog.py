@@ -17,7 +17,7 @@ import pytest
 from ahi_catalog.cli.main import run
 from ahi_catalog.connectors.catalog import open_catalog, open_store
 from ahi_catalog.connectors.catalog.external import describe
-from ahi_catalog.schemas import COLUMNS, ddl
+from ahi_catalog.schemas import IMAGE_SETS, ddl
 from ahi_catalog.schemas.views import VIEWS
 from tests.support.idc_catalog import sync_idc
 from tests.support.world import summary
@@ -103,7 +103,7 @@ def shown(name: str, kind: pa.DataType, engine: str) -> str:
 def aggregates(engine: str, source: str) -> str:
     """Rows, and of each column: how many values, how many distinct, the least and the greatest."""
     found = ["count(*)"]
-    for column in COLUMNS:
+    for column in IMAGE_SETS.columns:
         found += [f"count({column.name})", f"count(distinct {column.name})"]
         if pa.types.is_boolean(column.type):
             found.append(f"sum(case when {column.name} then 1 else 0 end)")
@@ -143,7 +143,7 @@ def test_every_row_of_the_views_is_duckdbs(
     ask_spark: dict[tuple[str, str], Ask], ask_duckdb: dict[str, Ask], view: Any, unit: str
 ) -> None:
     """Studies and patients are the same rows, value for value, arrays too."""
-    kinds = {column.name: column.type for column in COLUMNS}
+    kinds = {column.name: column.type for column in IMAGE_SETS.columns}
     kinds |= {"first_study_date": pa.date32(), "last_study_date": pa.date32()}
     kinds |= dict.fromkeys(("first_seen", "last_seen", "last_changed"), pa.timestamp("us"))
     rows = {}

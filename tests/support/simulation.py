@@ -21,10 +21,10 @@ from ahi_catalog.connectors.settings import PAGE_ROWS, Quota
 from ahi_catalog.connectors.windows import Window, to_epoch_microseconds
 from ahi_catalog.pipeline.engine import LOOK_SECONDS
 from ahi_catalog.pipeline.scan_scheduler import ScanScheduler
-from ahi_catalog.schemas import SCHEMA
+from ahi_catalog.schemas import IMAGE_SETS
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
-_ROWS = SCHEMA.empty_table()
+_ROWS = IMAGE_SETS.schema.empty_table()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,11 @@ from typing import Any
 from ahi_catalog.connectors.catalog import Partition, Unit
 from ahi_catalog.connectors.settings import Quota, Settings
 from ahi_catalog.emulator import Service
-from ahi_catalog.pipeline import backfill, sync, verification
+from ahi_catalog.pipeline import backfill, sync
 from ahi_catalog.pipeline.executors import open_threads
 from ahi_catalog.pipeline.run_report import RunReport
+from ahi_catalog.pipeline.verify import job
+from ahi_catalog.schemas import IMAGE_SETS
 from tests.support.reference import expected_rows, read_folder
 
 BORN = datetime(2024, 1, 1, tzinfo=UTC)
@@ -53,9 +55,9 @@ class World:
     def verify(self, stop: threading.Event | None = None, settings: Settings | None = None, **asked: Any) -> RunReport:
         """Verify on plain threads."""
         with open_threads(8) as executor:
-            return verification.verify(
+            return job.verify(
                 settings or self.settings,
-                verification.Request(**asked),
+                job.Request(**asked),
                 executor,
                 stop or threading.Event(),
                 clock=self.service.now,
@@ -64,7 +66,7 @@ class World:
     def object(self, day: date) -> Path:
         """The data object of a day."""
         partition = Partition(self.datastore_id, Unit.DAY, day)
-        return self.catalog / partition.key
+        return self.catalog / partition.key(IMAGE_SETS)
 
     def fill(
         self, count: int, *, start: datetime = BORN, step: timedelta = timedelta(minutes=7), prefix: str = "a"

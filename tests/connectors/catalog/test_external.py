@@ -11,6 +11,7 @@ from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.storage import LocalStore, Store
 from ahi_catalog.connectors.storage.memory import MemoryStore
 from ahi_catalog.connectors.windows import Coverage, Window
+from ahi_catalog.schemas import IMAGE_SETS
 
 ONE, TWO = "a" * 32, "b" * 32
 
@@ -39,7 +40,7 @@ def test_the_first_day_is_the_first_covered_or_published() -> None:
     covered(catalog, TWO)
     found = describe(catalog, "athena", database="imaging")
     assert (found.first_day, found.datastore_ids, found.partition_key) == (date(2023, 5, 2), (ONE,), "created_date")
-    catalog.store.put(Partition(TWO, Unit.DAY, date(2022, 1, 31)).key, b"", expected=None)
+    catalog.store.put(Partition(TWO, Unit.DAY, date(2022, 1, 31)).key(IMAGE_SETS), b"", expected=None)
     found = describe(catalog, "athena")
     assert (found.first_day, found.datastore_ids) == (date(2022, 1, 31), (ONE, TWO))
     assert describe(catalog, "athena", injected=True).datastore_ids == ()
@@ -71,7 +72,7 @@ def test_each_engine_gets_the_location_as_it_writes_it(
 def test_a_catalog_that_cannot_be_described_says_why(tmp_path: Path) -> None:
     """An empty one has no first day, and Athena reads no folder."""
     catalog = open_or_create(LocalStore(tmp_path), None)
-    with pytest.raises(UsageError, match="sync first"):
+    with pytest.raises(UsageError, match="sync it first"):
         describe(catalog, "duckdb")
     covered(catalog, ONE, (2024, 3, 1))
     with pytest.raises(UsageError, match="Athena reads S3 only"):

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from ahi_catalog.connectors.catalog.layout import (
     STATE,
-    TABLE,
     Partition,
     Unit,
     checkpoint_key,
@@ -23,7 +22,7 @@ from ahi_catalog.connectors.catalog.layout import (
     table_prefix,
 )
 from ahi_catalog.connectors.windows import Coverage, Window
-from ahi_catalog.schemas import SCHEMA
+from ahi_catalog.schemas import IMAGE_SETS
 
 ID = "0123456789abcdef0123456789abcdef"
 START = datetime(2024, 2, 27, 22, tzinfo=UTC)
@@ -44,8 +43,8 @@ windows = st.builds(
 def test_a_key_names_its_partition(datastore_id: str, unit: Unit, moment: datetime) -> None:
     """The key of any moment's partition is read back as that partition."""
     partition = Partition.of(datastore_id, unit, moment)
-    assert parse_partition(partition.key) == partition
-    assert partition.key.startswith(table_prefix(datastore_id))
+    assert parse_partition(IMAGE_SETS, partition.key(IMAGE_SETS)) == partition
+    assert partition.key(IMAGE_SETS).startswith(table_prefix(IMAGE_SETS, datastore_id))
 
 
 @settings(max_examples=100, deadline=None)
@@ -79,8 +78,8 @@ def test_each_row_goes_to_the_partition_of_its_creation(unit: Unit, micros: list
         {"image_set_id": f"{number}", "created_at": START + timedelta(microseconds=micro)}
         for number, micro in enumerate(micros)
     ]
-    table = pa.concat_tables([pa.Table.from_pylist(part, SCHEMA) for part in (rows[:cut], rows[cut:])])
-    parts = list(partition_rows(ID, unit, table))
+    table = pa.concat_tables([pa.Table.from_pylist(part, IMAGE_SETS.schema) for part in (rows[:cut], rows[cut:])])
+    parts = list(partition_rows(IMAGE_SETS, ID, unit, table))
     assert len({partition for partition, _ in parts}) == len(parts)
     found = Counter((partition, name) for partition, part in parts for name in part["image_set_id"].to_pylist())
     assert found == Counter((Partition.of(ID, unit, row["created_at"]), row["image_set_id"]) for row in rows)  # type: ignore[arg-type]
@@ -90,22 +89,22 @@ def test_each_row_goes_to_the_partition_of_its_creation(unit: Unit, micros: list
     "key",
     [
         "",
-        f"{TABLE}datastore_id={ID}/",
-        f"{TABLE}datastore_id={ID}/created_date=2023-02-29/image-sets.parquet",
-        f"{TABLE}datastore_id={ID}/created_month=2023-13/image-sets.parquet",
-        f"{TABLE}datastore_id={ID}/created_date=2023-02/image-sets.parquet",
-        f"{TABLE}datastore_id={ID}/created_date=2023-02-28/other.parquet",
-        f"{TABLE}datastore_id={ID}/created_date=2023-02-28/image-sets.parquet.tmp",
-        f"{TABLE}datastore_id={ID}/created_date=2023-02-28/image-sets.parquet\n",
-        f"{TABLE}datastore_id={ID[:-1]}/created_date=2023-02-28/image-sets.parquet",
-        f"{TABLE}datastore_id={ID.upper()}/created_date=2023-02-28/image-sets.parquet",
-        f"backup/{TABLE}datastore_id={ID}/created_date=2023-02-28/image-sets.parquet",
+        f"{IMAGE_SETS.folder}datastore_id={ID}/",
+        f"{IMAGE_SETS.folder}datastore_id={ID}/created_date=2023-02-29/image-sets.parquet",
+        f"{IMAGE_SETS.folder}datastore_id={ID}/created_month=2023-13/image-sets.parquet",
+        f"{IMAGE_SETS.folder}datastore_id={ID}/created_date=2023-02/image-sets.parquet",
+        f"{IMAGE_SETS.folder}datastore_id={ID}/created_date=2023-02-28/other.parquet",
+        f"{IMAGE_SETS.folder}datastore_id={ID}/created_date=2023-02-28/image-sets.parquet.tmp",
+        f"{IMAGE_SETS.folder}datastore_id={ID}/created_date=2023-02-28/image-sets.parquet\n",
+        f"{IMAGE_SETS.folder}datastore_id={ID[:-1]}/created_date=2023-02-28/image-sets.parquet",
+        f"{IMAGE_SETS.folder}datastore_id={ID.upper()}/created_date=2023-02-28/image-sets.parquet",
+        f"backup/{IMAGE_SETS.folder}datastore_id={ID}/created_date=2023-02-28/image-sets.parquet",
         checkpoint_key(ID),
     ],
 )
-def test_a_foreign_key_names_no_partition(key: str) -> None:
+def test_a_other_key_names_no_partition(key: str) -> None:
     """What is not exactly a data object of ours is left alone."""
-    assert parse_partition(key) is None
+    assert parse_partition(IMAGE_SETS, key) is None
 
 
 def test_months_end_when_they_end() -> None:

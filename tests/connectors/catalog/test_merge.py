@@ -1,23 +1,20 @@
 """Merging against a dictionary."""
 
-import itertools
-from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ahi_catalog.connectors.catalog import parquet
-from ahi_catalog.connectors.catalog.merge import Merge, merge, newest
-from ahi_catalog.connectors.catalog.packing import Packed
-from ahi_catalog.connectors.catalog.stretches import NO_ROWS, Held
-from ahi_catalog.schemas import SCHEMA
+from ahi_catalog.connectors.catalog.merge import merge, newest, without
+from ahi_catalog.schemas import IMAGE_SETS, Column
 
 T0 = datetime(2024, 1, 1, tzinfo=UTC)
 Row = dict[str, Any]
+NAMES = IMAGE_SETS.schema.names[:6]
 
 rows = st.builds(
     lambda name, version, updated, tier: {
@@ -34,27 +31,11 @@ rows = st.builds(
     st.sampled_from(["x", "y", None]),
 )
 batches = st.lists(rows, max_size=10)
-cuts = st.lists(st.integers(0, 6), max_size=3)
+NO_ROWS = IMAGE_SETS.schema.empty_table()
 
 
 def table(several: list[Row]) -> pa.Table:
-    return pa.Table.from_pylist(several, SCHEMA)
-
-
-def pieces(rows: pa.Table, cuts: list[int]) -> list[pa.Table]:
-    """The rows, cut at some places."""
-    bounds = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
-    return [rows.slice(a, b - a) for a, b in itertools.pairwise(bounds)]
-
-
-def stretches(rows: pa.Table, cuts: list[int]) -> Held:
-    """The rows, cut at some places."""
-    return Held(*pieces(rows, cuts))
-
-
-def after(merged: Merge) -> pa.Table:
-    """All rows that a merge comes to."""
-    return pa.concat_tables([SCHEMA.empty_table(), *merged.rows])
+    return pa.Table.from_pylist(several, IMAGE_SETS.schema)
 
 
 def rank(row: Row) -> tuple[int, datetime]:
@@ -71,162 +52,98 @@ def model(state: dict[str, Row], arriving: list[Row]) -> dict[str, Row]:
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    batches, batches, st.sets(st.sampled_from("abcdef")), st.tuples(cuts, cuts, st.integers(1, 20), st.integers(1, 8))
-)
-def test_a_merge_is_the_dictionarys(
-    first: list[Row], second: list[Row], gone: set[str], ways: tuple[list[int], list[int], int, int]
-) -> None:
-    """One row an image set, the newest wins, ties go to the row that arrives last, and the counts add up.
-
-    So it is however the rows that are there are cut into stretches, and those that arrive into pieces, packed or not,
-    and read some at a time.
-    """
-    at, also_at, loose, stretch = ways
+@given(batches, batches, st.sets(st.sampled_from("abcdef")))
+def test_a_merge_is_the_dictionarys(first: list[Row], second: list[Row], deleted: set[str]) -> None:
+    """One row an image set, the newest wins, ties go to the row that arrives last, and the counts add up."""
     before = model({}, first)
-    second = [row for row in second if row["image_set_id"] not in gone]
-    held = after(merge(NO_ROWS, Packed(table(first))))
-    assert held.select(SCHEMA.names[:6]).to_pylist() == _sorted(before)
-    arriving = Packed(*pieces(table(second), also_at), loose=loose, stretch=stretch)
-    result = merge(stretches(held, at), arriving, gone)
-    expected = model({name: row for name, row in before.items() if name not in gone}, second)
-    assert after(result).select(SCHEMA.names[:6]).to_pylist() == _sorted(expected)
+    second = [row for row in second if row["image_set_id"] not in deleted]
+    existing = merge(IMAGE_SETS, NO_ROWS, table(first)).rows
+    assert existing.select(NAMES).to_pylist() == _sorted(before)
+    result = merge(IMAGE_SETS, existing, table(second), deleted)
+    expected = model({name: row for name, row in before.items() if name not in deleted}, second)
+    assert result.rows.select(NAMES).to_pylist() == _sorted(expected)
     arrived = {row["image_set_id"] for row in second}
     assert result.new == len(arrived - before.keys())
     assert result.updated == sum(expected[name] != before[name] for name in arrived & before.keys())
     assert result.unchanged == sum(expected[name] == before[name] for name in arrived & before.keys())
-    assert result.removed == len(gone & before.keys())
+    assert result.removed == len(deleted & before.keys())
+    assert result.is_change == (not result.rows.equals(existing))
 
 
 @settings(max_examples=100, deadline=None)
-@given(batches, batches, cuts)
-def test_merging_again_changes_nothing(first: list[Row], second: list[Row], at: list[int]) -> None:
+@given(batches, batches)
+def test_merging_again_changes_nothing(first: list[Row], second: list[Row]) -> None:
     """A merge is idempotent, and says so; so a repeated publish writes nothing."""
-    once = after(merge(NO_ROWS, Held(table([*first, *second]))))
-    again = merge(stretches(once, at), Held(once))
+    once = merge(IMAGE_SETS, NO_ROWS, table([*first, *second])).rows
+    again = merge(IMAGE_SETS, once, once)
     assert not again.is_change
-    assert after(again).equals(once)
+    assert again.rows.equals(once)
 
 
 @settings(max_examples=100, deadline=None)
-@given(batches, batches, cuts)
-def test_rows_out_of_order_are_put_right(first: list[Row], second: list[Row], at: list[int]) -> None:
+@given(batches, batches)
+def test_a_merge_sorts_rows_and_drops_duplicates(first: list[Row], second: list[Row]) -> None:
     """Where something else wrote the object, its rows in any order and some of them twice, the result is the same."""
     odd = table([*reversed(first), *first])
-    expected = merge(Held(newest(odd)), Held(table(second)))
-    result = merge(stretches(odd, at), Held(table(second)))
-    assert after(result).equals(after(expected))
+    expected = merge(IMAGE_SETS, newest(IMAGE_SETS, odd), table(second))
+    result = merge(IMAGE_SETS, odd, table(second))
+    assert result.rows.equals(expected.rows)
     assert (result.new, result.updated, result.unchanged) == (expected.new, expected.updated, expected.unchanged)
-    assert result.doubled == len(odd) - len({row["image_set_id"] for row in first})
-    assert result.is_change == (result.doubled > 0 or expected.is_change)
+    assert result.duplicate == len(odd) - len({row["image_set_id"] for row in first})
+    assert result.is_change == (result.duplicate > 0 or expected.is_change)
 
 
-def test_an_object_in_another_order_is_written_again() -> None:
+def test_an_object_in_another_order_is_a_change() -> None:
     """What something else has written in its own order is a change, though no row is; once written, it is none."""
-    several = table([{"image_set_id": name, "created_at": T0} for name in "ba"])
-    result = merge(Held(several), NO_ROWS)
+    result = merge(IMAGE_SETS, table([{"image_set_id": name, "created_at": T0} for name in "ba"]), NO_ROWS)
     assert result.is_change
-    assert (result.new, result.updated, result.removed, result.doubled) == (0, 0, 0, 0)
-    assert not merge(Held(after(result)), NO_ROWS).is_change
+    assert (result.new, result.updated, result.removed, result.duplicate) == (0, 0, 0, 0)
+    assert not merge(IMAGE_SETS, result.rows, NO_ROWS).is_change
 
 
-def test_image_sets_that_are_gone_are_counted_not_their_rows() -> None:
-    """One that stands twice, wherever the second row lies, is one image set removed."""
+def test_removed_counts_image_sets_not_rows() -> None:
+    """A deleted one that stands twice, wherever the second row lies, is one image set removed."""
     for distance in (0, 5):
         times = [T0, T0 + timedelta(seconds=1), T0 + timedelta(seconds=distance)]
         several = [{"image_set_id": n, "created_at": at} for n, at in zip("aba", times, strict=True)]
-        assert merge(Held(table(several)), NO_ROWS, {"a"}).removed == 1
-
-
-class Noting(Held):
-    """Notes which columns are read."""
-
-    def __init__(self, *stretches: pa.Table) -> None:
-        super().__init__(*stretches)
-        self.columns: list[int] = []
-
-    def read(self, names: Sequence[str] = SCHEMA.names) -> Iterator[pa.Table]:
-        self.columns.append(len(names))
-        yield from super().read(names)
-
-
-@pytest.mark.parametrize(("name", "version", "columns"), [("c", 1, [2]), ("a", 2, [2, len(SCHEMA)])])
-def test_whole_rows_are_read_only_where_some_are_met(name: str, version: int, columns: list[int]) -> None:
-    """New image sets need no more than the ids and times of the others, until all is written."""
-    held = table([{"image_set_id": each, "version": 1, "created_at": T0} for each in "ab"])
-    existing = Noting(held)
-    result = merge(existing, Held(table([{"image_set_id": name, "version": version, "created_at": T0}])))
-    assert existing.columns == columns
-    assert sorted(after(result)["image_set_id"].to_pylist()) == sorted({"a", "b", name})
-    assert existing.columns == [*columns, len(SCHEMA)]
+        assert merge(IMAGE_SETS, table(several), NO_ROWS, {"a"}).removed == 1
 
 
 @settings(max_examples=50, deadline=None)
 @given(batches, st.sampled_from("abcdef"), st.integers(-9, 9))
 def test_an_image_set_that_moved_in_time_has_one_row(first: list[Row], name: str, by: int) -> None:
     """A later version with another createdAt takes the row's place, wherever it lies."""
-    held = after(merge(NO_ROWS, Packed(table(first))))
+    existing = merge(IMAGE_SETS, NO_ROWS, table(first)).rows
     moved = {"image_set_id": name, "version": 9, "created_at": T0 + timedelta(microseconds=by)}
-    result = after(merge(Held(*(held.slice(n, 1) for n in range(len(held)))), Held(table([moved]))))
-    assert sorted(result["image_set_id"].to_pylist()) == sorted({*held["image_set_id"].to_pylist(), name})
-    assert result.equals(newest(result))
+    result = merge(IMAGE_SETS, existing, table([moved])).rows
+    assert sorted(result["image_set_id"].to_pylist()) == sorted({*existing["image_set_id"].to_pylist(), name})
+    assert result.equals(newest(IMAGE_SETS, result))
 
 
-class Large:
-    """60,000 rows in stretches, made as they are asked for; notes how much of Arrow's memory is held."""
-
-    def __init__(self, version: int = 1, initial: str = "0") -> None:
-        self.version = version
-        self.initial = initial
-        self.before = pa.total_allocated_bytes()
-        self.most = self.size = 0
-
-    def read(self, names: Sequence[str] = SCHEMA.names) -> Iterator[pa.Table]:
-        self.size = 0
-        for number in range(60):
-            ids = [f"{self.initial}{number:02d}{n:029d}" for n in range(1000)]
-            versions = pa.array([self.version] * len(ids), pa.int32())
-            times = [T0 + timedelta(seconds=number)] * len(ids)
-            texts = {name: [each * 4 for each in ids] for name in ("study_description", "patient_name", "study_id")}
-            empty = {field.name: pa.nulls(len(ids), field.type) for field in SCHEMA}
-            given = {"image_set_id": ids, "created_at": times, "version": versions}
-            stretch = pa.table(empty | given | texts, schema=SCHEMA)
-            self.size += stretch.nbytes
-            yield stretch.select(names)
-            self.note()
-
-    def note(self) -> None:
-        self.most = max(self.most, pa.total_allocated_bytes() - self.before)
+def test_without_leaves_out_rows_by_their_image_set() -> None:
+    """Of the ids named, none is left; ids that are not there matter nothing."""
+    several = table([{"image_set_id": name, "created_at": T0} for name in "abcdef"])
+    assert without(several, {"a", "f", "z"})["image_set_id"].to_pylist() == list("bcde")
+    assert without(several, ()).equals(several)
 
 
-@pytest.mark.parametrize(("name", "rows_after"), [("x", 60_001), (f"030{7:029d}", 60_000)])
-def test_a_partition_is_never_held_whole(name: str, rows_after: int) -> None:
-    """However many rows there are: ids and times of all, and a few stretches, are held while one row is merged."""
-    large = Large()
-    arriving = table([{"image_set_id": name, "version": 1, "created_at": T0 + timedelta(seconds=30)}])
-    count = 0
-    for stretch in merge(large, Held(arriving)).rows:
-        count += len(stretch)
-        large.note()
-    assert count == rows_after
-    assert large.most < large.size / 5
+def test_a_key_of_two_columns_tells_rows_apart() -> None:
+    """A table whose rows are parts of image sets merges by both columns; a deleted image set takes all its rows."""
+    columns = [column for column in IMAGE_SETS.columns if column.name in {"image_set_id", "version", "created_at"}]
+    part = Column(name="part", type=pa.string(), source=(), doc="A part.", nullable=False)
+    parts = replace(
+        IMAGE_SETS, name="parts", columns=(*columns, part), key=("image_set_id", "part"), version=("version",)
+    )
 
+    def rows_of(*several: tuple[str, str, int]) -> pa.Table:
+        rows = [{"image_set_id": owner, "part": name, "version": v, "created_at": T0} for owner, name, v in several]
+        return pa.Table.from_pylist(rows, parts.schema)
 
-@pytest.mark.parametrize(
-    ("version", "initial", "new", "updated"), [(1, "1", 60_000, 0), (2, "0", 0, 60_000), (1, "0", 0, 0)]
-)
-def test_neither_side_is_ever_held_whole(version: int, initial: str, new: int, updated: int) -> None:
-    """As many rows arrive as are there: new ones, changed ones, or the very same; ids, times and a few stretches are
-    held."""
-    large, arriving = Large(), Large(version, initial)
-    result = merge(large, arriving)
-    count = 0
-    for stretch in result.rows:
-        count += len(stretch)
-        large.note()
-    assert (result.new, result.updated, result.unchanged) == (new, updated, 60_000 - new - updated)
-    assert count == 60_000 + new
-    assert large.most < (large.size + arriving.size) / 4
+    existing = rows_of(("a", "1", 1), ("a", "2", 1), ("b", "1", 1), ("b", "2", 1))
+    result = merge(parts, existing, rows_of(("a", "1", 2), ("a", "3", 2)), {"b"})
+    found = result.rows.select(["image_set_id", "part", "version"]).to_pylist()
+    assert [tuple(row.values()) for row in found] == [("a", "1", 2), ("a", "2", 1), ("a", "3", 2)]
+    assert (result.new, result.updated, result.unchanged, result.removed) == (1, 1, 0, 2)
 
 
 @settings(max_examples=50, deadline=None)
@@ -234,14 +151,14 @@ def test_neither_side_is_ever_held_whole(version: int, initial: str, new: int, u
 def test_the_bytes_are_a_function_of_the_rows(several: list[Row], random: Any) -> None:
     """Apart from ties, neither the order of arrival nor the cut into batches shows in the object."""
     unique = list({(row["image_set_id"], rank(row)): row for row in several}.values())
-    whole = parquet.encode(merge(NO_ROWS, Held(table(unique))).rows)
+    whole = parquet.encode(IMAGE_SETS, merge(IMAGE_SETS, NO_ROWS, table(unique)).rows)
     random.shuffle(unique)
     middle = len(unique) // 2
-    first = parquet.encode(merge(NO_ROWS, Held(table(unique[:middle]))).rows)
-    assert parquet.encode(merge(parquet.DataObject(first), Held(table(unique[middle:]))).rows) == whole
+    first = parquet.encode(IMAGE_SETS, merge(IMAGE_SETS, NO_ROWS, table(unique[:middle])).rows)
+    existing = parquet.decode(IMAGE_SETS, first)
+    assert parquet.encode(IMAGE_SETS, merge(IMAGE_SETS, existing, table(unique[middle:])).rows) == whole
 
 
 def _sorted(state: dict[str, Row]) -> list[Row]:
-    names = SCHEMA.names[:6]
     ordered = sorted(state.values(), key=lambda row: (row["created_at"], row["image_set_id"]))
-    return [{name: row.get(name) for name in names} for row in ordered]
+    return [{name: row.get(name) for name in NAMES} for row in ordered]

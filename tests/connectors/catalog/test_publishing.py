@@ -2,8 +2,6 @@
 
 import io
 import tempfile
-import threading
-import weakref
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
@@ -25,20 +23,19 @@ from ahi_catalog.connectors.catalog import (
     open_or_create,
     parquet,
     publish,
-    publishing,
 )
 from ahi_catalog.connectors.catalog import checkpoint as checkpoints
 from ahi_catalog.connectors.catalog import description as descriptions
-from ahi_catalog.connectors.catalog.packing import Packed
 from ahi_catalog.connectors.errors import ConflictError, StateError, UsageError
-from ahi_catalog.connectors.storage import Entry, MemoryStore, Stored
+from ahi_catalog.connectors.storage import Entry, MemoryStore
 from ahi_catalog.connectors.windows import Coverage, Window
-from ahi_catalog.schemas import SCHEMA
+from ahi_catalog.schemas import IMAGE_SETS
 
 DAY = datetime(2024, 2, 29, tzinfo=UTC)
 CATALOG = "c" * 32
 ID = "0" * 32
 PARTITION = Partition(ID, Unit.DAY, date(2024, 2, 29))
+KEY = PARTITION.key(IMAGE_SETS)
 
 
 def rows(*names: str, version: int = 1) -> pa.Table:
@@ -47,11 +44,11 @@ def rows(*names: str, version: int = 1) -> pa.Table:
         {"image_set_id": name, "version": version, "created_at": moment, "patient_name": "Tester"}
         for name, moment in zip(names, created, strict=True)
     ]
-    return pa.Table.from_pylist(records, SCHEMA)
+    return pa.Table.from_pylist(records, IMAGE_SETS.schema)
 
 
 def batch(table: pa.Table, *scanned: Window) -> Batch:
-    return Batch(partition=PARTITION, rows=Packed(table), scanned=Coverage(scanned))
+    return Batch(table=IMAGE_SETS, partition=PARTITION, rows=table, scanned=Coverage(scanned))
 
 
 def nobody(_: Collection[str]) -> list[str]:
@@ -59,9 +56,9 @@ def nobody(_: Collection[str]) -> list[str]:
 
 
 def ids(store: MemoryStore) -> list[str]:
-    stored = store.get(PARTITION.key)
+    stored = store.get(KEY)
     assert stored is not None
-    found: list[str] = parquet.decode(stored.body)["image_set_id"].to_pylist()
+    found: list[str] = parquet.decode(IMAGE_SETS, stored.body)["image_set_id"].to_pylist()
     return found
 
 
@@ -72,7 +69,7 @@ def test_a_question_to_the_service_keeps_nobody_from_publishing() -> None:
 
     def ask(missing: Collection[str]) -> Collection[str]:
         with ThreadPoolExecutor() as publishers:
-            beside = Batch(partition=other, rows=Packed(rows("c")), scanned=Coverage())
+            beside = Batch(table=IMAGE_SETS, partition=other, rows=rows("c"), scanned=Coverage())
             assert publishers.submit(publish, store, beside, nobody).result(timeout=60).new == 1
         return missing
 
@@ -91,69 +88,6 @@ def test_a_question_that_fails_keeps_nobody_from_publishing() -> None:
     with pytest.raises(StateError, match=r"^no answer$"):
         publish(store, batch(rows("a"), Window(DAY, DAY + timedelta(days=1))), fail)
     assert publish(store, batch(rows("a", "b", "c")), nobody).new == 1
-
-
-class Turns:
-    """A lock that tells when somebody waits for it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.is_waited_for = threading.Event()
-
-    def acquire(self, *, blocking: bool = True) -> bool:
-        if blocking:
-            self.is_waited_for.set()
-        return self._lock.acquire(blocking=blocking)
-
-    def release(self) -> None:
-        self._lock.release()
-
-
-class Held(Stored):
-    """An object whose end can be seen."""
-
-    __slots__ = ("__weakref__",)
-
-
-class Watching(MemoryStore):
-    """Counts attempts to put, and sees whether what was read is still held."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.puts = 0
-        self.read: list[weakref.ref[Held]] = []
-
-    def get(self, key: str) -> Stored | None:
-        stored = super().get(key)
-        if stored is None:
-            return None
-        held = Held(stored.body, stored.etag)
-        self.read.append(weakref.ref(held))
-        return held
-
-    def put(self, key: str, body: bytes, *, expected: str | None) -> str:
-        self.puts += 1
-        return super().put(key, body, expected=expected)
-
-
-def test_a_large_object_is_not_held_while_it_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There may be sixteen of them: it is let go, and what is merged is what lies there then, by one put."""
-    store, turns = Watching(), Turns()
-    publish(store, batch(rows("a")), nobody)
-    monkeypatch.setattr(publishing, "_LARGE_BYTES", 0)
-    monkeypatch.setattr(publishing, "_LARGE", turns)
-    assert turns.acquire(blocking=False)
-    with ThreadPoolExecutor() as publishers:
-        waiting = publishers.submit(publish, store, batch(rows("a", "b")), nobody)
-        try:
-            assert turns.is_waited_for.wait(60)
-            assert store.read[-1]() is None
-            store.overwrite(PARTITION.key, parquet.encode([rows("a", "x")]))
-        finally:
-            turns.release()
-        assert waiting.result(timeout=60).new == 1
-    assert sorted(ids(store)) == ["a", "b", "x"]
-    assert store.puts == 2
 
 
 class Meddler(MemoryStore):
@@ -178,6 +112,46 @@ def test_a_writer_in_between_loses_nothing() -> None:
     assert published.new == 1
 
 
+def test_conflicts_ask_about_each_image_set_once() -> None:
+    """However often the object is read and merged again, the service is asked only about what it was not asked yet."""
+    store = Meddler([])
+    publish(store, batch(rows("a", "b", "c")), nobody)
+    store.others = [rows("x", "y"), rows("b", version=2), rows("a", "b", version=3)]
+    asked: list[str] = []
+
+    def confirm(missing: Collection[str]) -> list[str]:
+        asked.extend(missing)
+        return ["b"]
+
+    scanned = Window(DAY, DAY + timedelta(days=1))
+    published = publish(store, batch(rows("a"), scanned), confirm, backoff=lambda _: 0)
+    assert sorted(asked) == ["b", "c", "x", "y"]
+    assert published.removed == 1
+    assert sorted(ids(store)) == ["a", "c", "x", "y"]
+
+
+def test_an_object_of_an_earlier_version_is_written_anew() -> None:
+    """Counts of 32 bits become 64 by the next publish that meets them, though no row changes; then nothing does."""
+    store = MemoryStore()
+    table = rows("a", "b")
+    names = ["number_of_study_related_series", "number_of_study_related_instances"]
+    earlier = table
+    for name in names:
+        values = pa.array([7, None], pa.int32())
+        earlier = earlier.set_column(earlier.column_names.index(name), name, values)
+    sink = io.BytesIO()
+    pq.write_table(earlier, sink, store_schema=False)
+    store.put(KEY, sink.getvalue(), expected=None)
+    published = publish(store, batch(rows()), nobody)
+    assert (published.new, published.updated, published.unchanged) == (0, 0, 0)
+    stored = store.get(KEY)
+    assert stored is not None
+    found = pq.read_table(io.BytesIO(stored.body))
+    assert {found.schema.field(name).type for name in names} == {pa.int64()}
+    assert found[names[0]].to_pylist() == [7, None]
+    assert publish(store, batch(rows()), nobody).bytes_written == 0
+
+
 def test_only_rows_that_a_scan_should_have_found_are_asked_about() -> None:
     """The service is asked about rows in the scanned range that did not arrive, and only confirmed ones go."""
     store = MemoryStore()
@@ -199,21 +173,21 @@ def test_what_changes_nothing_is_not_written() -> None:
     """Publishing the same rows again puts no object."""
     store = MemoryStore()
     publish(store, batch(rows("a", "b")), nobody)
-    before = store.get(PARTITION.key)
+    before = store.get(KEY)
     published = publish(store, batch(rows("a", "b")), nobody)
     assert (published.bytes_written, published.unchanged) == (0, 2)
-    assert store.get(PARTITION.key) == before
+    assert store.get(KEY) == before
 
 
 @pytest.mark.parametrize("body", [b"", b"PAR1", b"PAR1" * 100, b"not parquet"])
 def test_a_damaged_object_is_named_and_left_alone(body: bytes) -> None:
     """The error names the object's key and no row; the object stays as it was."""
     store = MemoryStore()
-    store.put(PARTITION.key, body, expected=None)
+    store.put(KEY, body, expected=None)
     with pytest.raises(StateError, match="created_date=2024-02-29") as caught:
         publish(store, batch(rows("a")), nobody)
     assert "Tester" not in str(caught.value)
-    found = store.get(PARTITION.key)
+    found = store.get(KEY)
     assert found is not None
     assert found.body == body
 
@@ -222,14 +196,14 @@ def test_damage_behind_much_that_is_readable_stops_a_merge_before_it_writes() ->
     """Where the last row group is damaged, the object is named and stays as it was, and the next merge has its turn."""
     store = MemoryStore()
     many = [{"image_set_id": f"{n:032d}", "created_at": DAY + timedelta(milliseconds=n)} for n in range(40_000)]
-    body = bytearray(parquet.encode([pa.Table.from_pylist(many, SCHEMA)]))
+    body = bytearray(parquet.encode(IMAGE_SETS, pa.Table.from_pylist(many, IMAGE_SETS.schema)))
     last = pq.read_metadata(io.BytesIO(body)).row_group(1).column(0)
     body[last.data_page_offset + last.total_compressed_size - 1] ^= 1
-    store.put(PARTITION.key, bytes(body), expected=None)
+    store.put(KEY, bytes(body), expected=None)
     for _ in range(2):
-        with pytest.raises(StateError, match=r"created_date=2024-02-29.*verify --repair"):
+        with pytest.raises(StateError, match=r"created_date=2024-02-29.*verify it with `repair`"):
             publish(store, batch(rows("a")), nobody)
-    found = store.get(PARTITION.key)
+    found = store.get(KEY)
     assert found is not None
     assert found.body == body
 
@@ -246,20 +220,25 @@ def test_every_row_lies_in_the_partition_of_its_moment(several: list[datetime], 
     edges = [DAY, DAY - timedelta(microseconds=1), DAY + timedelta(days=1, microseconds=-1)]
     created = [*several, *edges]
     table = pa.Table.from_pylist(
-        [{"image_set_id": str(number), "created_at": moment} for number, moment in enumerate(created)], SCHEMA
+        [{"image_set_id": str(number), "created_at": moment} for number, moment in enumerate(created)],
+        IMAGE_SETS.schema,
     )
     found = 0
-    for partition, part in layout.partition_rows(ID, unit, table):
+    for partition, part in layout.partition_rows(IMAGE_SETS, ID, unit, table):
         found += len(part)
         assert all(partition.window.start <= at < partition.window.end for at in part["created_at"].to_pylist())
-        assert layout.parse_partition(partition.key) == partition
+        assert layout.parse_partition(IMAGE_SETS, partition.key(IMAGE_SETS)) == partition
     assert found == len(created)
 
 
 def test_foreign_keys_are_no_partitions() -> None:
     """What else lies in the table's folder is nobody's partition."""
-    for key in ("image_sets/x.parquet", PARTITION.key + ".tmp", PARTITION.key.replace("02-29", "02-30")):
-        assert layout.parse_partition(key) is None
+    for key in (
+        "image_sets/x.parquet",
+        KEY + ".tmp",
+        KEY.replace("02-29", "02-30"),
+    ):
+        assert layout.parse_partition(IMAGE_SETS, key) is None
 
 
 windows = st.builds(
@@ -286,7 +265,7 @@ def test_a_checkpoint_may_begin_in_the_year_one() -> None:
     assert checkpoints.decode(checkpoints.encode(checkpoint), ID, CATALOG) == checkpoint
     for unit in Unit:
         partition = Partition.of(ID, unit, start)
-        assert layout.parse_partition(partition.key) == partition
+        assert layout.parse_partition(IMAGE_SETS, partition.key(IMAGE_SETS)) == partition
 
 
 @pytest.mark.parametrize(
@@ -407,16 +386,16 @@ odd_rows = st.fixed_dictionaries(
 @given(st.lists(odd_rows, max_size=8))
 def test_every_reader_reads_every_value(several: list[dict[str, Any]]) -> None:
     """What is written comes back from our reader, from pyarrow and from DuckDB, to the last odd byte."""
-    table = pa.Table.from_pylist(several, SCHEMA)
-    body = parquet.encode([table])
-    assert parquet.encode([table.slice(0, 1), table.slice(1)]) == body
-    assert parquet.decode(body).to_pylist() == table.to_pylist()
+    table = pa.Table.from_pylist(several, IMAGE_SETS.schema)
+    body = parquet.encode(IMAGE_SETS, table)
+    assert parquet.encode(IMAGE_SETS, pa.concat_tables([table.slice(0, 1), table.slice(1)])) == body
+    assert parquet.decode(IMAGE_SETS, body).to_pylist() == table.to_pylist()
     assert pq.read_table(io.BytesIO(body)).to_pylist() == table.to_pylist()
     with tempfile.NamedTemporaryFile(suffix=".parquet") as file, duckdb.connect() as database:
         file.write(body)
         file.flush()
         found = database.read_parquet(file.name).to_arrow_table()
-    assert found.cast(SCHEMA).to_pylist() == table.to_pylist()
+    assert found.cast(IMAGE_SETS.schema).to_pylist() == table.to_pylist()
 
 
 def test_one_listing_tells_partitions_from_foreign_files() -> None:
@@ -431,9 +410,12 @@ def test_one_listing_tells_partitions_from_foreign_files() -> None:
 
     store = Counting()
     catalog = open_or_create(store, None)
-    folder = PARTITION.key.rpartition("/")[0]
-    foreign = [f"{folder}/copy.parquet", f"{layout.table_prefix(ID)}created_month=2024-02/image-sets.parquet"]
-    for key in (PARTITION.key, *foreign, f"{folder}/_SUCCESS"):
+    folder = KEY.rpartition("/")[0]
+    foreign = [
+        f"{folder}/copy.parquet",
+        f"{layout.table_prefix(IMAGE_SETS, ID)}created_month=2024-02/image-sets.parquet",
+    ]
+    for key in (KEY, *foreign, f"{folder}/_SUCCESS"):
         store.put(key, b"", expected=None)
     before = store.listed
     objects = catalog.objects(ID)

@@ -48,8 +48,8 @@ def test_findings_add_up(verification: Verification, found: list[tuple[str, "Cou
     """By place and in all; a repair leaves the files of others only."""
     after = verification.noting(found)
     assert after.totals == verification.totals + sum((c for _, c in found), Counter[Finding]())
-    assert replace(after, is_repairing=False).left == after.totals.total()
-    assert replace(after, is_repairing=True).left == after.totals[Finding.FOREIGN]
+    assert replace(after, is_repairing=False).unrepaired == after.totals.total()
+    assert replace(after, is_repairing=True).unrepaired == after.totals[Finding.UNEXPECTED]
     assert verification.noting([("2024-02-28", Counter())]).findings == verification.findings
 
 
@@ -78,5 +78,5 @@ GOOD = encode(Verification(run_id="a", asked="", started_at=START, is_repairing=
 )
 def test_what_is_no_verification_says_what_to_do(body: bytes) -> None:
     """Damaged and later ones are one line."""
-    with pytest.raises(StateError, match=r"verify --restart|upgrade"):
+    with pytest.raises(StateError, match=r"verify it with `restart`|upgrade"):
         decode(body)

@@ -10,11 +10,13 @@ import pytest
 
 from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
 from ahi_catalog.connectors.glue import register
-from ahi_catalog.schemas import COLUMNS
+from ahi_catalog.schemas import IMAGE_SETS
 from ahi_catalog.schemas.external import ExternalTable
 
 ONE, TWO = "a" * 32, "b" * 32
 TABLE = ExternalTable(
+    table=IMAGE_SETS,
+    name=IMAGE_SETS.name,
     location="s3://bucket/imaging/image_sets",
     partition_key="created_date",
     datastore_ids=(ONE,),
@@ -34,7 +36,7 @@ def test_the_first_call_makes_the_database_and_the_table(glue: Any, calls: list[
     assert done.changes == ["created database imaging", "created table image_sets"]
     assert calls == ["GetTable", "CreateTable", "CreateDatabase", "CreateTable"]
     found = read(glue)
-    assert [c["Name"] for c in found["StorageDescriptor"]["Columns"]] == [column.name for column in COLUMNS]
+    assert [c["Name"] for c in found["StorageDescriptor"]["Columns"]] == [column.name for column in IMAGE_SETS.columns]
     assert all(c["Comment"] for c in found["StorageDescriptor"]["Columns"])
     assert [(key["Name"], key["Type"]) for key in found["PartitionKeys"]] == [
         ("datastore_id", "string"),
@@ -117,6 +119,26 @@ def test_what_the_user_changed_stays_and_what_is_new_is_added(glue: Any) -> None
     assert found["Parameters"]["projection.datastore_id.values"] == f"{ONE},{TWO}"
     assert lake.get_resource_lf_tags(Resource=resource)["LFTagsOnTable"] == tags
     assert tags
+    assert register(glue, TABLE).changes == []
+
+
+def test_counts_of_an_earlier_version_are_widened(glue: Any) -> None:
+    """Columns that were int and are bigint now become so, once; a type of the user's own stays."""
+    register(glue, TABLE)
+    table = read(glue)
+    columns = table["StorageDescriptor"]["Columns"]
+    counts = [column for column in columns if column["Name"].startswith("number_of_study_related")]
+    assert [column["Type"] for column in counts] == ["bigint", "bigint"]
+    counts[0]["Type"] = "int"
+    counts[1]["Type"] = "string"
+    parts = ("Name", "StorageDescriptor", "PartitionKeys", "TableType", "Parameters", "Description")
+    boto3.Session().client("glue").update_table(
+        DatabaseName="imaging", TableInput={name: table[name] for name in parts}
+    )
+    assert register(glue, TABLE).changes == ["widened column number_of_study_related_series to bigint"]
+    after = {column["Name"]: column for column in read(glue)["StorageDescriptor"]["Columns"]}
+    assert after["number_of_study_related_series"] == {**counts[0], "Type": "bigint"}
+    assert after["number_of_study_related_instances"]["Type"] == "string"
     assert register(glue, TABLE).changes == []
 
 

@@ -7,12 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ahi_catalog.connectors.glue.table import brought_up_to_date, new_table
+from ahi_catalog.schemas import IMAGE_SETS
 from ahi_catalog.schemas.external import ExternalTable
 
 IDS = ["a" * 32, "b" * 32, "c" * 32]
 names = st.text("abcdefghij.-", min_size=1, max_size=8)
 tables = st.builds(
     ExternalTable,
+    table=st.just(IMAGE_SETS),
+    name=st.just(IMAGE_SETS.name),
     location=st.just("s3://bucket/imaging/image_sets"),
     partition_key=st.just("created_date"),
     datastore_ids=st.lists(st.sampled_from(IDS), unique=True).map(tuple),

@@ -12,7 +12,7 @@ from ahi_catalog.connectors.errors import SourceError
 from ahi_catalog.connectors.healthimaging.changes import read_changes
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.pages import Page, Search, read_page
-from ahi_catalog.schemas.columns import SUMMARIES
+from ahi_catalog.schemas.image_sets import SUMMARIES
 from tests.support.fake_search import NOW, FakeSearch, created, micros
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ahi_catalog.connectors.healthimaging.pages import Field, Search, read_page
 from ahi_catalog.connectors.windows import Window
 from ahi_catalog.schemas import MalformedSummaryError, flatten
-from ahi_catalog.schemas.columns import SUMMARIES
+from ahi_catalog.schemas.image_sets import SUMMARIES
 
 AT = datetime(2024, 2, 29, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ahi_catalog.schemas import COLUMNS, SCHEMA, PhiKey, PhiPolicy, Policy, Sensitivity, protection
+from ahi_catalog.schemas import IMAGE_SETS, PhiKey, PhiPolicy, Policy, Sensitivity, protection
 from ahi_catalog.schemas.phi.policy import BASIC_PROFILE, Action, action
 
 KEY = PhiKey(b"0123456789abcdef" * 4)
@@ -26,9 +26,9 @@ def protected(
 ) -> Any:
     """Rows under a policy, checked as Arrow checks them."""
     check = key.check if policy is Policy.PSEUDONYMIZE else None
-    protect = protection(PhiPolicy(policy=policy, key_check=check, **flags), key if check else None)
-    table = protect(pa.Table.from_pylist([row_of(**row) for row in rows], SCHEMA))
-    assert table.schema == SCHEMA
+    protect = protection(IMAGE_SETS, PhiPolicy(policy=policy, key_check=check, **flags), key if check else None)
+    table = protect(pa.Table.from_pylist([row_of(**row) for row in rows], IMAGE_SETS.schema))
+    assert table.schema == IMAGE_SETS.schema
     table.validate(full=True)
     return table.to_pylist()
 
@@ -94,7 +94,7 @@ def test_no_date_text_tells_more_than_its_date(found: list[dict[str, Any]], poli
 def test_drop_leaves_nothing_to_join(found: list[dict[str, Any]]) -> None:
     """Under drop no identifier, name, UID, date or text is left; codes are codes."""
     for row in protected(found, Policy.DROP):
-        gone = [c.name for c in COLUMNS if c.sensitivity not in (Sensitivity.NONE, Sensitivity.CODE)]
+        gone = [c.name for c in IMAGE_SETS.columns if c.sensitivity not in (Sensitivity.NONE, Sensitivity.CODE)]
         assert not [name for name in gone if row[name] is not None]
 
 
@@ -171,7 +171,7 @@ def test_only_code_strings_are_kept_as_codes(value: str, kept: bool) -> None:  #
 
 
 def test_kept_text_of_extra_is_what_is_declared_and_no_identifier() -> None:
-    """With --keep-text `extra` loses identifiers in odd forms, and fields that nobody knows."""
+    """With keep_text `extra` loses identifiers in odd forms, and fields that nobody knows."""
     extra = {
         "DICOMTags": {
             "DICOMPatientName": ["A^B"],
@@ -219,26 +219,26 @@ def test_a_key_shows_nowhere() -> None:
         lambda: PhiPolicy(shift_dates=True),
         lambda: PhiPolicy(policy=Policy.PSEUDONYMIZE),
         lambda: PhiPolicy(policy=Policy.KEEP, key_check="0"),
-        lambda: protection(PhiPolicy(policy=Policy.PSEUDONYMIZE, key_check=KEY.check), OTHER_KEY),
-        lambda: protection(PhiPolicy(policy=Policy.PSEUDONYMIZE, key_check=KEY.check), None),
+        lambda: protection(IMAGE_SETS, PhiPolicy(policy=Policy.PSEUDONYMIZE, key_check=KEY.check), OTHER_KEY),
+        lambda: protection(IMAGE_SETS, PhiPolicy(policy=Policy.PSEUDONYMIZE, key_check=KEY.check), None),
     ],
 )
 def test_policies_that_make_no_sense_are_refused(make: Callable[[], object]) -> None:
     """Flags, key and policy have to go together."""
-    with pytest.raises(ValueError, match=r"key|--keep-text"):
+    with pytest.raises(ValueError, match=r"key|`keep_text`"):
         make()
 
 
 def test_every_sensitive_column_has_its_line_of_the_basic_profile() -> None:
     """PS3.15's action is cited for each column that can tell of a patient, with the tag of its doc; no other is."""
-    sensitive = [column for column in COLUMNS if column.sensitivity is not Sensitivity.NONE]
+    sensitive = [column for column in IMAGE_SETS.columns if column.sensitivity is not Sensitivity.NONE]
     assert {column.name for column in sensitive} == set(BASIC_PROFILE)
     for column in sensitive:
         if found := re.search(r"\([0-9]{4},[0-9A-F]{4}\)", column.doc):
             assert BASIC_PROFILE[column.name].tag == found[0]
 
 
-@pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
+@pytest.mark.parametrize("column", IMAGE_SETS.columns, ids=lambda column: column.name)
 def test_what_the_basic_profile_changes_is_changed_or_has_its_option(column: Any) -> None:
     """`pseudonymize` keeps as it is only what the Basic Profile does not list or an option allows to keep."""
     does = action(Policy.PSEUDONYMIZE, column)
@@ -252,7 +252,7 @@ def test_what_the_basic_profile_changes_is_changed_or_has_its_option(column: Any
 def test_the_documentation_says_what_the_code_does() -> None:
     """The table in docs/security.md is that of the declaration, line for line."""
     lines = (Path(__file__).parents[3] / "docs/security.md").read_text(encoding="utf-8").splitlines()
-    for column in COLUMNS:
+    for column in IMAGE_SETS.columns:
         profile = BASIC_PROFILE.get(column.name)
         if profile is not None:
             does = [str(action(policy, column)) for policy in (Policy.PSEUDONYMIZE, Policy.DROP)]

@@ -13,7 +13,7 @@ def document(verification: Verification) -> dict[str, Any]:
         "finished": verification.finished_at is not None,
         "findings": {place: dict(counts) for place, counts in sorted(verification.findings.items())},
         "totals": {str(kind): verification.totals[kind] for kind in Finding},
-        "left": verification.left,
+        "left": verification.unrepaired,
     }
 
 

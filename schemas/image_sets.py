@@ -1,64 +1,19 @@
-"""The one declaration of the catalog's columns.
+"""The table `image_sets`: one row an image set, from what SearchImageSets lists.
 
-The Arrow schema, the flattening and, later, the DDL, the PHI actions and the data dictionary all derive
-from :data:`COLUMNS`. A test compares it with the installed botocore model of
-``medical-imaging/2023-07-19`` (shapes ``ImageSetsMetadataSummary`` and ``DICOMTags``) and fails when the
-API has a field that the declaration lacks.
+A test compares the columns with the installed botocore model of ``medical-imaging/2023-07-19`` (shapes
+``ImageSetsMetadataSummary`` and ``DICOMTags``) and fails when the API has a field that the declaration lacks.
 """
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 import pyarrow as pa
 
-TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
-LOCAL_DATETIME: Final = pa.timestamp("us")
-
-EARLIEST: Final = -62_135_596_800
-"""Epoch seconds of the first second of year 1. Python and Athena know no moment before it, or after the year 9999."""
-LATEST: Final = 253_402_300_799
-"""Epoch seconds of the last second of year 9999."""
+from ahi_catalog.schemas.tables import LOCAL_DATETIME, TIMESTAMP, Column, Sensitivity, Table
 
 SUMMARIES: Final = "imageSetsMetadataSummaries"
 """The key of a page under which SearchImageSets lists its image sets."""
 TAGS: Final = "DICOMTags"
 """The key of a summary under which its DICOM attributes stand."""
-
-
-class Sensitivity(StrEnum):
-    """What a column can tell about a patient; anything but ``NONE`` is marked `sensitive` in the API."""
-
-    NONE = "none"
-    IDENTIFIER = "identifier"
-    NAME = "name"
-    UID = "uid"
-    BIRTH = "birth"
-    DATE = "date"
-    TEXT = "text"
-    CODE = "code"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """One column of the catalog.
-
-    Attributes:
-        name: The service's field name, ``DICOM`` dropped, in snake case; ``dicom_*`` for untouched text
-            that a parsed column stands beside.
-        type: The Arrow type, one that Athena, Spark, DuckDB and Trino all read.
-        source: Path of the field in a summary, from the outside in; empty for a column that is computed.
-        sensitivity: What the column can tell about a patient.
-        doc: One line for the data dictionary.
-        nullable: False only where a row without the value cannot be.
-    """
-
-    name: str
-    type: pa.DataType
-    source: tuple[str, ...]
-    sensitivity: Sensitivity = Sensitivity.NONE
-    doc: str
-    nullable: bool = True
 
 
 def _summary(name: str, key: str, type_: pa.DataType, doc: str, *, nullable: bool = True) -> Column:
@@ -73,14 +28,19 @@ def _parsed(name: str, type_: pa.DataType, sensitivity: Sensitivity, doc: str) -
     return Column(name=name, type=type_, source=(), sensitivity=sensitivity, doc=doc)
 
 
-_S, _I = pa.string(), pa.int32()
+_S, _I, _COUNT = pa.string(), pa.int32(), pa.int64()
 
-COLUMNS: Final[tuple[Column, ...]] = (
+_COLUMNS: Final[tuple[Column, ...]] = (
     _summary("image_set_id", "imageSetId", _S, "The image set's identifier, 32 of [0-9a-z].", nullable=False),
     _summary("version", "version", _I, "The newest version; grows with every change of the metadata."),
     _summary("created_at", "createdAt", TIMESTAMP, "When the image set was created, in UTC.", nullable=False),
     _summary("updated_at", "updatedAt", TIMESTAMP, "When the image set was last changed, in UTC."),
-    _summary("last_accessed_at", "lastAccessedAt", TIMESTAMP, "When its pixels were last read, in UTC."),
+    _summary(
+        "last_accessed_at",
+        "lastAccessedAt",
+        TIMESTAMP,
+        "When its metadata or pixels were last accessed, in UTC; reads, copies and updates count, searches do not.",
+    ),
     _summary("storage_tier", "storageTier", _S, "FREQUENT_ACCESS or ARCHIVE_INSTANT_ACCESS."),
     _summary("is_primary", "isPrimary", pa.bool_(), "Whether it is the primary image set of its series."),
     _tag("patient_id", "DICOMPatientId", _S, Sensitivity.IDENTIFIER, "Patient ID (0010,0020)."),
@@ -111,14 +71,14 @@ COLUMNS: Final[tuple[Column, ...]] = (
     _tag(
         "number_of_study_related_series",
         "DICOMNumberOfStudyRelatedSeries",
-        _I,
+        _COUNT,
         Sensitivity.NONE,
         "Number of Study Related Series (0020,1206).",
     ),
     _tag(
         "number_of_study_related_instances",
         "DICOMNumberOfStudyRelatedInstances",
-        _I,
+        _COUNT,
         Sensitivity.NONE,
         "Number of Study Related Instances (0020,1208).",
     ),
@@ -157,11 +117,23 @@ COLUMNS: Final[tuple[Column, ...]] = (
     ),
 )
 
-SCHEMA: Final = pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in COLUMNS])
-"""The Arrow schema of a data object; the partition keys are in its path only."""
+IMAGE_SETS: Final = Table(
+    name="image_sets",
+    doc="AWS HealthImaging image sets, one row each; kept by ahi-catalog.",
+    columns=_COLUMNS,
+    key=("image_set_id",),
+    version=("version", "updated_at"),
+    created="created_at",
+    # Storage tier and last access move without a new version, and between two reads they are not promised.
+    volatile=frozenset({"storage_tier", "last_accessed_at"}),
+    object_name="image-sets.parquet",
+    looked_up=("image_set_id", "patient_id", "accession_number", "study_instance_uid", "series_instance_uid"),
+    unique=("image_set_id", "series_instance_uid"),
+    categories=("patient_sex", "storage_tier", "series_modality", "series_body_part"),
+)
 
-RECEIVED: Final = tuple(column for column in COLUMNS if column.source)
+RECEIVED: Final = tuple(column for column in IMAGE_SETS.columns if column.source)
 """The columns that hold a field of the service as it is; the others are computed from them."""
 
-RECEIVED_SCHEMA: Final = pa.schema([SCHEMA.field(name) for name in (*(c.name for c in RECEIVED), "extra")])
+RECEIVED_SCHEMA: Final = pa.schema([IMAGE_SETS.schema.field(name) for name in (*(c.name for c in RECEIVED), "extra")])
 """The Arrow schema of what is received, before the other columns are computed."""

@@ -1,4 +1,4 @@
-"""The sink of a verification: compares what scans found with the catalog, and mends the difference if asked to.
+"""The sink of a verification: compares what scans found with the catalog, and repairs the difference if asked to.
 
 Nothing is removed on the search's word: rows that it does not list are looked up one by one.
 """
@@ -8,12 +8,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from ahi_catalog.connectors.catalog import Batch, parquet
-from ahi_catalog.connectors.catalog.comparison import Belonging, Comparison, compare
+import pyarrow as pa
+
+from ahi_catalog.connectors.catalog import Batch, Partition, parquet
 from ahi_catalog.connectors.catalog.conflicts import retry_on_conflict
-from ahi_catalog.connectors.catalog.merge import merge
-from ahi_catalog.connectors.catalog.publishing import in_turn, named
-from ahi_catalog.connectors.catalog.stretches import NO_ROWS, Stretches
+from ahi_catalog.connectors.catalog.merge import merge, without
+from ahi_catalog.connectors.catalog.publishing import MERGING, read_object
 from ahi_catalog.connectors.catalog.verification import Finding, Verification
 from ahi_catalog.connectors.errors import DamagedError
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
@@ -22,6 +22,8 @@ from ahi_catalog.connectors.healthimaging.source import ImageSet
 from ahi_catalog.connectors.storage import Stored
 from ahi_catalog.connectors.windows import Coverage, Window
 from ahi_catalog.pipeline.run import Run
+from ahi_catalog.pipeline.verify.comparison import Comparison, compare
+from ahi_catalog.pipeline.verify.inspection import belonging
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ class Checked:
     Attributes:
         batch: The batch.
         findings: What was wrong with its partition, as far as it was scanned.
-        bytes_written: Of the object, where it was mended.
+        bytes_written: Of the object, where it was repaired.
         is_populated: Whether the partition has an object now.
     """
 
@@ -52,6 +54,8 @@ class Verifier:
 
     def __init__(self, run: Run, verification: Verification, followed_to: datetime) -> None:
         self.verification = verification
+        self.damaged: set[Partition] = set()
+        """Partitions whose object a repair could not read: it was damaged after the inspection."""
         self._run = run
         self._followed_to = followed_to
         self._found: dict[Window, tuple[str, Counter[Finding]]] = {}
@@ -63,7 +67,11 @@ class Verifier:
         return "mending the catalog" if self.verification.is_repairing else "verifying the catalog"
 
     def write(self, batch: Batch) -> Checked:
-        """Compare a batch with its partition; mend that if asked to."""
+        """Compare a batch with its partition; repair that if asked to.
+
+        Raises:
+            DamagedError: The partition's object cannot be read, and is to be repaired; it is among `damaged`.
+        """
         return retry_on_conflict(self._take_once, batch, _LookUps(self._run))
 
     def count(self, written: Checked) -> None:
@@ -76,7 +84,7 @@ class Verifier:
             self._populated.append(written.batch.partition.window)
 
     def commit(self, windows: Collection[Window]) -> None:
-        """Keep how far the verification is; what it has mended is covered."""
+        """Keep how far the verification is; what it has repaired is covered."""
         if self.verification.is_repairing:
             self._run.checkpointer.commit(windows, Coverage(tuple(self._populated)))
         found = [self._found.pop(window) for window in windows if window in self._found]
@@ -88,50 +96,46 @@ class Verifier:
         self._run.catalog.keep_verification(self._run.datastore_id, verification)
 
     def _take_once(self, batch: Batch, look_ups: "_LookUps") -> Checked:
-        store, key = self._run.catalog.store, batch.partition.key
-        with in_turn(store, key) as stored:
-            return self._check(batch, stored, look_ups)
-
-    def _check(self, batch: Batch, stored: Stored | None, look_ups: "_LookUps") -> Checked:
-        key = batch.partition.key
-        try:
-            with named(key):
-                rows: Stretches = parquet.DataObject(stored.body) if stored else NO_ROWS
-                difference = self._compare(rows, batch)
-        except DamagedError:
-            if self.verification.is_repairing:
-                raise
-            # The inspection has counted the object; all that the service has is missing there.
-            rows = NO_ROWS
-            difference = self._compare(rows, batch)
-        gone, elsewhere = look_ups.sort_out(difference.unlisted, batch.partition.window)
+        stored = self._run.catalog.store.get(batch.key)
+        with MERGING:
+            difference = compare(batch.table, self._rows(stored, batch), batch.rows, batch.scanned, self._followed_to)
+        # Neither the lock nor the rows are held while the service is asked.
+        deleted, elsewhere = look_ups.sort_out(difference.unlisted, batch.partition.window)
         false = look_ups.falsely_ahead(difference.ahead)
-        findings = _count(difference, gone, elsewhere, false)
+        findings = _count(difference, deleted, elsewhere, false)
         written = 0
         if self.verification.is_repairing and findings:
-            right = Belonging(rows, batch.partition, false)
-            with named(key):
-                body = parquet.encode(merge(right, batch.rows, [*gone, *elsewhere]).rows)
-            self._run.catalog.store.put(key, body, expected=stored.etag if stored else None)
+            with MERGING:
+                right = without(self._rows(stored, batch), false)
+                body = parquet.encode(batch.table, merge(batch.table, right, batch.rows, [*deleted, *elsewhere]).rows)
+            self._run.catalog.store.put(batch.key, body, expected=stored.etag if stored else None)
             written = len(body)
         return Checked(
             batch=batch, findings=findings, bytes_written=written, is_populated=stored is not None or written > 0
         )
 
-    def _compare(self, rows: Stretches, batch: Batch) -> Comparison:
-        # What does not belong there has been counted by the inspection.
-        return compare(Belonging(rows, batch.partition), batch.rows, batch.scanned, self._followed_to)
+    def _rows(self, stored: Stored | None, batch: Batch) -> pa.Table:
+        """The rows of an object that belong there; what does not has been counted by the inspection."""
+        try:
+            rows = read_object(batch.table, batch.key, stored)
+        except DamagedError:
+            if self.verification.is_repairing:
+                self.damaged.add(batch.partition)
+                raise
+            # All that the service has is missing there.
+            rows = batch.table.schema.empty_table()
+        return belonging(batch.table, rows, batch.partition)
 
 
 def _count(
-    difference: Comparison, gone: Collection[str], elsewhere: Collection[str], false: Collection[str]
+    difference: Comparison, deleted: Collection[str], elsewhere: Collection[str], false: Collection[str]
 ) -> Counter[Finding]:
     counts = {
         Finding.MISSING: len(difference.missing),
         Finding.STALE: len(difference.stale),
         Finding.ALTERED: len(difference.altered) + len(false),
-        Finding.DOUBLED: len(elsewhere),
-        Finding.GONE: len(gone),
+        Finding.DUPLICATE: len(elsewhere),
+        Finding.DELETED: len(deleted),
     }
     return Counter({kind: count for kind, count in counts.items() if count})
 
@@ -148,18 +152,18 @@ class _LookUps:
         self._known: dict[str, ImageSet | None] = {}
 
     def sort_out(self, unlisted: Collection[str], bounds: Window) -> tuple[list[str], list[str]]:
-        """Of image sets that the search did not list: those that are gone, and those created outside of the bounds.
+        """Of image sets that the search did not list: those that are deleted, and those created outside of the bounds.
 
         The others are there, and only the search does not show them: their rows are right.
         """
         answers = self._ask(unlisted)
-        gone = [name for name, found in answers.items() if found is None]
+        deleted = [name for name, found in answers.items() if found is None]
         elsewhere = [
             name
             for name, found in answers.items()
             if found and found.created_at and not bounds.start <= found.created_at < bounds.end
         ]
-        return gone, elsewhere
+        return deleted, elsewhere
 
     def falsely_ahead(self, ahead: Mapping[str, int]) -> list[str]:
         """Of image sets whose row is newer than the search says, those of a version that the service does not know."""

@@ -1,6 +1,7 @@
-"""Raw SearchImageSets pages as Arrow tables, every value kept.
+"""Pages of SearchImageSets as Arrow tables, every value kept.
 
-Two ways lead to the same table: fast.py for pages as declared, slow.py for the rest.
+Two decoders make the same table: `strict` reads pages that are exactly as declared, `lenient` reads the rest.
+Dates and times of DICOM are parsed in :mod:`ahi_catalog.schemas.dicom`.
 """
 
 import itertools
@@ -12,10 +13,10 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ahi_catalog.schemas import fast, slow
-from ahi_catalog.schemas.answers import Answer, Rows
-from ahi_catalog.schemas.columns import COLUMNS, RECEIVED, SCHEMA
+from ahi_catalog.schemas.decoding import lenient, strict
+from ahi_catalog.schemas.decoding.answer import Answer, Rows
 from ahi_catalog.schemas.dicom import combine, parse_dates, parse_times, unpad
+from ahi_catalog.schemas.image_sets import IMAGE_SETS, RECEIVED
 
 _PARSED: Final = {
     "patient_birth_date": ("dicom_patient_birth_date", parse_dates),
@@ -35,14 +36,14 @@ def read(body: bytes) -> Answer:
         MalformedSummaryError: It cannot be read, or a summary lacks what no row can do without.
     """
     try:
-        return fast.read(body)
+        return strict.read(body)
     except (ValueError, RecursionError):
         pass  # The error may quote values, and ends here.
-    return slow.read(body)
+    return lenient.read(body)
 
 
 def flatten(pages: Iterable[Rows]) -> pa.Table:
-    """One row an image set, in the order of the pages, in the columns of ``SCHEMA``.
+    """One row an image set, in the order of the pages, in the columns of `image_sets`.
 
     Args:
         pages: The rows of answers that `read` has read.
@@ -50,16 +51,16 @@ def flatten(pages: Iterable[Rows]) -> pa.Table:
     tables: list[pa.Table] = []
     for is_table, alike in itertools.groupby(pages, lambda rows: isinstance(rows, pa.Table)):
         found = list(alike)
-        tables += found if is_table else [fast.to_table(list(itertools.chain.from_iterable(found)))]
-    return _compute(pa.concat_tables(tables)) if tables else SCHEMA.empty_table()
+        tables += found if is_table else [strict.to_table(list(itertools.chain.from_iterable(found)))]
+    return _compute(pa.concat_tables(tables)) if tables else IMAGE_SETS.schema.empty_table()
 
 
 def _compute(received: pa.Table) -> pa.Table:
     """All columns: those received and those computed from them, in the order of the declaration."""
     parsed = {name: _parse_distinct(received[raw], parse) for name, (raw, parse) in _PARSED.items()}
     computed = parsed | {"study_datetime": combine(parsed["study_date"], parsed["study_datetime"])}
-    arrays = [computed[c.name] if c.name in computed else received[c.name] for c in COLUMNS]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+    arrays = [computed[c.name] if c.name in computed else received[c.name] for c in IMAGE_SETS.columns]
+    return pa.Table.from_arrays(arrays, schema=IMAGE_SETS.schema)
 
 
 def _parse_distinct(texts: pa.ChunkedArray, parse: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> pa.ChunkedArray:
@@ -72,7 +73,7 @@ def unparsable(table: pa.Table) -> dict[str, int]:
     """How many values of each column were sent but could not be held or parsed; columns without any left out.
 
     Args:
-        table: Rows in the columns of ``SCHEMA``.
+        table: Rows of `image_sets`.
     """
     counts = Counter[str]()
     for name, (raw, parse) in _PARSED.items():
@@ -82,5 +83,5 @@ def unparsable(table: pa.Table) -> dict[str, int]:
             counts[name] += pc.sum(pc.and_(pc.not_equal(texts, ""), pc.is_null(parse(texts)))).as_py()
     for text in table["extra"].drop_null().to_pylist():
         extra = json.loads(text)
-        counts.update(column.name for column in RECEIVED if slow.lookup(extra, column.source) is not None)
+        counts.update(column.name for column in RECEIVED if lenient.lookup(extra, column.source) is not None)
     return {name: count for name, count in counts.items() if count}

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Final
 
 from ahi_catalog.connectors.catalog import Catalog, Checkpoint, Partition, layout
-from ahi_catalog.connectors.catalog.inspection import Inspection, inspect, mend
 from ahi_catalog.connectors.catalog.verification import Finding, Verification
 from ahi_catalog.connectors.errors import DamagedError, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.pages import Field
@@ -25,7 +24,9 @@ from ahi_catalog.pipeline.planning import Part, Scope, plan_verify
 from ahi_catalog.pipeline.privacy import LoadKey
 from ahi_catalog.pipeline.run import Clock, Run, now, open_run
 from ahi_catalog.pipeline.run_report import RunReport
-from ahi_catalog.pipeline.verifier import Verifier
+from ahi_catalog.pipeline.verify.inspection import Inspection, inspect, mend
+from ahi_catalog.pipeline.verify.sink import Verifier
+from ahi_catalog.schemas import IMAGE_SETS
 
 _INSPECTORS: Final = 4
 CHECKPOINT: Final = "checkpoint"
@@ -41,7 +42,7 @@ class Request:
     Attributes:
         start, end: A range of createdAt, aware; whole partitions of it are verified. None: all that is covered.
         part: ``3/30``, ``today/30``, or None for all partitions.
-        is_repairing: Whether to mend what is found.
+        is_repairing: Whether to repair what is found.
         is_restart: Whether to begin anew where an earlier verification was interrupted.
     """
 
@@ -71,7 +72,7 @@ def verify(
     connection: Connection | None = None,
     load_key: LoadKey = load_phi_key,
 ) -> RunReport:
-    """Read what is covered again, compare it with the catalog, and mend the difference if asked to.
+    """Read what is covered again, compare it with the catalog, and repair the difference if asked to.
 
     Args:
         settings: What to read, and where it was written.
@@ -83,7 +84,7 @@ def verify(
         load_key: Loads the key of pseudonyms.
 
     Returns:
-        The report, with the verification: findings by partition, and how many of them are left.
+        The report, with the verification: findings by partition, and how many of them are unrepaired.
 
     Raises:
         UsageError: There is nothing to verify.
@@ -107,12 +108,38 @@ def verify(
         try:
             if not verifier.verification.is_inspected:
                 _inspect(run, verifier, scope, checkpoint, wrong)
-            engine.read(run, Field.CREATED_AT, verifier.verification.remaining, verifier)
+            _read(run, verifier)
             if not verifier.verification.remaining:
                 verifier.keep(replace(verifier.verification, finished_at=floor_second(clock())))
         finally:
             run.report.verification = verifier.verification
     return run.report
+
+
+def _read(run: Run, verifier: Verifier) -> None:
+    """Reads what remains to be verified.
+
+    Where a repair meets an object that was damaged after the inspection, it replaces the object, and reads its range
+    again from the start: the reading has ended by then, so that nothing of the range is counted as covered meanwhile.
+    """
+    replaced: set[Partition] = set()
+    while True:
+        try:
+            engine.read(run, Field.CREATED_AT, verifier.verification.remaining, verifier)
+        except DamagedError:
+            damaged = verifier.damaged - replaced
+            if not damaged:
+                raise
+        else:
+            return
+        windows = [partition.window for partition in damaged]
+        verifier.keep(verifier.verification.reading_again(windows))
+        run.checkpointer.remove(windows)
+        for partition in damaged:
+            mend(run.catalog.store, IMAGE_SETS, partition)
+        unreadable = Counter({Finding.UNREADABLE: 1})
+        verifier.keep(verifier.verification.noting((partition.value, unreadable) for partition in damaged))
+        replaced |= damaged
 
 
 def _find_checkpoint(catalog: Catalog, datastore_id: str) -> tuple[Checkpoint | None, list[Found]]:
@@ -155,7 +182,7 @@ def _begin(run: Run, request: Request, scope: Scope, checkpoint: Checkpoint, now
 
 
 def _inspect(run: Run, verifier: Verifier, scope: Scope, checkpoint: Checkpoint, wrong: list[Found]) -> None:
-    """Look at the objects themselves; mend what is wrong with them, if asked to."""
+    """Look at the objects themselves; repair what is wrong with them, if asked to."""
     objects = run.catalog.objects(run.datastore_id)
     inspected = _inspect_objects(run, [partition for partition in objects.partitions if scope.has(partition)])
     lost = [
@@ -168,15 +195,15 @@ def _inspect(run: Run, verifier: Verifier, scope: Scope, checkpoint: Checkpoint,
         unreadable = [partition for partition, found in inspected.items() if found.is_unreadable]
         run.checkpointer.remove([partition.window for partition in (*unreadable, *lost)])
         for partition in inspected:
-            mend(run.catalog.store, partition)
-    prefix = layout.table_prefix(run.datastore_id)
+            mend(run.catalog.store, IMAGE_SETS, partition)
+    prefix = layout.table_prefix(IMAGE_SETS, run.datastore_id)
     verifier.keep(
         replace(verifier.verification, is_inspected=True).noting(
             [
                 *wrong,
                 *((partition.value, _findings(found)) for partition, found in inspected.items()),
                 *((partition.value, Counter({Finding.LOST: 1})) for partition in lost),
-                *((key.removeprefix(prefix), Counter({Finding.FOREIGN: 1})) for key in objects.foreign),
+                *((key.removeprefix(prefix), Counter({Finding.UNEXPECTED: 1})) for key in objects.foreign),
             ]
         )
     )
@@ -188,12 +215,12 @@ def _inspect_objects(run: Run, partitions: Collection[Partition]) -> dict[Partit
     def look(partition: Partition) -> tuple[Partition, Inspection]:
         if run.stop.is_set():
             raise StoppedError("stopped while looking at the data objects")
-        return partition, inspect(run.catalog.store, partition)
+        return partition, inspect(run.catalog.store, IMAGE_SETS, partition)
 
     with ThreadPoolExecutor(_INSPECTORS, thread_name_prefix="inspect") as inspectors:
         return {partition: found for partition, found in inspectors.map(look, partitions) if found != Inspection()}
 
 
 def _findings(found: Inspection) -> Counter[Finding]:
-    counts = {Finding.UNREADABLE: int(found.is_unreadable), Finding.DOUBLED: found.doubled}
+    counts = {Finding.UNREADABLE: int(found.is_unreadable), Finding.DUPLICATE: found.duplicate}
     return Counter({kind: count for kind, count in counts.items() if count})

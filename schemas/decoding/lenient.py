@@ -1,4 +1,4 @@
-"""One page at a time through Python objects: for what :mod:`ahi_catalog.schemas.fast` refuses.
+"""The lenient decoder: one page at a time through Python objects, for what the strict decoder refuses.
 
 Fields that the API has grown, and values that their column cannot hold, go into ``extra`` under their own
 names; times may be ISO texts.
@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from ahi_catalog.schemas.answers import Answer, MalformedSummaryError
-from ahi_catalog.schemas.columns import EARLIEST, LATEST, RECEIVED, RECEIVED_SCHEMA, SUMMARIES, TAGS, TIMESTAMP
+from ahi_catalog.schemas.decoding.answer import Answer, MalformedSummaryError
+from ahi_catalog.schemas.image_sets import RECEIVED, RECEIVED_SCHEMA, SUMMARIES, TAGS
+from ahi_catalog.schemas.tables import EARLIEST, LATEST, TIMESTAMP
 
 _MICROSECONDS: Final = 1e6
 _MOST_DIGITS: Final = 1000
@@ -115,7 +116,8 @@ def _hold(value: Any, type_: pa.DataType) -> Any:
     if pa.types.is_boolean(type_):
         return value if isinstance(value, bool) else None
     if pa.types.is_integer(type_):
-        fits = isinstance(value, int) and not isinstance(value, bool) and -(2**31) <= value < 2**31
+        least = -(2 ** (type_.bit_width - 1))
+        fits = isinstance(value, int) and not isinstance(value, bool) and least <= value < -least
         return value if fits else None
     return value if isinstance(value, str) and _is_unicode(value) else None
 

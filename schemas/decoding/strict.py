@@ -1,7 +1,8 @@
-"""Pages as declared: exactly the declared fields in their declared types, decoded straight into typed objects.
+"""The strict decoder: exactly the declared fields in their declared types, decoded straight into typed objects.
 
-Anything else, a field that the API has grown or a value of another type, is refused with ValueError, and
-:mod:`ahi_catalog.schemas.slow` reads that page.
+It refuses anything else, a field that the API has grown or a value of another type, with ValueError;
+:mod:`ahi_catalog.schemas.decoding.lenient` reads that page. One pass over the bytes checks a page and holds its rows:
+half the CPU of json and Arrow's reader for the one and the other.
 """
 
 import types
@@ -14,14 +15,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Meta
 
-from ahi_catalog.schemas.answers import Answer
-from ahi_catalog.schemas.columns import EARLIEST, LATEST, RECEIVED, RECEIVED_SCHEMA, SUMMARIES, TAGS, TIMESTAMP, Column
+from ahi_catalog.schemas.decoding.answer import Answer
+from ahi_catalog.schemas.image_sets import RECEIVED, RECEIVED_SCHEMA, SUMMARIES, TAGS
+from ahi_catalog.schemas.tables import EARLIEST, LATEST, TIMESTAMP, Column
 
 _MICROSECONDS: Final = 1e6
 _WIRE_TYPES: Final[dict[pa.DataType, Any]] = {
     pa.string(): str,
     pa.bool_(): bool,
     pa.int32(): Annotated[int, Meta(ge=-(2**31), lt=2**31)],
+    pa.int64(): Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)],
     TIMESTAMP: Annotated[float, Meta(ge=EARLIEST, le=LATEST)],
 }
 

@@ -1,4 +1,4 @@
-"""What an answer of SearchImageSets says, read."""
+"""What an answer of SearchImageSets says once it is decoded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

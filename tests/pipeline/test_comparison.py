@@ -1,6 +1,5 @@
-"""Comparing a partition with a scan, against dictionaries; tidying and merging what stands twice."""
+"""Comparing a partition with a scan, against dictionaries; tidying what stands twice."""
 
-from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -9,12 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ahi_catalog.connectors.catalog import Partition, Unit
-from ahi_catalog.connectors.catalog.comparison import Belonging, compare, tidy
-from ahi_catalog.connectors.catalog.merge import merge, without
-from ahi_catalog.connectors.catalog.packing import Packed
-from ahi_catalog.connectors.catalog.stretches import NO_ROWS, Held
 from ahi_catalog.connectors.windows import SECOND, Coverage, Window
-from ahi_catalog.schemas import SCHEMA
+from ahi_catalog.pipeline.verify.comparison import compare
+from ahi_catalog.pipeline.verify.inspection import belonging, tidy
+from ahi_catalog.schemas import IMAGE_SETS
 
 PARTITION = Partition("0" * 32, Unit.DAY, date(2024, 2, 29))
 MIDNIGHT = PARTITION.window.start
@@ -48,7 +45,7 @@ partitions = st.dictionaries(st.sampled_from(NAMES), rows).map(
 
 
 def table(several: list[Row]) -> pa.Table:
-    return pa.Table.from_pylist(several, SCHEMA)
+    return pa.Table.from_pylist(several, IMAGE_SETS.schema)
 
 
 def rank(row: Row) -> tuple[int, datetime]:
@@ -67,10 +64,8 @@ def test_every_difference_is_told_once_and_by_its_name(
     scanned = Coverage([Window(MIDNIGHT, MIDNIGHT + SECOND * scanned_seconds)] if scanned_seconds else ())
     followed_to = MIDNIGHT + timedelta(hours=followed_hours)
     stray = {"image_set_id": "a", "version": 9, "created_at": MIDNIGHT - SECOND}
-    stretches = Held(*(table([row]) for row in (stray, *held.values())))
-    result = compare(
-        Belonging(stretches, PARTITION), Packed(table(list(found.values())), stretch=2), scanned, followed_to
-    )
+    existing = belonging(IMAGE_SETS, table([stray, *held.values()]), PARTITION)
+    result = compare(IMAGE_SETS, existing, table(list(found.values())), scanned, followed_to)
     both = held.keys() & found.keys()
     behind = {name for name in both if rank(found[name]) > rank(held[name])}
     due = {name for name in behind if (found[name]["updated_at"] or created(name)) < followed_to}
@@ -91,51 +86,18 @@ def test_tidying_leaves_one_row_an_image_set_of_the_partition(several: list[Row]
         {"image_set_id": name, "created_at": MIDNIGHT + timedelta(days=sign)}
         for name, sign in zip(strays, (-1, 1, -2, 2), strict=False)
     ]
-    tidied = tidy(table([*several, *elsewhere]), PARTITION)
+    tidied = tidy(IMAGE_SETS, table([*several, *elsewhere]), PARTITION)
     assert sorted(tidied["image_set_id"].to_pylist()) == sorted({row["image_set_id"] for row in several})
     best = {
         row["image_set_id"]: max(rank(r) for r in several if r["image_set_id"] == row["image_set_id"])
         for row in several
     }
     assert {row["image_set_id"]: rank(row) for row in tidied.to_pylist()} == best
-    assert tidy(tidied, PARTITION).equals(tidied)
-
-
-def test_no_more_columns_are_read_than_it_takes() -> None:
-    """What belongs is told by two columns; the others are read where they are asked for."""
-    read: list[list[str]] = []
-
-    class Noting(Held):
-        def read(self, names: Sequence[str] = SCHEMA.names) -> Iterator[pa.Table]:
-            read.append(sorted(names))
-            return super().read(names)
-
-    [found] = Belonging(Noting(table([{"image_set_id": "a", "created_at": MIDNIGHT}])), PARTITION).read(["version"])
-    assert (found.column_names, len(found)) == (["version"], 1)
-    assert read == [["created_at", "image_set_id", "version"]]
+    assert tidy(IMAGE_SETS, tidied, PARTITION).equals(tidied)
 
 
 def test_a_row_on_the_partitions_bounds_belongs_to_one_side() -> None:
     """The first moment of the day is in, the last microsecond is in, the next midnight is out."""
     bounds = [MIDNIGHT, PARTITION.window.end - timedelta(microseconds=1), PARTITION.window.end]
     several = [{"image_set_id": name, "created_at": at} for name, at in zip(NAMES, bounds, strict=False)]
-    assert tidy(table(several), PARTITION)["image_set_id"].to_pylist() == ["a", "b"]
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(rows, min_size=1, max_size=10))
-def test_a_merge_onto_doubled_rows_writes_them_once(several: list[Row]) -> None:
-    """Rows that stand twice are dropped by the next merge, which says that it is a change."""
-    doubled = table([*several, *several])
-    result = merge(Held(doubled), NO_ROWS)
-    left = pa.concat_tables([SCHEMA.empty_table(), *result.rows])
-    assert len(left) == len({row["image_set_id"] for row in several})
-    assert result.doubled == len(doubled) - len(left)
-    assert result.is_change
-
-
-def test_rows_are_left_out_by_their_ids() -> None:
-    """Of the ids named, none is left; ids that are not there matter nothing."""
-    several = table([{"image_set_id": name, "created_at": created(name)} for name in NAMES])
-    assert without(several, {"a", "f", "z"})["image_set_id"].to_pylist() == list("bcde")
-    assert without(several, ()).equals(several)
+    assert tidy(IMAGE_SETS, table(several), PARTITION)["image_set_id"].to_pylist() == ["a", "b"]

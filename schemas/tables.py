@@ -1,0 +1,104 @@
+"""What a declaration of a table is made of: columns, a key, a version. Every table of the catalog is one `Table`.
+
+Merging, publishing, verifying, the DDL, the data dictionary, the PHI policy and the registration in Glue take the
+declaration. :mod:`ahi_catalog.schemas.image_sets` declares the first table.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import pyarrow as pa
+
+TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
+LOCAL_DATETIME: Final = pa.timestamp("us")
+
+EARLIEST: Final = -62_135_596_800
+"""Epoch seconds of the first second of year 1. Python and Athena know no moment before it, or after the year 9999."""
+LATEST: Final = 253_402_300_799
+"""Epoch seconds of the last second of year 9999."""
+
+
+class Sensitivity(StrEnum):
+    """What a column can tell about a patient; anything but ``NONE`` is marked `sensitive` in the API."""
+
+    NONE = "none"
+    IDENTIFIER = "identifier"
+    NAME = "name"
+    UID = "uid"
+    BIRTH = "birth"
+    DATE = "date"
+    TEXT = "text"
+    CODE = "code"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        name: The service's field name, ``DICOM`` dropped, in snake case; ``dicom_*`` for untouched text
+            that a parsed column stands beside.
+        type: The Arrow type, one that Athena, Spark, DuckDB and Trino all read. What people add up is int64, for
+            Polars sums int32 in int32.
+        source: Path of the field in what the service sends, from the outside in; empty for a column that is computed.
+        sensitivity: What the column can tell about a patient; the PHI policy acts by it.
+        doc: One line for the data dictionary.
+        nullable: False only where a row without the value cannot be.
+    """
+
+    name: str
+    type: pa.DataType
+    source: tuple[str, ...]
+    sensitivity: Sensitivity = Sensitivity.NONE
+    doc: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """The declaration of a table.
+
+    Attributes:
+        name: Of the table, of its folder in the catalog, and in other engines.
+        doc: What a row is, in one line.
+        columns: In their order.
+        key: Names of the text columns that tell rows apart: one row a key.
+        version: Names of the integer and time columns by which the newer of two rows of a key is told; null is the
+            oldest.
+        created: Name of the time column that says in which partition a row belongs.
+        volatile: Names of columns that may change without a new version.
+        object_name: What the data object in the folder of each partition is called.
+        looked_up: Names of identifiers that single rows are looked up by; each gets a Bloom filter.
+        unique: Names of columns whose values hardly repeat; they get no dictionary.
+        categories: Names of columns that people count by; they stay uncompressed, since runs of a small dictionary
+            take next to no bytes.
+        schema: The Arrow schema of a data object; the partition keys are in its path only.
+    """
+
+    name: str
+    doc: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    version: tuple[str, ...]
+    created: str
+    volatile: frozenset[str]
+    object_name: str
+    looked_up: tuple[str, ...]
+    unique: tuple[str, ...]
+    categories: tuple[str, ...]
+    schema: pa.Schema = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        schema = pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
+        object.__setattr__(self, "schema", schema)
+
+    @property
+    def folder(self) -> str:
+        """The folder of the table in a catalog, with a slash at its end."""
+        return f"{self.name}/"
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Names of the columns that the rows of a data object are sorted by."""
+        return (self.created, *self.key)
