@@ -12,7 +12,7 @@ IMPORTS = """
 import os
 from ahi_catalog.cli.main import LIBRARIES
 os.environ |= LIBRARIES
-import ahi_catalog.cli.running, flows.jobs, boto3, pyarrow.parquet
+import ahi_catalog.cli.running, ahi_catalog.pipeline.jobs, boto3, pyarrow.parquet
 """
 DAYS = ("2022-02-07", "2024-07-06", "2024-07-07", "2025-08-10")
 

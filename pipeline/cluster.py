@@ -33,7 +33,7 @@ from ahi_catalog.connectors.settings import Quota, Settings
 from ahi_catalog.connectors.windows import Window
 from ahi_catalog.pipeline import jobs
 from ahi_catalog.pipeline.local_cluster import start_local_cluster
-from ahi_catalog.pipeline.privacy import protection_by
+from ahi_catalog.pipeline.privacy import LoadKey, protection_by
 from ahi_catalog.pipeline.runners import Pending, ScanWindow
 from ahi_catalog.schemas import PhiPolicy
 
@@ -79,7 +79,7 @@ class ClusterRunner:
         try:
             workers = max(1, len(self._client.nthreads()))
             share = settings.quota.part((1 - FLOW_SHARE) / workers)
-            given = (self._run, settings, scan_window.phi, share, by, window)
+            given = (self._run, settings, scan_window.phi, scan_window.load_key, share, by, window)
             future = self._client.submit(_scan_on_worker, *given, key=f"scan-{uuid.uuid4().hex}", pure=False)
         except _LOST:
             failed: Future[Scan] = Future()
@@ -233,7 +233,7 @@ class _Process:
 
 
 def _scan_on_worker(  # noqa: PLR0917  # as Dask hands them on
-    run: str, settings: Settings, phi: PhiPolicy, share: Quota, by: Field, window: Window
+    run: str, settings: Settings, phi: PhiPolicy, load_key: LoadKey, share: Quota, by: Field, window: Window
 ) -> Scan | AhiCatalogError:
     """What a task does, in the worker's process.
 
@@ -248,7 +248,7 @@ def _scan_on_worker(  # noqa: PLR0917  # as Dask hands them on
     try:
         source = open_source(settings, stop, _Process.connect(settings.workers, share))
         # Rows are put under the policy here, before they travel.
-        return jobs.protected(jobs.scanner(source, settings, stop), protection_by(phi, settings))(by, window)
+        return jobs.protected(jobs.scanner(source, settings, stop), protection_by(phi, settings, load_key))(by, window)
     except AhiCatalogError as error:
         return error
     except Exception as error:  # noqa: BLE001  # told by its kind alone

@@ -28,6 +28,7 @@ from ahi_catalog.connectors.healthimaging.changes import walk_changes
 from ahi_catalog.connectors.healthimaging.pages import Field
 from ahi_catalog.connectors.healthimaging.scan import Scan, Scanner
 from ahi_catalog.connectors.healthimaging.source import Connection, Source, Tally, open_source
+from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.redaction import sealed
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.windows import Coverage, Window, floor_second
@@ -35,7 +36,7 @@ from ahi_catalog.pipeline import engine
 from ahi_catalog.pipeline.handing_back import HandingBack
 from ahi_catalog.pipeline.observers import Observers, current_observers
 from ahi_catalog.pipeline.planning import check_start, plan_backfill, plan_sync, upper_bound
-from ahi_catalog.pipeline.privacy import asked_policy, key_of, protection_of
+from ahi_catalog.pipeline.privacy import LoadKey, asked_policy, key_of, protection_of
 from ahi_catalog.pipeline.run import Run
 from ahi_catalog.pipeline.run_report import Outcome, RunReport
 from ahi_catalog.pipeline.runners import Runner, ScanWindow
@@ -43,6 +44,9 @@ from ahi_catalog.pipeline.sink import Publisher
 from ahi_catalog.schemas import Protect, unparsable
 
 _log = logging.getLogger(__name__)
+
+_ROW_BYTES = 1_280
+"""What a row that waits is taken for."""
 
 Clock = Callable[[], datetime]
 
@@ -60,6 +64,7 @@ def sync(
     *,
     clock: Clock = now,
     connection: Connection | None = None,
+    load_key: LoadKey = load_phi_key,
 ) -> RunReport:
     """Read what is new since the last sync, then follow changes.
 
@@ -69,12 +74,13 @@ def sync(
         stop: Set it to end the run early, with what is proven published.
         clock: The local clock, aware.
         connection: Shared with runs on other data stores; None: one of its own.
+        load_key: Loads the key of pseudonyms.
 
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
     check_start(settings.start, clock())
-    ends = open_ends(settings, runner, stop, clock, connection)
+    ends = open_ends(settings, runner, stop, clock, connection, load_key)
     ask = cache(lambda: bounds(settings, ends.source, ends.tally, clock()))
     catalog, protect = ends.open_catalog(is_creating=True, before_creating=ask)
     known = catalog.checkpoint(settings.datastore_id)
@@ -103,6 +109,7 @@ def backfill(
     *,
     clock: Clock = now,
     connection: Connection | None = None,
+    load_key: LoadKey = load_phi_key,
 ) -> RunReport:
     """Read a range of createdAt again, or for the first time, whatever the coverage.
 
@@ -114,11 +121,12 @@ def backfill(
         stop: Set it to end the run early, with what is proven published.
         clock: The local clock, aware.
         connection: Shared with runs on other data stores; None: one of its own.
+        load_key: Loads the key of pseudonyms.
 
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
-    ends = open_ends(settings, runner, stop, clock, connection)
+    ends = open_ends(settings, runner, stop, clock, connection, load_key)
     upper = upper_bound(clock(), ends.source.clock(ends.tally), settings.settle)
     windows = plan_backfill(start, end, upper)
     with ends.running("backfill", *ends.open_catalog(is_creating=True)) as run:
@@ -175,6 +183,7 @@ class Ends:
         runner: Where scans run.
         stop: Set when the run is asked to stop.
         clock: The local clock, aware.
+        load_key: Loads the key of pseudonyms.
     """
 
     settings: Settings
@@ -184,6 +193,7 @@ class Ends:
     runner: Runner
     stop: threading.Event
     clock: Clock
+    load_key: LoadKey
 
     def open_catalog(
         self, *, is_creating: bool, before_creating: Callable[[], object] = lambda: None
@@ -199,18 +209,16 @@ class Ends:
             UsageError: There is none, or it was made in another way than the settings ask for.
         """
         settings = self.settings
-        load_key = key_of(settings)
-        asked = asked_policy(settings, load_key)
+        key = key_of(settings, self.load_key)
+        asked = asked_policy(settings, key)
         if is_creating:
             unit = None if settings.partition is None else Unit(settings.partition)
-            catalog = open_or_create(
-                self.store, unit, asked, single_writer=settings.single_writer, before_creating=before_creating
-            )
+            catalog = open_or_create(self.store, unit, asked, before_creating=before_creating)
         else:
             catalog = open_catalog(self.store)
             if asked is not None:
                 refuse_other(asked, catalog.description.phi, self.store.url)
-        return catalog, protection_of(catalog, load_key)
+        return catalog, protection_of(catalog, key)
 
     @contextmanager
     def running(self, flow: str, catalog: Catalog, protect: Protect) -> Iterator[Run]:
@@ -231,13 +239,13 @@ class Ends:
                 datastore_id=settings.datastore_id,
                 source=self.source,
                 runner=self.runner,
-                scan_window=ScanWindow(settings, catalog.description.phi, protected(scans, protect)),
+                scan_window=ScanWindow(settings, catalog.description.phi, protected(scans, protect), self.load_key),
                 protect=protect,
                 report=report,
                 observer=Observers(current_observers()),
                 is_stopping=self.stop.is_set,
                 workers=settings.workers,
-                buffer_rows=settings.buffer_rows,
+                buffer_rows=max(1, settings.buffer_bytes // _ROW_BYTES),
                 room=self._room,
                 scans=None if settings.dask else scans,
                 handing_back=handing_back,
@@ -262,8 +270,13 @@ def bounds(settings: Settings, source: Source, tally: Tally, now: datetime) -> t
     return start, upper_bound(now, service_clock, settings.settle)
 
 
-def open_ends(
-    settings: Settings, runner: Runner, stop: threading.Event, clock: Clock, connection: Connection | None
+def open_ends(  # noqa: PLR0917
+    settings: Settings,
+    runner: Runner,
+    stop: threading.Event,
+    clock: Clock,
+    connection: Connection | None,
+    load_key: LoadKey,
 ) -> Ends:
     """Open both ends of a run; nothing is asked of either yet.
 
@@ -278,6 +291,7 @@ def open_ends(
         runner=runner,
         stop=stop,
         clock=clock,
+        load_key=load_key,
     )
 
 

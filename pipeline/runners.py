@@ -11,8 +11,10 @@ from typing import Any, Protocol, Self
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.healthimaging.pages import Field
 from ahi_catalog.connectors.healthimaging.scan import Scan
+from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.windows import Window
+from ahi_catalog.pipeline.privacy import LoadKey
 from ahi_catalog.schemas import PhiPolicy
 
 
@@ -24,11 +26,13 @@ class ScanWindow:
         settings: Of the run: all that another process needs to make its own.
         phi: The catalog's policy, which the rows of a scan are under.
         scan: Scans in this process; holds whatever it needs for that.
+        load_key: Loads the key of pseudonyms in another process.
     """
 
     settings: Settings
     phi: PhiPolicy
     scan: Callable[[Field, Window], Scan]
+    load_key: LoadKey = load_phi_key
 
     def __call__(self, by: Field, window: Window) -> Scan:
         return self.scan(by, window)

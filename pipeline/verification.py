@@ -15,11 +15,13 @@ from ahi_catalog.connectors.catalog.verification import Finding, Verification
 from ahi_catalog.connectors.errors import DamagedError, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.pages import Field
 from ahi_catalog.connectors.healthimaging.source import Connection
+from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.redaction import sealed
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.windows import Coverage, Window, floor_second
 from ahi_catalog.pipeline import engine, jobs
 from ahi_catalog.pipeline.planning import Part, Scope, plan_verify
+from ahi_catalog.pipeline.privacy import LoadKey
 from ahi_catalog.pipeline.run import Run
 from ahi_catalog.pipeline.run_report import RunReport
 from ahi_catalog.pipeline.runners import Runner
@@ -67,6 +69,7 @@ def verify(
     *,
     clock: jobs.Clock = jobs.now,
     connection: Connection | None = None,
+    load_key: LoadKey = load_phi_key,
 ) -> RunReport:
     """Read what is covered again, compare it with the catalog, and mend the difference if asked to.
 
@@ -77,6 +80,7 @@ def verify(
         stop: Set it to end the run early; the next one goes on from there.
         clock: The local clock, aware.
         connection: Shared with runs on other data stores; None: one of its own.
+        load_key: Loads the key of pseudonyms.
 
     Returns:
         The report, with the verification: findings by partition, and how many of them are left.
@@ -86,7 +90,7 @@ def verify(
         AhiCatalogError: The run failed; what was verified by then is kept.
     """
     scope = request.scope(clock())
-    ends = jobs.open_ends(settings, runner, stop, clock, connection)
+    ends = jobs.open_ends(settings, runner, stop, clock, connection, load_key)
     catalog, protect = ends.open_catalog(is_creating=False)
     checkpoint, wrong = _find_checkpoint(catalog, settings.datastore_id)
     if checkpoint is None:

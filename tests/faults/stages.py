@@ -131,7 +131,7 @@ def make_stages(world: FaultWorld, make_place: Callable[[], Place], proxy: S3Pro
     begin_synced(world)
     base = world.place.objects("")
     change(world)
-    small: dict[str, Any] = {"concurrency": 2, "page_budget": 1, "buffer_rows": 90}
+    small: dict[str, Any] = {"concurrency": 2, "page_budget": 1, "buffer_bytes": 115_200}
     stages = {
         "first": Stage(world=world, base={}, settings={}, lines=Counter()),
         "first-small": Stage(world=world, base={}, settings=small, lines=Counter()),
@@ -141,7 +141,7 @@ def make_stages(world: FaultWorld, make_place: Callable[[], Place], proxy: S3Pro
             base=base,
             job="backfill",
             bounds=(BORN, TODAY + 2 * HOUR),
-            settings={"concurrency": 4, "buffer_rows": 200},
+            settings={"concurrency": 4, "buffer_bytes": 256_000},
             lines=Counter(),
         ),
     }

@@ -120,7 +120,7 @@ class Catalogs(RuleBasedStateMachine):
     @rule(budget=st.integers(1, 3))
     def sync(self, budget: int) -> None:
         """A sync to its end."""
-        self.run(lambda: self.world.sync(**self.options, page_budget=budget, buffer_rows=budget * 40))
+        self.run(lambda: self.world.sync(**self.options, page_budget=budget, buffer_bytes=budget * 50_000))
 
     @rule(start=st.integers(-48, 100), hours=st.integers(1, 200))
     def backfill(self, start: int, hours: int) -> None:
@@ -137,7 +137,7 @@ class Catalogs(RuleBasedStateMachine):
         def job() -> object:
             if whole:
                 return self.world.backfill(BORN, end, **self.options)
-            return self.world.sync(**self.options, page_budget=1, buffer_rows=60)
+            return self.world.sync(**self.options, page_budget=1, buffer_bytes=76_800)
 
         with SWITCH.crashing_at(what, number):
             try:
@@ -167,7 +167,7 @@ class Catalogs(RuleBasedStateMachine):
             LEDGER.injected("a run inside another")
 
         with SWITCH.calling(meanwhile, number):
-            self.run(lambda: self.world.sync(**self.options, page_budget=1, buffer_rows=60))
+            self.run(lambda: self.world.sync(**self.options, page_budget=1, buffer_bytes=76_800))
 
     @precondition(lambda self: self.has_catalog)
     @rule(data=st.data(), kind=st.sampled_from([*DAMAGES]), crash_at=st.none() | st.integers(1, 8))
@@ -182,7 +182,7 @@ class Catalogs(RuleBasedStateMachine):
             return
         DAMAGES[kind](self.store, data.draw(st.sampled_from(sorted(keys))))
         LEDGER.injected(f"damage: {kind}")
-        options = {**self.options, "is_repairing": True, "page_budget": 2, "buffer_rows": 80}
+        options = {**self.options, "is_repairing": True, "page_budget": 2, "buffer_bytes": 102_400}
         if crash_at is not None:
             with SWITCH.crashing_at("put before", crash_at), suppress(CrashError):
                 self.run(lambda: self.world.verify(**options))

@@ -263,7 +263,7 @@ def test_a_buffer_that_overflows_changes_nothing_but_when(world: World) -> None:
     world.fill(2_000, step=timedelta(minutes=2))
     world.sync()
     once = data_objects(world.catalog)
-    report = world.sync(catalog=str(world.catalog.parent / "small"), buffer_rows=100, page_budget=2)
+    report = world.sync(catalog=str(world.catalog.parent / "small"), buffer_bytes=128_000, page_budget=2)
     assert data_objects(world.catalog.parent / "small") == once
     assert report.partitions_written > len(once)
 

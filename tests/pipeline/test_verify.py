@@ -391,7 +391,7 @@ def test_a_range_is_widened_to_whole_partitions(synced: World) -> None:
 def test_a_partition_larger_than_the_buffer_is_verified_in_pieces(synced: World) -> None:
     """Early batches compare their own range only: nothing is found twice, and nothing is overlooked."""
     rewrite(lambda table: table.slice(3))(synced)
-    settings = replace(synced.settings, buffer_rows=60, page_budget=1)
+    settings = replace(synced.settings, buffer_bytes=76_800, page_budget=1)
     expected = {"2024-01-02": Counter({Finding.MISSING: 3})}
     assert findings(synced.verify(settings=settings)) == expected
     assert findings(synced.verify(settings=settings, is_repairing=True)) == expected

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -18,7 +18,9 @@ from ahi_catalog.pipeline.runners import ThreadRunner
 TODAY = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-def sync_idc(catalogs: Mapping[str, str | Path], *, rows: int, more: Iterable[Mapping[str, Any]] = ()) -> str:
+def sync_idc(
+    catalogs: Mapping[Literal["day", "month"], str | Path], *, rows: int, more: Iterable[Mapping[str, Any]] = ()
+) -> str:
     """Sync a sample into new catalogs; the data store's id.
 
     Args:
