@@ -8,7 +8,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
 from ahi_catalog.connectors import aws
-from ahi_catalog.connectors.errors import InvalidRequestError, Remedy, StateError, StoppedError, UsageError
+from ahi_catalog.connectors.errors import Remedy, StateError, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.source import connect
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.flows.credentials import find_session
@@ -20,7 +20,7 @@ from ahi_catalog.pipeline.run_report import Outcome
 from ahi_catalog.pipeline.runners import open_runner
 from ahi_catalog.pipeline.signals import stop_on_signals
 
-_FINAL: Final = (UsageError, StateError, InvalidRequestError)
+_FINAL: Final = (UsageError, StateError)
 """What fails again however often it is tried."""
 
 

@@ -32,8 +32,8 @@ def stop_on_signals(before_exit: Callable[[], None] = lambda: None) -> Iterator[
     def ask_to_stop(number: int, _frame: FrameType | None) -> None:
         if stop.is_set() and number == signal.SIGINT:
             _exit(before_exit)
-        _log.warning("stopping: publishing what is proven; the next run resumes there (Ctrl-C again stops at once)")
         stop.set()
+        _log.warning("stopping: publishing what is proven; the next run resumes there (Ctrl-C again stops at once)")
 
     if threading.current_thread() is not threading.main_thread():
         yield stop

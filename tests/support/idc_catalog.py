@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -18,9 +18,7 @@ from ahi_catalog.pipeline.runners import ThreadRunner
 TODAY = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-def sync_idc(
-    catalogs: Mapping[Literal["day", "month"], str | Path], *, rows: int, more: Iterable[Mapping[str, Any]] = ()
-) -> str:
+def sync_idc(catalogs: Mapping[str, str | Path], *, rows: int, more: Iterable[Mapping[str, Any]] = ()) -> str:
     """Sync a sample into new catalogs; the data store's id.
 
     Args:
@@ -40,7 +38,7 @@ def sync_idc(
             settings = Settings(
                 catalog=str(catalog),
                 datastore_id=datastore_id,
-                partition=partition,
+                partition="month" if partition == "month" else "day",
                 quota=Quota(rate=100_000, burst=100_000),
             )
             jobs.sync(settings, runner, threading.Event(), clock=service.now)
