@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from ahi_catalog.cli.options import option
+from ahi_catalog.cli.options import Count, Number, option
 from ahi_catalog.connectors.errors import AhiCatalogError
 from ahi_catalog.connectors.settings import Settings
 
@@ -40,12 +40,12 @@ NO_EXTRA: Final = "the demo and the embedded service come with an extra: pip ins
 )
 @option(
     "--rows",
-    type=click.IntRange(1),
+    type=Count,
     default=52_000,
     metavar="N",
     help="About how many series, at most 1,009,557; the same in later runs.",
 )
-@option("--rate", type=float, default=25.0, metavar="N", help="Requests a second; the service throttles beyond 25.")
+@option("--rate", type=Number, default=25.0, metavar="N", help="Requests a second; the service throttles beyond 25.")
 @option("--prefect/--no-prefect", default=True, help="Run as a Prefect flow, or on plain threads.")
 def demo(*, catalog: str, rows: int, rate: float, prefect: bool) -> int:
     """Run the main job here and now: sync a real public catalog, then query it.

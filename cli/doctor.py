@@ -1,11 +1,22 @@
 """`ahi-catalog doctor`."""
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ahi_catalog.cli.options import catalog_option, datastore_option, json_option, option, phi_key_option, s3_options
+from ahi_catalog.cli.options import (
+    catalog_option,
+    datastore_option,
+    json_option,
+    option,
+    phi_key_option,
+    s3_options,
+    setting,
+)
 from ahi_catalog.cli.output import print_json, show
+from ahi_catalog.cli.wording import in_shell_words
+from ahi_catalog.connectors.errors import AhiCatalogError
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -21,7 +32,7 @@ _MUST_BE_FIXED: Final = 1
 @datastore_option
 @s3_options
 @phi_key_option
-@option("--rate", type=float, default=25.0, metavar="N", help="Requests a second that the quota allows.")
+@setting("rate")
 @option("--prefect/--no-prefect", default=True, help="Whether runs go through Prefect.")
 @json_option
 def doctor(
@@ -37,27 +48,45 @@ def doctor(
     Before the first sync:
       ahi-catalog doctor --catalog s3://bucket/imaging --datastore-id ID
     """
-    from ahi_catalog.connectors.settings import Quota, S3Access, Settings  # `--help` does without boto3
-    from ahi_catalog.doctor import Verdict, examine
+    from ahi_catalog.connectors.settings import Quota, Settings
+    from ahi_catalog.doctor import Verdict, examine  # `--help` does without boto3
+    from ahi_catalog.flows.secrets import load_phi_key
 
     settings = Settings(
         catalog=catalog,
         datastore_id=datastore_id,
         quota=Quota(rate=rate),
         phi_key_from=phi_key_from,
-        s3=S3Access(**s3),
+        **s3,
     )
     found: list[Check] = []
-    for check in examine(settings, prefect=prefect):
+    prefects = (make() for make in [_prefect] if prefect)
+    for check in chain(examine(settings, load_key=load_phi_key), prefects):
         found.append(check)
         if not as_json:
             show(_line(check), fold=False)
     if as_json:
-        print_json([{"name": each.name, "verdict": str(each.verdict), "says": each.says} for each in found])
+        print_json(
+            [{"name": each.name, "verdict": str(each.verdict), "says": in_shell_words(each.says)} for each in found]
+        )
     failed = sum(each.verdict is Verdict.FIX for each in found)
     if failed and not as_json:
         click.echo(f"{failed} to fix. What a role has to be allowed: ahi-catalog iam-policy", err=True)
     return _MUST_BE_FIXED if failed else 0
+
+
+def _prefect() -> "Check":
+    from ahi_catalog.doctor import fix, note, ok
+    from ahi_catalog.flows.server import check_server, connection
+
+    name = "Prefect"
+    url, key = connection()
+    if url is None:
+        return note(name, "no PREFECT_API_URL: each run starts a server of its own, or give --no-prefect")
+    try:
+        return ok(name, check_server(url, key=key))
+    except AhiCatalogError as error:
+        return fix(name, str(error))
 
 
 def _line(check: "Check") -> "Text":
@@ -65,4 +94,6 @@ def _line(check: "Check") -> "Text":
 
     mark, color = _LOOKS[check.verdict]
     # A mark and a word, since not everyone sees the colour.
-    return Text.assemble((f"{mark} {check.verdict:<5}", color), (f"{check.name:<19}", "bold"), check.says)
+    return Text.assemble(
+        (f"{mark} {check.verdict:<5}", color), (f"{check.name:<19}", "bold"), in_shell_words(check.says)
+    )

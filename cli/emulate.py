@@ -6,7 +6,7 @@ from contextlib import suppress
 import click
 
 from ahi_catalog.cli.demo import NO_EXTRA
-from ahi_catalog.cli.options import option
+from ahi_catalog.cli.options import Count, option
 from ahi_catalog.connectors.errors import AhiCatalogError
 
 _port_option = click.option(
@@ -23,7 +23,7 @@ _TRY_IT = """\
 
 @click.command()
 @_port_option
-@option("--rows", type=click.IntRange(1), default=50_000, metavar="N", help="About how many series, at most 1,009,557.")
+@option("--rows", type=Count, default=50_000, metavar="N", help="About how many series, at most 1,009,557.")
 @option("--dicom-files", is_flag=True, help="pydicom's own files in place of the Imaging Data Commons.")
 @option("--throttle", type=float, default=25.0, metavar="N", help="Requests a second; 0 for no limit.")
 @option("--latency", type=float, default=0.0, metavar="SECONDS", help="That every answer takes.")

@@ -3,7 +3,7 @@
 import click
 
 from ahi_catalog.cli.datastores import chosen_datastores
-from ahi_catalog.cli.options import catalog_option, datastore_options, option
+from ahi_catalog.cli.options import catalog_option, datastore_options, option, phi_key_option, setting
 from ahi_catalog.cli.output import print_json
 
 
@@ -19,8 +19,8 @@ from ahi_catalog.cli.output import print_json
 )
 @option("--account", metavar="ACCOUNT", default="*", help="The data store's account, twelve digits.")
 @option("--region", metavar="REGION", help="The data store's region.  [default: boto3's own]")
-@option("--kms-key", metavar="KEY", help="The KMS key that objects in S3 are encrypted with.")
-@option("--phi-key-from", metavar="PLACE", default="env", help="Where the PHI key is kept: aws-secret:NAME is allowed.")
+@setting("kms_key", help="The KMS key that objects in S3 are encrypted with.")
+@phi_key_option
 def iam_policy(
     *,
     catalog: str,

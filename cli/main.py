@@ -27,6 +27,7 @@ from ahi_catalog.cli.runs import backfill, sync, verify
 from ahi_catalog.cli.serve import serve
 from ahi_catalog.cli.settings_file import SETTINGS_FILE, check_variables, init, read_settings
 from ahi_catalog.cli.status import status
+from ahi_catalog.cli.wording import in_shell_words
 from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError, UsageError
 from ahi_catalog.connectors.redaction import describe, trace
 from ahi_catalog.pipeline.signals import INTERRUPTED
@@ -42,11 +43,11 @@ LIBRARIES: Final = {
     "MALLOC_MMAP_THRESHOLD_": "131072",
     "OPENBLAS_NUM_THREADS": "1",
 }
-"""Settings that are read as libraries are loaded, here and by processes that this one starts (those of `serve`'s runs,
-Dask's local workers); prefect.yaml has them for other workers. Arrow's own allocators keep what many threads freed: a
-quarter more memory, whatever pool Python chooses later, for its Parquet writer asks C++ for one. glibc's malloc keeps
-it as well, half as much again at a million image sets, unless told which blocks to hand back (mallopt(3)). OpenBLAS,
-which comes with numpy, which Arrow imports, starts a thread for each core, and each spins for a tenth of a second."""
+"""Variables for Arrow and OpenBLAS, which read them as they are loaded, and for glibc, which reads its own as a process
+starts: only the processes that this one starts have that (those of `serve`'s runs, Dask's local workers). prefect.yaml
+sets all for other workers. Arrow's own allocators keep what many threads freed; glibc's malloc hands blocks back that
+are as large as it is told (mallopt(3)). OpenBLAS, which comes with numpy, starts a thread for each core, and each spins
+for a tenth of a second."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -99,11 +100,7 @@ def main() -> None:
     for name, value in LIBRARIES.items():
         os.environ.setdefault(name, value)
     gc.set_threshold(_COLLECT_AFTER)
-    code = run(sys.argv[1:])
-    if "duckdb" not in sys.modules:  # whose binding complains about objects that are left at exit
-        # At exit Python looks through all that is left for cycles: a tenth of a second, and the process's end frees it.
-        gc.freeze()
-    sys.exit(code)
+    sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
@@ -131,7 +128,7 @@ def run(arguments: list[str]) -> int:
         return _FAILED
     except AhiCatalogError as error:
         _say_trace(error)
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {in_shell_words(str(error))}", err=True)
         return _WRONG_USAGE if isinstance(error, UsageError) else _FAILED
     except Exception as error:  # noqa: BLE001  # the last stop; its type and place are told
         _say_trace(error)
@@ -158,10 +155,15 @@ def _say_trace(error: Exception) -> None:
             click.echo(line, err=True)
 
 
+class _InShellWords(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return in_shell_words(super().format(record))
+
+
 def _log_to_stderr(level: int) -> None:
     """Our own loggers only: the libraries' keep to their own handlers, and botocore's would print bodies."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler.setFormatter(_InShellWords("%(levelname)s %(message)s"))
     logger = logging.getLogger("ahi_catalog")
     logger.handlers[:] = [handler]
     logger.setLevel(level)

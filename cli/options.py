@@ -1,54 +1,100 @@
-"""Options that commands share, and the types of their values."""
+"""Options that commands share, made of the declared settings, and the types of options' values."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 
 import click
+from pydantic import Field, TypeAdapter, ValidationError
 
-from ahi_catalog.connectors.durations import parse_duration
+from ahi_catalog.connectors.settings import declared, explain
 
 PREFIX: Final = "AHI_CATALOG_"
 """What the name of every variable of ours begins with."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+DATES: Final = "as 2026-05-01 or 2026-05-01T12:30:00Z (UTC where no zone is given)"
+Count = Annotated[int, Field(ge=1)]
+WholeNumber = Annotated[int, Field(ge=0)]
+Number = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-class Duration(click.ParamType[timedelta]):
-    """A number and a unit of s, m, h or d; 0 needs no unit."""
 
-    name = "duration"
+class Value(click.ParamType[Any]):
+    """A value of a type that pydantic checks; text is converted, and what comes from TOML has to be of the type.
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """The duration that a text names."""
-        if isinstance(value, timedelta):
-            return value
+    Args:
+        kind: The type.
+    """
+
+    name = "value"
+
+    def __init__(self, kind: Any) -> None:
+        self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value as a command takes it."""
         try:
-            return parse_duration(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+            return self._adapter.validate_python(value, strict=not isinstance(value, str))
+        except ValidationError as error:
+            self.fail(explain(error), param, ctx)
 
 
-class Moment(click.ParamType[datetime]):
-    """An ISO 8601 date, or date and time; UTC where no zone is given."""
+class Flag(click.types.BoolParamType):
+    """True or false; of TOML's values nothing else."""
 
-    name = "date"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """The aware UTC moment that a text names, or a date of TOML."""
-        try:
-            moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-        except (ValueError, OverflowError):
-            self.fail("a date is 2026-05-01 or 2026-05-01T12:30:00Z (UTC where no zone is given)", param, ctx)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
+        """The value as a command takes it."""
+        if not isinstance(value, str | bool):
+            self.fail("this is true or false", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def option(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:
-    """A click option that `AHI_CATALOG_<NAME>` sets too, and that shows its default."""
+    """A click option that `AHI_CATALOG_<NAME>` sets too, and that shows its default.
+
+    Args:
+        names: As click takes them.
+        attributes: As click takes them; `type` may be any type that pydantic checks, and is text by default.
+    """
     long = max((name for name in names if name.startswith("--")), key=len).partition("/")[0]
     variable = PREFIX + long.removeprefix("--").removeprefix("no-").replace("-", "_").upper()
     attributes.setdefault("show_default", True)
-    return click.option(*names, envvar=variable, **attributes)
+    kind = attributes.pop("type", str)
+    if attributes.get("is_flag") or "/" in "".join(names):
+        kind = Flag()
+    elif not isinstance(kind, click.ParamType):
+        kind = Value(kind)
+    return click.option(*names, envvar=variable, type=kind, **attributes)
+
+
+def setting(name: str, **attributes: Any) -> Callable[[_Command], _Command]:
+    """The option of a declared setting: its type, default and description.
+
+    Args:
+        name: Of the setting.
+        attributes: What a command has otherwise, as click takes it.
+    """
+    found = declared()[name]
+    kind, choices = found.type, _choices(found.field.annotation)
+    if choices:
+        kind = click.Choice(choices)
+    told: dict[str, Any] = {"help": found.description, "type": kind, "required": found.is_required}
+    if found.field.annotation is bool:
+        told["is_flag"] = True
+    elif not choices:
+        told["metavar"] = found.metavar or "N"
+    if found.default is not None:
+        told["default"] = found.default
+    return option(f"--{name.replace('_', '-')}", **told | attributes)
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    if isinstance(annotation, UnionType) or get_origin(annotation) is not None:
+        return next((found for each in get_args(annotation) if each is not NoneType and (found := _choices(each))), ())
+    return ()
 
 
 def options(*several: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
@@ -62,9 +108,6 @@ def options(*several: Callable[[_Command], _Command]) -> Callable[[_Command], _C
     return decorate
 
 
-catalog_option = option("--catalog", required=True, metavar="URL", help="s3://bucket/prefix or a local folder.")
-
-
 def _only_one(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> str:
     """The one that is given; a settings file or a variable may name several, and none of them must be overlooked."""
     if len(given) != 1:
@@ -72,68 +115,39 @@ def _only_one(context: click.Context, parameter: click.Parameter, given: tuple[s
     return given[0]
 
 
-datastore_option = option(
-    "--datastore-id",
-    required=True,
-    multiple=True,
-    callback=_only_one,
-    metavar="ID",
-    help="The data store, 32 of 0-9 and a-z.",
-)
+catalog_option = setting("catalog")
+datastore_option = setting("datastore_id", multiple=True, callback=_only_one)
 datastore_options = options(
-    option(
-        "--datastore-id",
+    setting(
+        "datastore_id",
         multiple=True,
-        metavar="ID",
-        help="The data store, 32 of 0-9 and a-z; again for each of several.",
+        required=False,
+        help=f"{declared()['datastore_id'].description} Again for each of several.",
     ),
     option("--all", is_flag=True, help="All active data stores of the account and region, side by side."),
 )
 json_option = option("--json", "as_json", is_flag=True, help="One JSON document on stdout, for machines.")
-
-owner_option = option("--bucket-owner", metavar="ACCOUNT", help="Refuse a bucket that another account owns.")
-
-phi_key_option = option(
-    "--phi-key-from",
-    default="env",
-    metavar="PLACE",
-    help="Where the key is kept: env (AHI_CATALOG_PHI_KEY), file:PATH, aws-secret:NAME or prefect-secret:NAME.",
-)
-phi_options = options(
-    option(
-        "--phi",
-        type=click.Choice(["keep", "pseudonymize", "drop"]),
-        help="What is done with patients' data, fixed when the catalog is created.  [default: keep]",
-    ),
-    option("--keep-text", is_flag=True, help="With pseudonymize: keep study descriptions, which may name anyone."),
-    option("--shift-dates", is_flag=True, help="With pseudonymize: move each patient's dates by days of their own."),
-    phi_key_option,
-)
-
-s3_options = options(
-    owner_option,
-    option("--kms-key", metavar="KEY", help="Encrypt objects in S3 with this KMS key: an id, an ARN or an alias."),
-    option("--sse-s3", is_flag=True, help="Encrypt objects in S3 with S3's own keys, whatever the bucket's default."),
-)
-
+owner_option = setting("bucket_owner")
+phi_key_option = setting("phi_key_from")
+phi_options = options(setting("phi"), setting("keep_text"), setting("shift_dates"), phi_key_option)
+s3_options = options(owner_option, setting("kms_key"), setting("sse_s3"))
 quota_options = options(
-    option("--rate", type=float, default=25.0, metavar="N", help="Requests a second that the quota allows."),
-    option("--burst", type=int, default=50, metavar="N", help="Requests that may go out at once after a pause."),
-    option("--share", type=float, default=1.0, metavar="X", help="Of rate and burst; viewers keep the rest."),
+    setting("rate"),
+    setting("burst"),
+    option("--share", type=Number, default=1.0, metavar="X", help="Of rate and burst; viewers keep the rest."),
 )
-settle_option = option(
-    "--settle", type=Duration(), default="10m", help="Held back from now: younger rows may not be searchable."
-)
-
+settle_option = setting("settle")
 reading_options = options(
     quota_options,
-    option("--concurrency", type=int, metavar="N", help="Windows scanned side by side.  [default: as the rate needs]"),
+    setting("concurrency"),
     settle_option,
-    option("--dask", metavar="ADDRESS", help="Scan on a Dask cluster: its scheduler's tcp://host:8786, or local."),
+    setting("dask"),
     phi_options,
     s3_options,
+    setting("page_budget"),
+    setting("buffer_bytes"),
+    setting("max_attempts"),
 )
-
 run_options = options(
     catalog_option,
     datastore_options,
@@ -141,21 +155,5 @@ run_options = options(
     option("--prefect/--no-prefect", default=True, help="Run as a Prefect flow, or on plain threads."),
     json_option,
 )
-
-creation_options = options(
-    option(
-        "--partition",
-        type=click.Choice(["day", "month"]),
-        help="Span of one data object, fixed when the catalog is created.  [default: day]",
-    ),
-    option(
-        "--single-writer",
-        is_flag=True,
-        help="Create the catalog on a store that ignores conditional writes: one run at a time, and none beside it.",
-    ),
-)
-
-sync_options = options(
-    option("--look-back", type=Duration(), default="1d", help="Read again behind the watermark, for late rows."),
-    option("--start", type=Moment(), help="Where coverage begins.  [default: when the data store was created]"),
-)
+creation_options = setting("partition")
+sync_options = options(setting("look_back"), setting("start"))

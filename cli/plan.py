@@ -9,16 +9,18 @@ import click
 
 from ahi_catalog.cli.opening import read_options
 from ahi_catalog.cli.options import (
-    Duration,
-    Moment,
+    DATES,
+    Count,
     datastore_option,
     json_option,
     option,
     quota_options,
     settle_option,
+    sync_options,
 )
 from ahi_catalog.cli.output import print_json, print_pairs
 from ahi_catalog.connectors.errors import UsageError
+from ahi_catalog.connectors.settings import Moment
 
 
 @click.command()
@@ -26,11 +28,10 @@ from ahi_catalog.connectors.errors import UsageError
 @datastore_option
 @quota_options
 @settle_option
-@option("--look-back", type=Duration(), default="1d", help="As sync reads it.")
-@option("--start", type=Moment(), help="Where coverage begins.  [default: when the data store was created]")
-@option("--from", "begin", type=Moment(), help="Plan a backfill from there; with --to.")
-@option("--to", "end", type=Moment(), help="End of the backfill's range, not included.")
-@option("--probes", type=click.IntRange(1), default=60, metavar="N", help="Requests to spend at most on the estimate.")
+@sync_options
+@option("--from", "begin", metavar="DATE", type=Moment, help=f"Plan a backfill from there, {DATES}; with --to.")
+@option("--to", "end", metavar="DATE", type=Moment, help=f"End of the backfill's range, not included, {DATES}.")
+@option("--probes", type=Count, default=60, metavar="N", help="Requests to spend at most on the estimate.")
 @option("--price", type=float, default=0.005, metavar="USD", help="Of a thousand requests.")
 @json_option
 def plan(

@@ -7,7 +7,7 @@ from typing import Final
 import click
 
 from ahi_catalog.cli.opening import open_to_read, read_options
-from ahi_catalog.cli.options import option
+from ahi_catalog.cli.options import WholeNumber, option
 from ahi_catalog.connectors.errors import AhiCatalogError
 
 _NO_EXTRA: Final = "the report's plots come with an extra: pip install 'ahi-catalog[report]'"
@@ -16,7 +16,7 @@ _NO_EXTRA: Final = "the report's plots come with an extra: pip install 'ahi-cata
 @click.command()
 @read_options
 @option("--out", type=click.Path(dir_okay=False, path_type=Path), default="report.html", help="The file to write.")
-@option("--runs", type=click.IntRange(0), default=100, metavar="N", help="How many of the last runs to show.")
+@option("--runs", type=WholeNumber, default=100, metavar="N", help="How many of the last runs to show.")
 def report(*, catalog: str, bucket_owner: str | None, out: Path, runs: int) -> None:
     """Write a page on what a catalog holds: arrivals, modalities, tiers, quality, sync history.
 

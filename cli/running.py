@@ -1,21 +1,18 @@
 """Running a job from the command line: as a Prefect flow, or on plain threads; on one data store, or on several."""
 
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields
 from typing import Any, Final
 
 import click
 
-from ahi_catalog.cli import arrow
 from ahi_catalog.cli.datastores import chosen_datastores
 from ahi_catalog.cli.output import print_json, print_pairs, print_table
+from ahi_catalog.cli.wording import in_shell_words
 from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError
 from ahi_catalog.connectors.healthimaging.source import connect
-from ahi_catalog.connectors.settings import Quota, S3Access, Settings
+from ahi_catalog.connectors.settings import Quota, Settings
 from ahi_catalog.pipeline.executors import open_executor
 from ahi_catalog.pipeline.many import EACH, Job, Result, collecting, outcome_of, run_many
 from ahi_catalog.pipeline.observers import collecting_reports, watched_by
@@ -23,23 +20,13 @@ from ahi_catalog.pipeline.run_report import Outcome, RunReport, summary_table
 from ahi_catalog.pipeline.signals import INTERRUPTED, stop_on_signals
 from ahi_catalog.pipeline.verify import findings
 
-_PREFECT_DEFAULTS: Final = {
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "DO_NOT_TRACK": "1",
-}
-"""Prefect's settings where the user has none; read when Prefect is imported."""
-
 _EXIT_CODES: Final = {Outcome.DONE: 0, Outcome.FAILED: 1, Outcome.STOPPED: INTERRUPTED}
-
-
-_S3: Final = tuple(field.name for field in fields(S3Access))
 
 
 def make_settings(*, rate: float, burst: int, share: float, as_json: bool, prefect: bool, **given: Any) -> Settings:
     """The run's settings from a command's options; those of the command line alone are left out."""
     del as_json, prefect
-    s3 = S3Access(**{name: given.pop(name) for name in _S3 if name in given})
-    return Settings(quota=Quota(rate=rate, burst=burst).part(share), s3=s3, **given)
+    return Settings(quota=Quota(rate=rate, burst=burst).part(share), **given)
 
 
 def run_chosen(
@@ -67,12 +54,15 @@ def run_chosen(
         settings = make_settings(datastore_id=chosen[0], **given)
         return run_job(job, lambda: flow(settings, chosen), settings, prefect=prefect, as_json=as_json)
     settings = make_settings(datastore_id=EACH, **given)
-    arrow.prepare()
     with _watched(is_one_of_many=True), collecting() as results:
         if prefect:
-            state = _run_flow(lambda: flow(settings, chosen))
+            from ahi_catalog.flows.server import call_flow
+
+            state = call_flow(lambda: flow(settings, chosen))
             if (state.is_failed() or state.is_crashed()) and not results:
                 state.result(raise_on_failure=True)
+            if state.is_cancelled() and not results:
+                raise StoppedError("stopped before anything was read")
         else:
             with stop_on_signals() as stop, open_executor(settings, stop) as executor:
                 run_many(job, settings, chosen, stop, executor_for=lambda _: executor)
@@ -95,10 +85,11 @@ def run_job(job: Job, flow: Callable[[], Any], settings: Settings, *, prefect: b
     Raises:
         AhiCatalogError: The run failed.
     """
-    arrow.prepare()
     with _watched(is_one_of_many=False) as reports:
         if prefect:
-            state = _run_flow(flow)
+            from ahi_catalog.flows.server import call_flow
+
+            state = call_flow(flow)
             # A verification that found differences has a failed state too, and a report to show.
             if (state.is_failed() or state.is_crashed()) and not (reports and reports[-1].left):
                 state.result(raise_on_failure=True)
@@ -149,53 +140,9 @@ def _show_many(results: Sequence[Result], *, as_json: bool) -> None:
                 _print_findings(f"what was found, data store {result.datastore_id}", result.report)
     for result in results:
         if result.failure is not None:
-            click.echo(f"Error: data store {result.datastore_id}: {result.failure}", err=True)
+            click.echo(f"Error: data store {result.datastore_id}: {in_shell_words(result.failure)}", err=True)
 
 
 def _print_findings(title: str, report: RunReport) -> None:
     if report.verification is not None and report.verification.findings:
         print_table(title, *findings.table(report.verification))
-
-
-def set_prefect_defaults(**more: str) -> None:
-    """Set Prefect's variables where the user has not, before Prefect is imported."""
-    for name, value in (_PREFECT_DEFAULTS | more).items():
-        os.environ.setdefault(name, value)
-
-
-def refuse_unreachable_server(or_else: str) -> None:
-    """Say so where Prefect's settings name a server that is not there; what Prefect says of it helps nobody.
-
-    It is asked by Prefect's own client, with its certificates, headers and redirects.
-
-    Args:
-        or_else: What else to do, in a few words.
-
-    Raises:
-        AhiCatalogError: It cannot be reached.
-    """
-    import httpx
-    from prefect.client.orchestration import get_client
-    from prefect.settings import get_current_settings
-
-    if not get_current_settings().api.url:
-        return
-    with get_client(sync_client=True) as client:
-        failure = client.api_healthcheck()
-    if isinstance(failure, httpx.ConnectError):
-        # The URL is not quoted: it may hold a password.
-        raise AhiCatalogError(f"Prefect's server cannot be reached: start it, or check PREFECT_API_URL, {or_else}")
-
-
-def _run_flow(flow: Callable[[], Any]) -> Any:
-    """The final state of a flow run from the command line."""
-    # A failure is told in one line, by us; Prefect keeps its logs for its own pages.
-    set_prefect_defaults(PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="CRITICAL")
-    refuse_unreachable_server("or give --no-prefect")
-    # Ctrl-C reaches the whole process group, Prefect's temporary server too, which a run needs to end in order.
-    # The server inherits what is blocked here; the flow's own `stop_on_signals` lets Ctrl-C through again.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        return flow()
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

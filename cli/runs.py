@@ -6,9 +6,8 @@ from typing import Any
 
 import click
 
-from ahi_catalog.cli.options import Moment, creation_options, option, run_options, sync_options
-from ahi_catalog.connectors.durations import format_duration
-from ahi_catalog.connectors.settings import Settings
+from ahi_catalog.cli.options import DATES, creation_options, option, run_options, sync_options
+from ahi_catalog.connectors.settings import Moment, Settings
 
 
 @click.command()
@@ -28,9 +27,10 @@ def sync(**given: Any) -> int:
       ahi-catalog sync --catalog s3://bucket/imaging --all
     """
     from ahi_catalog.cli.running import run_chosen  # `--help` does without boto3 and pyarrow
+    from ahi_catalog.flows.secrets import load_phi_key
     from ahi_catalog.pipeline import sync as job
 
-    return run_chosen(job.sync, _sync_flow, **given)
+    return run_chosen(partial(job.sync, load_key=load_phi_key), _sync_flow, **given)
 
 
 def run_sync(settings: Settings, *, prefect: bool, as_json: bool) -> int:
@@ -46,15 +46,17 @@ def _sync_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
     from ahi_catalog.flows.parameters import parameters_of
     from ahi_catalog.flows.sync import sync as flow  # Prefect takes seconds to import
 
-    asked: dict[str, Any] = {"look_back": format_duration(settings.look_back), "start": settings.start}
-    return flow(**parameters_of(settings) | {"datastore_ids": datastore_ids}, **asked, return_state=True)
+    parameters = parameters_of(settings, "look_back", "start") | {"datastore_ids": datastore_ids}
+    return flow(**parameters, return_state=True)
 
 
 @click.command()
 @run_options
 @creation_options
-@option("--from", "start", type=Moment(), required=True, help="Start of the range of createdAt.")
-@option("--to", "end", type=Moment(), required=True, help="End of the range, not included.")
+@option(
+    "--from", "start", metavar="DATE", type=Moment, required=True, help=f"Start of the range of createdAt, {DATES}."
+)
+@option("--to", "end", metavar="DATE", type=Moment, required=True, help=f"End of the range, not included, {DATES}.")
 def backfill(*, start: datetime, end: datetime, **given: Any) -> int:
     """Read a range of createdAt again, or for the first time.
 
@@ -66,6 +68,7 @@ def backfill(*, start: datetime, end: datetime, **given: Any) -> int:
       ahi-catalog backfill --catalog s3://bucket/imaging --datastore-id ID --from 2026-05-01 --to 2026-06-01
     """
     from ahi_catalog.cli.running import run_chosen  # `--help` does without boto3 and pyarrow
+    from ahi_catalog.flows.secrets import load_phi_key
     from ahi_catalog.pipeline import backfill as job
 
     def run_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
@@ -77,13 +80,25 @@ def backfill(*, start: datetime, end: datetime, **given: Any) -> int:
         parameters = parameters_of(settings) | {"datastore_ids": datastore_ids}
         return at_once(**parameters, start=start, end=end, return_state=True)
 
-    return run_chosen(partial(job.backfill, start=start, end=end), run_flow, **given)
+    return run_chosen(partial(job.backfill, start=start, end=end, load_key=load_phi_key), run_flow, **given)
 
 
 @click.command()
 @run_options
-@option("--from", "start", type=Moment(), help="Start of a range of createdAt.  [default: all that is covered]")
-@option("--to", "end", type=Moment(), help="End of the range; whole days (or months) of it are verified.")
+@option(
+    "--from",
+    "start",
+    metavar="DATE",
+    type=Moment,
+    help=f"Start of a range of createdAt, {DATES}. Not given: all that is covered.",
+)
+@option(
+    "--to",
+    "end",
+    metavar="DATE",
+    type=Moment,
+    help=f"End of the range, {DATES}; whole days (or months) of it are verified.",
+)
 @option("--part", metavar="K/N", help="Every Nth partition: 3/30, or today/30 for another thirtieth each day.")
 @option("--repair", is_flag=True, help="Mend what is found.")
 @option("--restart", is_flag=True, help="Begin anew where an earlier verification was interrupted.")
@@ -92,8 +107,8 @@ def verify(
 ) -> int:
     """Read what is covered again, and compare it with the catalog, value by value.
 
-    It counts rows that are missing, stale, altered or doubled, rows of image sets that are gone, and files that
-    are unreadable, lost or foreign. Exit code 1 where anything is left that differs. With --repair the catalog is
+    It counts rows that are missing, stale, altered or duplicate, rows of deleted image sets, and files that are
+    unreadable, lost or unexpected. Exit code 1 where anything is left that differs. With --repair the catalog is
     mended; a row is removed only where GetImageSet confirms that its image set is gone. An interrupted
     verification goes on when the same is asked for again.
 
@@ -102,6 +117,7 @@ def verify(
       0 3 * * *  ahi-catalog verify --catalog s3://bucket/imaging --datastore-id ID --part today/30 --no-prefect
     """
     from ahi_catalog.cli.running import run_chosen
+    from ahi_catalog.flows.secrets import load_phi_key
     from ahi_catalog.pipeline.verify import job  # `--help` does without boto3 and pyarrow
 
     request = job.Request(start=start, end=end, part=part, is_repairing=repair, is_restart=restart)
@@ -113,4 +129,4 @@ def verify(
         asked: dict[str, Any] = {"start": start, "end": end, "part": part, "repair": repair, "restart": restart}
         return flow(**parameters_of(settings) | {"datastore_ids": datastore_ids}, **asked, return_state=True)
 
-    return run_chosen(partial(job.verify, request=request), run_flow, **given)
+    return run_chosen(partial(job.verify, request=request, load_key=load_phi_key), run_flow, **given)

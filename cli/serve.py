@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 @datastore_option
 @option("--name", metavar="NAME", help="What to call the deployments: sync/NAME.  [default: the data store's id]")
 @option("--credentials", metavar="BLOCK", help="An AwsCredentials block of Prefect.  [default: boto3's own]")
-@option("--sync-cron", default="0 * * * *", metavar="CRON", help="When to sync; '' for on demand only.")
-@option("--verify-cron", default="30 3 * * *", metavar="CRON", help="When to verify; '' for on demand only.")
+@option("--sync-cron", default="0 * * * *", metavar="CRON", help="When to sync, as cron has it; '' for on demand only.")
+@option(
+    "--verify-cron", default="30 3 * * *", metavar="CRON", help="When to verify, as cron has it; '' for on demand only."
+)
 @option("--part", metavar="K/N", default="today/30", help="What each verify takes of the catalog.")
 @option("--time-zone", default="UTC", metavar="ZONE", help="Of the schedules, as in Europe/Berlin.")
 @reading_options
@@ -44,25 +46,23 @@ def serve(**given: Any) -> None:
     And from another shell:
       prefect deployment run backfill/radiology -p start=2026-05-01 -p end=2026-06-01
     """
-    from ahi_catalog.cli.running import refuse_unreachable_server, set_prefect_defaults
+    from ahi_catalog.flows.server import connection, refuse_unreachable_server, set_prefect_defaults
 
     # The runs inherit this: what is throttled, retried or stopped shows on their pages.
     set_prefect_defaults(PREFECT_LOGGING_EXTRA_LOGGERS="ahi_catalog")
     plan = make_plan(**given)
-    from prefect.settings import get_current_settings  # Prefect takes seconds to import
-
-    from ahi_catalog.flows.deployments import make_deployments
+    from ahi_catalog.flows.deployments import make_deployments  # Prefect takes seconds to import
     from ahi_catalog.flows.serving import serve_deployments
 
     try:
         deployments = make_deployments(plan)
     except ValueError:
         raise UsageError("a schedule is a cron expression ('0 * * * *'), a time zone one of IANA's (UTC)") from None
-    if not get_current_settings().api.url:
+    if connection()[0] is None:
         raise UsageError(
             "no Prefect server: run `prefect server start`, then export PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
-    refuse_unreachable_server("or run from cron with --no-prefect")
+    refuse_unreachable_server()
     names = ", ".join(f"{deployment.flow_name}/{deployment.name}" for deployment in deployments)
     click.echo(f"Serving {names}; Ctrl-C ends it. Run one now: prefect deployment run sync/{plan.name}", err=True)
     serve_deployments(deployments)

@@ -7,18 +7,19 @@ setting that there is, and no other.
 """
 
 import difflib
+import json
 import re
 import textwrap
 import tomllib
 from collections.abc import Iterable, Iterator
-from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import click
 
-from ahi_catalog.cli.options import PREFIX, Duration, Moment
+from ahi_catalog.cli.options import PREFIX
 from ahi_catalog.connectors.errors import UsageError
+from ahi_catalog.connectors.settings import declared
 
 SETTINGS_FILE: Final = "ahi-catalog.toml"
 
@@ -31,31 +32,6 @@ _VARIABLES_ELSEWHERE: Final = frozenset({"AHI_CATALOG_PHI_KEY", "AHI_CATALOG_WOR
 _KUBERNETES: Final = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
 """What follows the prefix in variables that Kubernetes gives a pod beside a Service named ahi-catalog, or
 ahi-catalog-something (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables)."""
-_EXAMPLES: Final = {
-    "catalog": "s3://bucket/imaging",
-    "datastore-id": "0123456789abcdef0123456789abcdef",
-    "concurrency": 8,
-}
-
-
-class _Form(NamedTuple):
-    """How the file writes a value: its types in TOML, what a wrong one is told, and an example."""
-
-    types: Any
-    says: str
-    example: Any
-
-
-_TEXT: Final = _Form(str, "a text, in quotes", None)
-_FORMS: Final = {
-    click.types.BoolParamType: _Form(bool, "true or false", example=False),
-    click.types.IntParamType: _Form(int, "a whole number", 1),
-    click.types.FloatParamType: _Form(int | float, "a number", 1.0),
-    Duration: _Form(str | int, 'a duration such as "1d"', "1d"),
-    Moment: _Form(str | date, 'a date such as "2024-01-01"', "2024-01-01"),
-}
-"""By the types of options; all others are texts."""
-
 _HEAD: Final = """\
 # Settings of ahi-catalog, read from the folder in which it is started. Take the # away from what you need.
 # A flag on the command line comes first, then a variable (AHI_CATALOG_RATE for rate), then this file.
@@ -67,7 +43,7 @@ def read_settings(group: click.Group) -> dict[str, dict[str, Any]]:
     """Defaults for the commands from the settings file, where there is one.
 
     Raises:
-        UsageError: It cannot be read, or sets what no command knows.
+        UsageError: It cannot be read, or sets what no command knows. Values are checked by the command that runs.
     """
     try:
         text = Path(SETTINGS_FILE).read_text(encoding="utf-8")
@@ -86,7 +62,12 @@ def read_settings(group: click.Group) -> dict[str, dict[str, Any]]:
     if twice := sorted(key for key in written if key != _name(key) and _name(key) in written):
         raise UsageError(f"{SETTINGS_FILE} sets the same twice: {', '.join(twice)}, once with hyphens; keep one")
     return {
-        name: {str(keys[key].name): _checked(key, keys[key], value) for key, value in settings.items() if key in keys}
+        # click reads the text of an option that may be repeated as a list of letters.
+        name: {
+            str(keys[key].name): [value] if keys[key].multiple and not isinstance(value, list) else value
+            for key, value in settings.items()
+            if key in keys
+        }
         for name, keys in known.items()
     }
 
@@ -114,20 +95,6 @@ def check_variables(group: click.Group, variables: Iterable[str]) -> None:
 def _name(key: str) -> str:
     """The option's, of a key with hyphens or underscores."""
     return key.replace("_", "-")
-
-
-def _checked(key: str, option: click.Option, value: Any) -> Any:
-    """A setting as a command takes it: one value of an option that may be repeated stands for a list of one.
-
-    Raises:
-        UsageError: It is of another type; click would make something of most of them.
-    """
-    values = value if option.multiple and isinstance(value, list) else [value]
-    form = _form(option)
-    # Python's booleans are integers.
-    if not all(isinstance(each, form.types) and isinstance(each, bool) == (form.types is bool) for each in values):
-        raise UsageError(f"{SETTINGS_FILE}: {key} is {form.says}")
-    return values if option.multiple else value
 
 
 def template(group: click.Group) -> str:
@@ -178,36 +145,11 @@ def _comment(help_text: str, users: list[str]) -> str:
 
 
 def _literal(key: str, option: click.Option) -> str:
-    value = _value(key, option)
-    literal = _toml(value)
-    return f"[{literal}]" if option.multiple and not isinstance(value, list | tuple) else literal
-
-
-def _value(key: str, option: click.Option) -> Any:
-    """The default, or where there is none a value of the right form."""
-    default = option.to_info_dict()["default"]
-    if default is not None and default != ():
-        return default
-    if isinstance(option.type, click.Choice):
-        return str(option.type.choices[0])
-    example = _EXAMPLES.get(key, _form(option).example)
-    return option.metavar or "…" if example is None else example
-
-
-def _form(option: click.Option) -> _Form:
-    return next((form for kind, form in _FORMS.items() if isinstance(option.type, kind)), _TEXT)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return f'"{int(value.total_seconds())}s"'
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
+    """The default, or where there is none a value of the right form. TOML writes these as JSON does."""
+    value = option.to_info_dict()["default"]
+    if value is None or value == ():
+        known = declared().get(key.replace("-", "_"))
+        choices = option.type.choices if isinstance(option.type, click.Choice) else ()
+        value = next(iter(choices), None) or (known and known.example) or option.metavar
+        value = [value] if option.multiple else value
+    return json.dumps(value)

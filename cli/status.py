@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ahi_catalog.cli.opening import open_to_read, read_options
-from ahi_catalog.cli.options import json_option, option
+from ahi_catalog.cli.options import WholeNumber, json_option, option
 from ahi_catalog.cli.output import make_table, pairs_table, print_json, show
+from ahi_catalog.cli.wording import in_shell_words
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.windows import format_time
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @read_options
-@option("--runs", type=click.IntRange(0), default=5, metavar="N", help="How many of the last runs to show.")
+@option("--runs", type=WholeNumber, default=5, metavar="N", help="How many of the last runs to show.")
 @option(
     "--watch",
     type=click.FloatRange(0.1),
@@ -86,7 +87,9 @@ def _picture(opened: "Catalog", summaries: "list[Summary]") -> "RenderableType":
         pairs = [*_pairs(summary, now), ("PHI policy", _phi(opened.description.phi))]
         parts.append(pairs_table(f"{opened.store.url}, data store {summary.datastore_id}", pairs))
         if summary.problems:
-            parts.append(make_table("problems", [""], [[problem] for problem in summary.problems], header=False))
+            parts.append(
+                make_table("problems", [""], [[in_shell_words(problem)] for problem in summary.problems], header=False)
+            )
             parts.append(
                 f"Mend them: ahi-catalog verify --repair --catalog {opened.store.url} "
                 f"--datastore-id {summary.datastore_id}\n(a file that is none of the catalog's is yours to delete)\n"

@@ -11,7 +11,7 @@
     ├── StoreError                 the catalog's storage refuses or cannot be reached
     │   └── ConflictError          someone else wrote the object first; read again and retry
     ├── StateError                 catalog.json, a checkpoint or a data object is not what this version reads
-    │   └── DamagedError           it is no such thing at all; `verify --repair` mends it
+    │   └── DamagedError           it is no such thing at all; a verify with `repair` mends it
     ├── ClusterError               the Dask cluster that scans is lost, or cannot do so
     ├── StoppedError               the run was asked to stop
     └── UnexpectedError            a mistake of ours or of a library; told without its text, which may quote data
@@ -30,6 +30,7 @@ class Remedy(StrEnum):
     REPAIR = "verify it with `repair`"
     RESTART_VERIFY = "verify it with `restart`"
     POLICY = "allow what the smallest IAM policy lists"
+    NO_PREFECT = "or run without Prefect"
 
 
 class AhiCatalogError(Exception):

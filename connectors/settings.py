@@ -1,45 +1,183 @@
-"""The settings of a run: what it reads, where it writes, and how fast.
+"""The settings of a run, each declared once: its name, type, default, limits and description.
 
+The command line, the variables, the settings file and Prefect's form are made of these declarations (`declared`).
 Credentials, regions and endpoints are not here: they are boto3's own (``AWS_*``, profiles).
 """
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from dataclasses import dataclass as plain_dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from functools import cache
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, Self, get_type_hints
 
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
+
+from ahi_catalog.connectors.durations import PATTERN, format_duration, parse_duration, parse_moment
 from ahi_catalog.connectors.errors import UsageError
 
 PAGE_ROWS: Final = 50
 """The most image sets that SearchImageSets puts on a page."""
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""No image set is older."""
+DATASTORE_ID: Final = r"^[0-9a-z]{32}$"
 
 _LATENCY: Final = 0.2
 _FEWEST_WORKERS: Final = 8
 _MOST_WORKERS: Final = 64
 _LONGEST: Final = timedelta(days=36_500)
-EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""No image set is older."""
 _SCHEDULER: Final = re.compile(r"(tcp|tls)://[A-Za-z0-9.:\[\]-]+:\d{1,5}")
-_DATASTORE_ID: Final = re.compile(r"[0-9a-z]{32}")
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quota:
-    """The account's request quota for HealthImaging, as far as this process may use it.
+@plain_dataclass(frozen=True, slots=True)
+class Metavar:
+    """What stands for a setting's value in a command's help."""
 
-    Attributes:
-        rate: Requests a second.
-        burst: Requests that may go out at once after a pause.
+    text: str
+
+
+def check_datastore_id(text: str) -> str:
+    """The text, which may be a data store's id.
+
+    Raises:
+        UsageError: It is none.
     """
+    if not re.fullmatch(DATASTORE_ID, text):
+        raise UsageError("a data store id is 32 of 0-9 and a-z; list yours with: aws medical-imaging list-datastores")
+    return text
 
-    rate: float = 25.0
-    burst: int = 50
 
-    def __post_init__(self) -> None:
-        if not 0 < self.rate < math.inf or self.burst < 1:
-            raise UsageError("the rate must be above 0 and the burst at least 1")
+def _check_start(moment: datetime) -> datetime:
+    if moment < EARLIEST:
+        raise UsageError("coverage cannot begin before 1970-01-01: no image set is that old")
+    return moment
+
+
+def _check_length(length: timedelta) -> timedelta:
+    if not timedelta() <= length <= _LONGEST:
+        raise ValueError("a duration is between 0 and 36500d")
+    return length
+
+
+def _check_account(text: str) -> str:
+    if not _ACCOUNT.fullmatch(text):
+        raise ValueError("a bucket owner is an AWS account id, twelve digits")
+    return text
+
+
+def _check_dask(text: str) -> str:
+    if text != "local" and not _SCHEDULER.fullmatch(text):
+        raise ValueError("a Dask cluster is tcp://host:port or tls://host:port, or local for one on this machine")
+    return text
+
+
+def _default_in_words(schema: dict[str, Any]) -> None:
+    # Pydantic writes a default as ISO 8601 has it, whatever the serializer says.
+    if "default" in schema:
+        schema["default"] = format_duration(TypeAdapter(timedelta).validate_python(schema["default"]))
+
+
+def _if_given(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda given: None if given is None else check(given)
+
+
+Moment = Annotated[datetime, BeforeValidator(parse_moment), Metavar("DATE")]
+"""ISO 8601, UTC where no zone is given; aware."""
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    AfterValidator(_check_length),
+    PlainSerializer(format_duration),
+    WithJsonSchema({"type": "string", "pattern": PATTERN}),
+    Metavar("DURATION"),
+]
+"""A number and a unit of s, m, h or d; 0 needs no unit."""
+
+Catalog = Annotated[
+    str,
+    Field(
+        description="Where the catalog is: s3://bucket/prefix, or a folder of the machine that runs this.",
+        examples=["s3://bucket/imaging"],
+    ),
+    Metavar("URL"),
+]
+DatastoreId = Annotated[
+    str,
+    AfterValidator(check_datastore_id),
+    Field(
+        description="The data store to read, 32 of 0-9 and a-z.",
+        json_schema_extra={"pattern": DATASTORE_ID},
+        examples=["0123456789abcdef0123456789abcdef"],
+    ),
+    Metavar("ID"),
+]
+Rate = Annotated[
+    float,
+    Field(
+        gt=0,
+        allow_inf_nan=False,
+        description="Requests a second: this run's share of the account's quota for HealthImaging.",
+    ),
+]
+Burst = Annotated[int, Field(ge=1, description="Requests that may go out at once after a pause.")]
+LookBack = Annotated[
+    Duration,
+    Field(
+        description="Read again behind the watermark, for image sets that became searchable late: 90s, 10m, 12h, 1d, 0."
+    ),
+]
+Start = Annotated[
+    datetime | None,
+    BeforeValidator(_if_given(parse_moment)),
+    AfterValidator(_if_given(_check_start)),
+    Field(
+        description="Where coverage begins, as 2026-05-01 or 2026-05-01T12:30:00Z, UTC where no zone is given. "
+        "Not set: when the data store was created.",
+        examples=["2024-01-01"],
+    ),
+    Metavar("DATE"),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class _Declared:
+    """Settings whose wrong values are a `UsageError`, wherever they come from."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _refuse_wrong_values(cls, given: Any, make: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return make(given)
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors()[0]["loc"])
+            reason = explain(error)
+        # Outside of the handler: pydantic's error quotes values.
+        raise UsageError(f"`{where}`: {reason}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota(_Declared):
+    """The account's request quota for HealthImaging, as far as this process may use it."""
+
+    rate: Rate = 25.0
+    burst: Burst = 50
 
     @property
     def workers(self) -> int:
@@ -58,96 +196,174 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class S3Access:
-    """How objects in S3 are read and written.
+class S3Access(_Declared):
+    """How objects in S3 are read and written."""
 
-    Attributes:
-        bucket_owner: The account that must own the bucket, twelve digits; None: any.
-        kms_key: Objects are encrypted with this key of AWS KMS: an id, an ARN or an alias.
-        sse_s3: Objects are encrypted with S3's own keys, whatever the bucket's default.
-    """
-
-    bucket_owner: str | None = None
-    kms_key: str | None = None
-    sse_s3: bool = False
+    bucket_owner: Annotated[
+        str | None,
+        AfterValidator(_if_given(_check_account)),
+        Field(
+            description="Refuse a bucket that another account owns: the owner's twelve digits.",
+            examples=["123456789012"],
+        ),
+        Metavar("ACCOUNT"),
+    ] = None
+    kms_key: Annotated[
+        str | None,
+        Field(
+            description="Encrypt objects in S3 with this KMS key: an id, an ARN or an alias.",
+            examples=["alias/catalog"],
+        ),
+        Metavar("KEY"),
+    ] = None
+    sse_s3: Annotated[
+        bool, Field(description="Encrypt objects in S3 with S3's own keys, whatever the bucket's default.")
+    ] = False
 
     def __post_init__(self) -> None:
-        if self.bucket_owner is not None and not _ACCOUNT.fullmatch(self.bucket_owner):
-            raise UsageError("a bucket owner is an AWS account id, twelve digits")
         if self.kms_key is not None and self.sse_s3:
-            raise UsageError("give --kms-key or --sse-s3, not both")
-
-
-def check_datastore_id(text: str) -> None:
-    """See that a text may be a data store's id.
-
-    Raises:
-        UsageError: It is none.
-    """
-    if not _DATASTORE_ID.fullmatch(text):
-        raise UsageError("a data store id is 32 of 0-9 and a-z; list yours with: aws medical-imaging list-datastores")
+            raise UsageError("give `kms_key` or `sse_s3`, not both")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Everything a run needs to know, fixed when it starts. Holds no client, no credential, no patient's data.
+class Options(S3Access):
+    """What a run seldom needs to be told."""
 
-    Attributes:
-        catalog: ``s3://bucket/prefix`` or a local folder.
-        datastore_id: The data store to read, 32 of [0-9a-z].
-        quota: Request rate and burst.
-        concurrency: Windows scanned side by side; None: as many as the quota's rate needs.
-        settle: Held back from now: image sets younger than this may not be searchable yet.
-        look_back: Read again behind the watermark, for image sets that became searchable late.
-        start: Where coverage begins, aware UTC; None: when the data store was created.
-        partition: ``day``, ``month``, or None: the catalog's own, and ``day`` for a new catalog.
-        single_writer: Create the catalog in a store without conditional writes, for one run at a time.
-        phi: ``keep``, ``pseudonymize``, ``drop``, or None: the catalog's own, and ``keep`` for a new catalog.
-        keep_text, shift_dates: Of ``pseudonymize`` (`schemas.phi.PhiPolicy`).
-        phi_key_from: Where the key of pseudonyms is kept (`connectors.phi_key`); never the key.
-        s3: How objects in S3 are read and written.
-        page_budget: Pages after which a scan hands the rest of its window back.
-        buffer_bytes: Of rows held in memory before partitions are published early.
-        max_attempts: Tries of one request before the run gives up.
-        dask: The scheduler of the Dask cluster whose workers scan, as ``tcp://host:8786``; ``local``: a cluster of
-            processes on this machine; None: threads of this process.
-    """
-
-    catalog: str
-    datastore_id: str
-    quota: Quota = Quota()
-    concurrency: int | None = None
-    settle: timedelta = timedelta(minutes=10)
-    look_back: timedelta = timedelta(days=1)
-    start: datetime | None = None
-    partition: str | None = None
-    single_writer: bool = False
-    phi: str | None = None
-    keep_text: bool = False
-    shift_dates: bool = False
-    phi_key_from: str = "env"
-    s3: S3Access = S3Access()
-    page_budget: int = 4
-    buffer_bytes: int = 64_000_000
-    max_attempts: int = 10
-    dask: str | None = None
+    concurrency: Annotated[
+        int | None,
+        Field(ge=1, description="Windows scanned side by side. Not set: as many as the rate needs.", examples=[8]),
+    ] = None
+    settle: Annotated[
+        Duration,
+        Field(
+            description="Held back from now, as 90s, 10m, 12h, 1d or 0: image sets younger than this may not be "
+            "searchable yet.",
+            json_schema_extra=_default_in_words,
+        ),
+    ] = timedelta(minutes=10)
+    partition: Annotated[
+        Literal["day", "month"] | None,
+        Field(description="Span of one data object, fixed when the catalog is created. Not set: day."),
+    ] = None
+    dask: Annotated[
+        str | None,
+        AfterValidator(_if_given(_check_dask)),
+        Field(
+            description="Scan on a Dask cluster: its scheduler's tcp://host:8786, or local for processes of this "
+            "machine. Not set: on threads.",
+            examples=["local"],
+        ),
+        Metavar("ADDRESS"),
+    ] = None
+    phi: Annotated[
+        Literal["keep", "pseudonymize", "drop"] | None,
+        Field(description="What is done with patients' data, fixed when the catalog is created. Not set: keep."),
+    ] = None
+    keep_text: Annotated[
+        bool, Field(description="With pseudonymize: keep study descriptions, which may name anyone.")
+    ] = False
+    shift_dates: Annotated[
+        bool, Field(description="With pseudonymize: move each patient's dates by days of their own.")
+    ] = False
+    phi_key_from: Annotated[
+        str,
+        Field(
+            description="Where the key of pseudonyms is kept: env (AHI_CATALOG_PHI_KEY), file:PATH, aws-secret:NAME or "
+            "prefect-secret:NAME."
+        ),
+        Metavar("PLACE"),
+    ] = "env"
+    page_budget: Annotated[
+        int, Field(ge=1, description="Pages after which a scan hands the remainder of its window back.")
+    ] = 4
+    buffer_bytes: Annotated[
+        int, Field(ge=1, description="Bytes of rows held in memory before partitions are published early.")
+    ] = 64_000_000
+    max_attempts: Annotated[int, Field(ge=1, description="Tries of one request before the run gives up.")] = 10
 
     def __post_init__(self) -> None:
-        check_datastore_id(self.datastore_id)
-        if not all(timedelta() <= held <= _LONGEST for held in (self.settle, self.look_back)):
-            raise UsageError("settle and look-back are between 0 and 36500d")
-        if self.start is not None and self.start < EARLIEST:
-            raise UsageError("coverage cannot begin before 1970-01-01: no image set is that old")
-        if self.phi not in (None, "keep", "pseudonymize", "drop"):
-            raise UsageError("a PHI policy is keep, pseudonymize or drop")
+        S3Access.__post_init__(self)
         if (self.keep_text or self.shift_dates) and self.phi != "pseudonymize":
-            raise UsageError("--keep-text and --shift-dates go with --phi pseudonymize")
-        if min(self.workers, self.page_budget, self.buffer_bytes, self.max_attempts) < 1:
-            raise UsageError("concurrency, page budget, buffer and attempts must be at least 1")
-        if self.dask is not None and self.dask != "local" and not _SCHEDULER.fullmatch(self.dask):
-            raise UsageError("a Dask cluster is tcp://host:port or tls://host:port, or local for one on this machine")
+            raise UsageError("`keep_text` and `shift_dates` go with `phi` pseudonymize")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(Options):
+    """Everything a run needs to know, fixed when it starts. Holds no client, no credential, no patient's data."""
+
+    catalog: Catalog
+    datastore_id: DatastoreId
+    quota: Quota = Quota()
+    look_back: LookBack = timedelta(days=1)
+    start: Start = None
+
+    @property
+    def s3(self) -> S3Access:
+        """How objects in S3 are read and written."""
+        return S3Access(bucket_owner=self.bucket_owner, kms_key=self.kms_key, sse_s3=self.sse_s3)
 
     @property
     def workers(self) -> int:
         """Windows scanned side by side."""
         return self.quota.workers if self.concurrency is None else self.concurrency
+
+
+@plain_dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as it is declared.
+
+    Attributes:
+        name: In Python, in Prefect's form and in the settings file.
+        type: With its limits and its description, as pydantic reads them.
+        default: As it is written in words; None where there is none.
+        is_required: Whether it has to be given.
+        field: Pydantic's view of it.
+    """
+
+    name: str
+    type: Any
+    default: Any
+    is_required: bool
+    field: FieldInfo
+
+    @property
+    def description(self) -> str:
+        """A sentence or two."""
+        return self.field.description or ""
+
+    @property
+    def example(self) -> Any:
+        """A value of the right form; None where the default is one."""
+        return self.field.examples[0] if self.field.examples else None
+
+    @property
+    def metavar(self) -> str | None:
+        """What stands for a value in a command's help; None where the type says it."""
+        return next((each.text for each in self.field.metadata if isinstance(each, Metavar)), None)
+
+
+@cache
+def declared() -> MappingProxyType[str, Setting]:
+    """Every setting by its name, in the order of their declaration."""
+    found = {
+        field.name: Setting(
+            field.name,
+            hints[field.name],
+            None
+            if field.default is MISSING
+            else TypeAdapter(hints[field.name]).dump_python(field.default, mode="json"),
+            field.default is MISSING,
+            FieldInfo.from_annotation(hints[field.name]),
+        )
+        for made in (Settings, Quota)
+        for hints in [get_type_hints(made, include_extras=True)]
+        for field in fields(made)
+        if field.name != "quota"
+    }
+    return MappingProxyType(found)
+
+
+def explain(error: ValidationError) -> str:
+    """What is wrong with a value, in one line that does not quote it."""
+    found = error.errors(include_url=False, include_input=False)[0]
+    return str(found["ctx"]["error"]) if found["type"] == "value_error" else found["msg"]

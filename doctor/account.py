@@ -59,5 +59,5 @@ def check_quota(quotas: Any, asked: Quota) -> Check:
     if not values:
         return note(name, f"{pace}; Service Quotas tells none for {_QUOTA_OF} (25 unless it was raised)")
     if asked.rate > min(values):
-        return fix(name, f"--rate {asked.rate:g} is above the account's {min(values):g} a second: lower it")
+        return fix(name, f"`rate` {asked.rate:g} is above the account's {min(values):g} a second: lower it")
     return ok(name, f"{pace}; the account allows {min(values):g}")

@@ -13,23 +13,23 @@ from ahi_catalog.connectors.errors import AhiCatalogError
 from ahi_catalog.connectors.healthimaging.client import make_client
 from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.settings import Settings
-from ahi_catalog.doctor import account, server, service, storage
+from ahi_catalog.doctor import account, service, storage
 from ahi_catalog.doctor.check import Check, Verdict, fix, note, ok
-from ahi_catalog.pipeline.privacy import make_protection
+from ahi_catalog.pipeline.privacy import LoadKey, make_protection
 from ahi_catalog.schemas import Policy
 
 
 def examine(
     settings: Settings,
     *,
-    prefect: bool = True,
+    load_key: LoadKey = load_phi_key,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Iterator[Check]:
     """The checks, each as soon as it is done.
 
     Args:
         settings: Of the run that shall work.
-        prefect: Whether runs go through Prefect.
+        load_key: Loads the key of pseudonyms.
         clock: The local clock, aware.
     """
     credentials = account.check_credentials()
@@ -39,11 +39,9 @@ def examine(
     else:
         yield note("HealthImaging", "not asked without credentials")
     if credentials.verdict is Verdict.OK or not settings.catalog.startswith("s3://"):
-        yield from _storage(settings)
+        yield from _storage(settings, load_key)
     else:
         yield note("storage", "not asked without credentials")
-    if prefect:
-        yield _prefect()
 
 
 def _healthimaging(settings: Settings, clock: Callable[[], datetime]) -> Iterator[Check]:
@@ -67,7 +65,7 @@ def _quotas() -> Any:
     return make("service-quotas", config=Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 1}))
 
 
-def _storage(settings: Settings) -> Iterator[Check]:
+def _storage(settings: Settings, load_key: LoadKey) -> Iterator[Check]:
     try:
         store = open_store(settings.catalog, settings.s3)
     except AhiCatalogError as error:
@@ -78,14 +76,14 @@ def _storage(settings: Settings) -> Iterator[Check]:
     if bucket.verdict is not Verdict.OK:
         return
     yield storage.check_catalog(store)
-    yield from _phi_key(store, settings)
+    yield from _phi_key(store, settings, load_key)
     writes = storage.check_conditional_writes(store)
     yield writes
     if store.url.startswith("s3://"):
         yield _encryption(store)
 
 
-def _phi_key(store: Store, settings: Settings) -> Iterator[Check]:
+def _phi_key(store: Store, settings: Settings, load_key: LoadKey) -> Iterator[Check]:
     try:
         catalog = open_catalog(store)
     except AhiCatalogError:
@@ -93,7 +91,7 @@ def _phi_key(store: Store, settings: Settings) -> Iterator[Check]:
     if catalog.description.phi.policy is not Policy.PSEUDONYMIZE:
         return
     try:
-        make_protection(catalog.description.phi, settings, load_phi_key)
+        make_protection(catalog.description.phi, settings, load_key)
     except AhiCatalogError as error:
         yield fix("PHI key", str(error))
     else:
@@ -107,8 +105,3 @@ def _encryption(store: Store) -> Check:
     bucket, _, prefix = store.url.removeprefix("s3://").partition("/")
     key = f"{prefix}/{storage.PROBE_KEY}" if prefix else storage.PROBE_KEY
     return storage.check_encryption(client, bucket, key, is_aws=not aws.has_custom_endpoint(client))
-
-
-def _prefect() -> Check:
-    url, key = server.connection()
-    return server.check_prefect(url, key=key)

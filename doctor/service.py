@@ -68,7 +68,7 @@ def check_datastore(reply: Reply) -> Check:
     """
     name = "data store"
     if reply.is_denied:
-        return note(name, "not to be seen: allow medical-imaging:GetDatastore, or give the first sync --start")
+        return note(name, "not to be seen: allow medical-imaging:GetDatastore, or give the first sync a `start`")
     if reply.answer is None:
         return fix(name, str(reply.failure))
     properties = reply.answer.get("datastoreProperties", {})
@@ -85,7 +85,7 @@ def check_search(reply: Reply) -> Check:
         reply: To SearchImageSets for a second of 1970.
     """
     if isinstance(reply.failure, ThrottledError):
-        return note("SearchImageSets", "allowed, but throttled now: others use the quota, lower --rate")
+        return note("SearchImageSets", "allowed, but throttled now: others use the quota, lower `rate`")
     if isinstance(reply.failure, InvalidRequestError):
         return fix("SearchImageSets", "the service refuses a filter on createdAt, which every sync needs")
     return _permission("SearchImageSets", reply)

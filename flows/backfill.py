@@ -1,11 +1,15 @@
 """The backfill flow: a range of createdAt, read whatever the coverage."""
 
 from functools import partial
+from typing import Annotated
 
 from prefect import State, flow
+from pydantic import Field
 
+from ahi_catalog.connectors.settings import Burst, Catalog, Moment, Rate
 from ahi_catalog.flows.orchestration import run_in_flow
-from ahi_catalog.flows.parameters import USUAL, BlockName, Count, DatastoreIds, Moment, Options, Rate, make_settings
+from ahi_catalog.flows.parameters import USUAL, BlockName, DatastoreIds, Rest, described, make_settings
+from ahi_catalog.flows.secrets import load_phi_key
 from ahi_catalog.pipeline import backfill as job
 
 
@@ -18,28 +22,19 @@ from ahi_catalog.pipeline import backfill as job
     retry_delay_seconds=600,
     persist_result=False,
 )
+@described
 def backfill(
-    catalog: str,
-    start: Moment,
-    end: Moment,
+    catalog: Catalog,
+    start: Annotated[Moment, Field(description="The range's start, UTC where no zone is given.")],
+    end: Annotated[Moment, Field(description="The range's end, not included.")],
     *,
-    datastore_ids: DatastoreIds | None = None,
-    rate: Rate = 25.0,
-    burst: Count = 50,
-    credentials: BlockName | None = None,
-    options: Options = USUAL,
+    datastore_ids: DatastoreIds = None,
+    rate: Rate = USUAL.rate,
+    burst: Burst = USUAL.burst,
+    credentials: BlockName = None,
+    options: Rest = USUAL.options,
 ) -> State[None]:
-    """Read a range of createdAt again, or for the first time; rows of deleted image sets are removed.
-
-    Args:
-        catalog: Where the catalog is: s3://bucket/prefix, or a folder of the machine that runs the flow.
-        datastore_ids: The data stores to read, each 32 of 0-9 and a-z. None: all active ones of the account and region.
-        start: The range's start, UTC where no zone is given.
-        end: The range's end, not included.
-        rate: Requests a second: this run's share of the account's quota for HealthImaging.
-        burst: Requests that may go out at once after a pause.
-        credentials: Name of an AwsCredentials block. None: the credentials that boto3 finds on the machine.
-        options: What a run seldom needs to be told.
-    """
+    """Read a range of createdAt again, or for the first time; rows of deleted image sets are removed."""
     settings = make_settings(catalog=catalog, datastore_ids=datastore_ids, rate=rate, burst=burst, options=options)
-    return run_in_flow(partial(job.backfill, start=start, end=end), settings, datastore_ids, credentials)
+    run = partial(job.backfill, start=start, end=end, load_key=load_phi_key)
+    return run_in_flow(run, settings, datastore_ids, credentials)

@@ -1,4 +1,4 @@
-"""The three deployments for `ahi-catalog serve`, the same as those of prefect.yaml, which a test compares."""
+"""The three deployments that one process serves, the same as those of prefect.yaml, which a test compares."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -9,7 +9,6 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.types.entrypoint import EntrypointType
 
-from ahi_catalog.connectors.durations import format_duration
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.flows.backfill import backfill
 from ahi_catalog.flows.parameters import parameters_of
@@ -49,12 +48,9 @@ def make_deployments(plan: Plan) -> list[RunnerDeployment]:
     Raises:
         ValueError: A schedule is no cron expression, or the time zone is none.
     """
-    asked: dict[str, Any] = {"look_back": format_duration(plan.settings.look_back)}
-    if plan.settings.start:
-        asked["start"] = plan.settings.start
     # Two syncs have nothing to do that one does not; ranges of a backfill wait for each other.
     return [
-        _deploy(sync, plan, 0.4, cron=plan.sync_cron, parameters=asked),
+        _deploy(sync, plan, 0.4, "look_back", "start", cron=plan.sync_cron),
         _deploy(verify, plan, 0.2, cron=plan.verify_cron, parameters={"part": plan.part}),
         _deploy(backfill, plan, 0.4, meeting=ConcurrencyLimitStrategy.ENQUEUE),
     ]
@@ -64,15 +60,13 @@ def _deploy(
     flow: Flow[..., Any],
     plan: Plan,
     share: float,
-    *,
+    *settings: str,
     cron: str = "",
     parameters: dict[str, Any] | None = None,
     meeting: ConcurrencyLimitStrategy = ConcurrencyLimitStrategy.CANCEL_NEW,
 ) -> RunnerDeployment:
-    always = parameters_of(replace(plan.settings, quota=plan.settings.quota.part(share)))
+    always = parameters_of(replace(plan.settings, quota=plan.settings.quota.part(share)), *settings)
     always["datastore_ids"] = [plan.settings.datastore_id]
-    # Only what was said: the rest follows the version that runs, not the one that was served.
-    always["options"] = always["options"].model_dump(exclude_defaults=True)
     if plan.credentials:
         always["credentials"] = plan.credentials
     return RunnerDeployment.from_flow(

@@ -1,19 +1,27 @@
 """A job as the body of a Prefect flow."""
 
+from typing import Final
+
 from prefect import State
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
 from ahi_catalog.connectors import aws
-from ahi_catalog.connectors.errors import StoppedError
+from ahi_catalog.connectors.errors import Remedy, StateError, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.source import connect
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.flows.credentials import find_session
+from ahi_catalog.flows.server import stop_temporary_server
 from ahi_catalog.flows.tasks import PrefectObserver, PrefectScanExecutor
 from ahi_catalog.pipeline.executors import open_executor
 from ahi_catalog.pipeline.many import Job, outcome_of, run_many
 from ahi_catalog.pipeline.observers import InBackground, watched_by
 from ahi_catalog.pipeline.run_report import Outcome
 from ahi_catalog.pipeline.signals import stop_on_signals
+
+_FINAL: Final = (UsageError, StateError)
+"""What fails again however often it is tried."""
 
 
 def run_in_flow(
@@ -34,28 +42,41 @@ def run_in_flow(
         UsageError: There is no such block, or no session can be made of it.
         AhiCatalogError: The job failed.
     """
-    session = find_session(credentials) if credentials else None
-    with aws.using(session):
-        if datastore_ids is None or len(datastore_ids) != 1:
-            return _run_many(job, settings, datastore_ids)
-        return _run_one(job, settings)
+    try:
+        session = find_session(credentials) if credentials else None
+        with aws.using(session):
+            if datastore_ids is None or len(datastore_ids) != 1:
+                return _run_many(job, settings, datastore_ids)
+            return _run_one(job, settings)
+    except StoppedError:
+        return Cancelled(message="stopped before anything was read")
+    except _FINAL:
+        _give_up_retries()
+        raise
+
+
+def _give_up_retries() -> None:
+    """Have Prefect's server take the current run's failure for its last. Flows have no condition of retries."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    policy = context.flow_run.empirical_policy.model_copy(update={"retries": 0})
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(context.flow_run.id, empirical_policy=policy)
 
 
 def _run_one(job: Job, settings: Settings) -> State[None]:
-    try:
-        with (
-            stop_on_signals() as stop,
-            open_executor(settings, stop) as executor,
-            watched_by(InBackground(PrefectObserver())),
-        ):
-            report = job(settings, executor=PrefectScanExecutor(executor), stop=stop, connection=connect(settings))
-    except StoppedError:
-        return Cancelled(message="stopped before anything was read")
+    with (
+        stop_on_signals(stop_temporary_server) as stop,
+        open_executor(settings, stop) as executor,
+        watched_by(InBackground(PrefectObserver())),
+    ):
+        report = job(settings, executor=PrefectScanExecutor(executor), stop=stop, connection=connect(settings))
     if report.outcome is Outcome.STOPPED:
         return Cancelled(message="stopped; the next run resumes where this one ended")
     if report.left:
         return Failed(
-            name="Differs", message=f"{report.left:,} differences between catalog and service; run verify with repair"
+            name="Differs", message=f"{report.left:,} differences between catalog and service; {Remedy.REPAIR}"
         )
     return Completed(message=f"{report.rows_read:,} image sets read, {report.new + report.updated:,} rows changed")
 
@@ -65,7 +86,7 @@ def _run_many(job: Job, settings: Settings, datastore_ids: list[str] | None) -> 
 
     The flow fails where one failed.
     """
-    with stop_on_signals() as stop, open_executor(settings, stop) as executor:
+    with stop_on_signals(stop_temporary_server) as stop, open_executor(settings, stop) as executor:
         results = run_many(
             job,
             settings,
@@ -77,6 +98,8 @@ def _run_many(job: Job, settings: Settings, datastore_ids: list[str] | None) -> 
     failures = [f"{result.datastore_id}: {result.failure}" for result in results if result.failure]
     match outcome_of(results):
         case Outcome.FAILED:
+            if all(isinstance(result.error, _FINAL) or result.failure is None for result in results):
+                _give_up_retries()
             return Failed(message="\n".join([f"{len(failures)} of {len(results)} data stores failed", *failures]))
         case Outcome.STOPPED:
             return Cancelled(message="stopped; the next run resumes where this one ended")

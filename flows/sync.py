@@ -1,19 +1,13 @@
 """The sync flow: what is new since the last sync, then the changes."""
 
+from functools import partial
+
 from prefect import State, flow
 
+from ahi_catalog.connectors.settings import Burst, Catalog, LookBack, Rate, Start
 from ahi_catalog.flows.orchestration import run_in_flow
-from ahi_catalog.flows.parameters import (
-    USUAL,
-    BlockName,
-    Count,
-    DatastoreIds,
-    Duration,
-    Moment,
-    Options,
-    Rate,
-    make_settings,
-)
+from ahi_catalog.flows.parameters import USUAL, BlockName, DatastoreIds, Rest, described, make_settings
+from ahi_catalog.flows.secrets import load_phi_key
 from ahi_catalog.pipeline import sync as job
 
 
@@ -22,29 +16,19 @@ from ahi_catalog.pipeline import sync as job
     description="Bring a catalog up to date with a data store. A run that is ended early is resumed by the next one.",
     persist_result=False,
 )
+@described
 def sync(
-    catalog: str,
+    catalog: Catalog,
     *,
-    datastore_ids: DatastoreIds | None = None,
-    look_back: Duration = "1d",
-    start: Moment | None = None,
-    rate: Rate = 25.0,
-    burst: Count = 50,
-    credentials: BlockName | None = None,
-    options: Options = USUAL,
+    datastore_ids: DatastoreIds = None,
+    look_back: LookBack = USUAL.look_back,
+    start: Start = USUAL.start,
+    rate: Rate = USUAL.rate,
+    burst: Burst = USUAL.burst,
+    credentials: BlockName = None,
+    options: Rest = USUAL.options,
 ) -> State[None]:
-    """Bring a catalog up to date with a data store: new image sets, then changed ones. Resumes where it was ended.
-
-    Args:
-        catalog: Where the catalog is: s3://bucket/prefix, or a folder of the machine that runs the flow.
-        datastore_ids: The data stores to read, each 32 of 0-9 and a-z. None: all active ones of the account and region.
-        look_back: Read again behind the watermark, for image sets that became searchable late: 90s, 10m, 12h, 1d.
-        start: Where coverage begins, UTC where no zone is given. None: when the data store was created.
-        rate: Requests a second: this run's share of the account's quota for HealthImaging.
-        burst: Requests that may go out at once after a pause.
-        credentials: Name of an AwsCredentials block. None: the credentials that boto3 finds on the machine.
-        options: What a run seldom needs to be told.
-    """
+    """Bring a catalog up to date with a data store: new image sets, then changed ones. Resumes where it was ended."""
     settings = make_settings(
         catalog=catalog,
         datastore_ids=datastore_ids,
@@ -54,4 +38,4 @@ def sync(
         burst=burst,
         options=options,
     )
-    return run_in_flow(job.sync, settings, datastore_ids, credentials)
+    return run_in_flow(partial(job.sync, load_key=load_phi_key), settings, datastore_ids, credentials)

@@ -1,22 +1,25 @@
 """The verify flow: what is covered, read again and compared with the catalog."""
 
 from functools import partial
+from typing import Annotated
 
 from prefect import State, flow
+from pydantic import Field
 
+from ahi_catalog.connectors.settings import Burst, Catalog, Moment, Rate
 from ahi_catalog.flows.orchestration import run_in_flow
-from ahi_catalog.flows.parameters import (
-    USUAL,
-    BlockName,
-    Count,
-    DatastoreIds,
-    Moment,
-    Options,
-    Part,
-    Rate,
-    make_settings,
-)
+from ahi_catalog.flows.parameters import USUAL, BlockName, DatastoreIds, Rest, described, make_settings
+from ahi_catalog.flows.secrets import load_phi_key
 from ahi_catalog.pipeline.verify import job
+
+Part = Annotated[
+    str | None,
+    Field(
+        pattern=r"^(today|\d+)/\d+$",
+        description="3/30 for the third of thirty parts of the catalog, today/30 for another one each day. "
+        "None: all of it.",
+    ),
+]
 
 
 @flow(
@@ -24,35 +27,26 @@ from ahi_catalog.pipeline.verify import job
     description="Compare a catalog with its data store, value by value. The run fails where they differ.",
     persist_result=False,
 )
+@described
 def verify(
-    catalog: str,
+    catalog: Catalog,
     *,
-    datastore_ids: DatastoreIds | None = None,
-    part: Part | None = None,
-    start: Moment | None = None,
-    end: Moment | None = None,
-    repair: bool = False,
-    restart: bool = False,
-    rate: Rate = 25.0,
-    burst: Count = 50,
-    credentials: BlockName | None = None,
-    options: Options = USUAL,
+    datastore_ids: DatastoreIds = None,
+    part: Part = None,
+    start: Annotated[
+        Moment | None,
+        Field(description="Start of a range of createdAt, UTC where no zone is given. None: from the beginning."),
+    ] = None,
+    end: Annotated[Moment | None, Field(description="End of the range. None: to the end of what is covered.")] = None,
+    repair: Annotated[bool, Field(description="Mend what is found.")] = False,
+    restart: Annotated[bool, Field(description="Begin anew where an earlier verification was interrupted.")] = False,
+    rate: Rate = USUAL.rate,
+    burst: Burst = USUAL.burst,
+    credentials: BlockName = None,
+    options: Rest = USUAL.options,
 ) -> State[None]:
-    """Compare a catalog with its data store, value by value; the run fails where they differ.
-
-    Args:
-        catalog: Where the catalog is: s3://bucket/prefix, or a folder of the machine that runs the flow.
-        datastore_ids: The data stores to read, each 32 of 0-9 and a-z. None: all active ones of the account and region.
-        part: 3/30 for the third of thirty parts of the catalog, today/30 for another one each day. None: all of it.
-        start: Start of a range of createdAt, UTC where no zone is given. None: from the beginning.
-        end: End of the range. None: to the end of what is covered.
-        repair: Mend what is found.
-        restart: Begin anew where an earlier verification was interrupted.
-        rate: Requests a second: this run's share of the account's quota for HealthImaging.
-        burst: Requests that may go out at once after a pause.
-        credentials: Name of an AwsCredentials block. None: the credentials that boto3 finds on the machine.
-        options: What a run seldom needs to be told.
-    """
+    """Compare a catalog with its data store, value by value; the run fails where they differ."""
     settings = make_settings(catalog=catalog, datastore_ids=datastore_ids, rate=rate, burst=burst, options=options)
     request = job.Request(start=start, end=end, part=part, is_repairing=repair, is_restart=restart)
-    return run_in_flow(partial(job.verify, request=request), settings, datastore_ids, credentials)
+    run = partial(job.verify, request=request, load_key=load_phi_key)
+    return run_in_flow(run, settings, datastore_ids, credentials)

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError, UsageError
+from ahi_catalog.connectors.errors import AhiCatalogError, Remedy, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.source import Connection, connect, list_datastores
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.pipeline.executors import ScanExecutor
@@ -63,7 +63,7 @@ class Result:
             is_ours = isinstance(self.error, AhiCatalogError)
             return str(self.error) if is_ours else f"unexpected {type(self.error).__name__}"
         if self.report and self.report.left:
-            return f"{self.report.left:,} differences between catalog and service; run verify with --repair"
+            return f"{self.report.left:,} differences between catalog and service; {Remedy.REPAIR}"
         return None
 
     def document(self) -> dict[str, Any]:

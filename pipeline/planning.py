@@ -47,7 +47,7 @@ def check_start(start: datetime | None, now: datetime) -> None:
         UsageError: It lies in the future.
     """
     if start is not None and start > now:
-        raise UsageError("coverage cannot begin in the future: check --start")
+        raise UsageError("coverage cannot begin in the future: check `start`")
 
 
 def plan_backfill(start: datetime, end: datetime, upper: datetime) -> Coverage:
@@ -62,7 +62,7 @@ def plan_backfill(start: datetime, end: datetime, upper: datetime) -> Coverage:
         UsageError: The range is empty, begins before there can be image sets, or is too young altogether.
     """
     if start >= end:
-        raise UsageError("the range is empty: --from must be before --to")
+        raise UsageError("the range is empty: it has to begin before it ends")
     if start < EARLIEST:
         raise UsageError("the range cannot begin before 1970-01-01: no image set is that old")
     if start >= upper:
@@ -129,7 +129,7 @@ class Scope:
 
     def __post_init__(self) -> None:
         if self.start is not None and self.end is not None and self.start >= self.end:
-            raise UsageError("the range is empty: --from must be before --to")
+            raise UsageError("the range is empty: it has to begin before it ends")
 
     def __str__(self) -> str:
         bounds = [moment.isoformat() if moment else "" for moment in (self.start, self.end)]

@@ -8,7 +8,7 @@ from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.schemas import IMAGE_SETS, PhiKey, PhiPolicy, Policy, Protect, protection
 
 LoadKey = Callable[[str], PhiKey]
-"""Loads the key of pseudonyms by where it is kept; only `pseudonymize` needs it."""
+"""Loads the key of pseudonyms by where it is kept; a function of a module, so that Dask can pickle it."""
 
 
 def asked_policy(settings: Settings, load_key: LoadKey) -> PhiPolicy | None:

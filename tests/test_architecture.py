@@ -1,9 +1,12 @@
 """The shape of the project: which way imports point, and what pure modules may not do."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
+
+from ahi_catalog.cli.main import cli
 
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
@@ -67,3 +70,32 @@ def test_pure_modules_know_no_network_and_read_no_clock(path: Path) -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
     }
     assert not calls & CLOCKS
+
+
+@pytest.mark.parametrize(
+    "room",
+    [
+        # The owners of these two convert theirs side by side with this test: when all are merged, no mark is needed.
+        pytest.param(room, marks=pytest.mark.xfail(strict=False, reason="converted in branches of their own"))
+        if room in {"connectors", "schemas"}
+        else room
+        for room in MAY_IMPORT
+        if room != "cli"
+    ],
+)
+def test_a_room_names_no_option_and_no_command(room: str) -> None:
+    """What the command line calls things is known in cli/ alone: elsewhere not even a comment names one."""
+    named = re.compile(rf"(?<![\w-])--[a-z][a-z-]*|ahi-catalog ({'|'.join(cli.commands)})\b")
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in (ROOT / room).rglob("*.py")
+        for match in named.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize("room", [room for room in MAY_IMPORT if room != "flows"])
+def test_prefect_is_imported_in_flows_alone(room: str) -> None:
+    """Lazy imports counted."""
+    for path in (ROOT / room).rglob("*.py"):
+        assert "prefect" not in {name.partition(".")[0] for name in imports(path)}, path

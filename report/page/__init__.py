@@ -1,1 +1,1 @@
-"""The page of `ahi-catalog report`: counts drawn into one HTML file that needs nothing else."""
+"""The report: counts drawn into one HTML file that needs nothing else."""

@@ -1,9 +1,11 @@
 """ahi-catalog.toml: the template names every setting and no other; flags come before variables before the file."""
 
+import json
 import re
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -12,6 +14,7 @@ from ahi_catalog.cli.main import cli, run
 from ahi_catalog.cli.settings_file import SETTINGS_FILE, check_variables, read_settings, template
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.phi_key import VARIABLE
+from ahi_catalog.connectors.settings import declared
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,6 +60,33 @@ def test_every_example_in_the_template_is_taken(folder: Path) -> None:
             context = click.Context(cli.commands[name])
             assert parameters[key].type_cast_value(context, value) is not None
             assert key.replace("_", "-") in options()[name]
+
+
+@pytest.mark.parametrize("name", declared())
+def test_every_setting_is_an_option_a_variable_and_a_key(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Each by its one name, with the one description and default, and the same value comes of all of them."""
+    setting = declared()[name]
+    (option,) = (param for param in cli.commands["sync"].params if param.name == name)
+    assert isinstance(option, click.Option)
+    assert (option.help or "").startswith(setting.description)
+    assert option.to_info_dict()["default"] in {setting.default, ()}
+    flag, variable = f"--{name.replace('_', '-')}", f"AHI_CATALOG_{name.upper()}"
+    choices = option.type.choices if isinstance(option.type, click.Choice) else [None]
+    value = choices[0] or setting.example or setting.default or "1" * 12
+    needed = ["--catalog", "c"] * (name != "catalog") + ["--datastore-id", "0" * 32] * (name != "datastore_id")
+
+    def given(*arguments: str) -> Any:
+        settings = read_settings(cli).get("sync")
+        return cli.commands["sync"].make_context("sync", [*needed, *arguments], default_map=settings).params[name]
+
+    by_flag = given(flag) if option.is_flag else given(flag, str(value))
+    monkeypatch.setenv(variable, "1" if option.is_flag else str(value))
+    assert given() == by_flag
+    monkeypatch.delenv(variable)
+    (folder / SETTINGS_FILE).write_text(f"{name} = {json.dumps(True if option.is_flag else value)}\n", "utf-8")
+    assert given() == by_flag
 
 
 def test_an_untouched_template_sets_nothing(folder: Path) -> None:
@@ -189,24 +219,35 @@ def test_every_command_on_a_catalog_can_be_told_whose_bucket_it_is() -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("rate = [2, 3]", "rate is a number"),
-        ("rate = true", "rate is a number"),
-        ('rate = "fast"', "rate is a number"),
-        ("burst = 1.5", "burst is a whole number"),
-        ("burst = true", "burst is a whole number"),
-        ("catalog = 5", "catalog is a text, in quotes"),
-        ("datastore-id = [5]", "datastore-id is a text, in quotes"),
-        ('prefect = "maybe"', "prefect is true or false"),
-        ("look-back = 1.5", "look-back is a duration"),
-        ("start = 2024", "start is a date"),
-        ('phi = ["drop"]', "phi is a text, in quotes"),
+        ("rate = [2, 3]", "valid number"),
+        ("rate = true", "valid number"),
+        ('rate = "fast"', "valid number"),
+        ("rate = 0", "greater than 0"),
+        ("burst = 1.5", "valid integer"),
+        ("burst = true", "valid integer"),
+        ("catalog = 5", "valid string"),
+        ("datastore-id = [5]", "valid string"),
+        ('prefect = "maybe"', "not a valid boolean"),
+        ("prefect = 1", "true or false"),
+        ("sse-s3 = 1", "true or false"),
+        ("look-back = 1.5", "a duration is a number and a unit"),
+        ("start = 2024", "a date is"),
+        ("max-attempts = 0", "greater than or equal to 1"),
+        ('phi = ["drop"]', "is not one of"),
     ],
 )
-def test_a_setting_of_another_type_is_refused(folder: Path, line: str, says: str) -> None:
+def test_a_setting_of_another_type_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], line: str, says: str
+) -> None:
     """Nothing is made of it, and it is not overlooked: what the quota allows is not to be guessed."""
     (folder / SETTINGS_FILE).write_text(f"{line}\n", encoding="utf-8")
-    with pytest.raises(UsageError, match=says):
-        read_settings(cli)
+    key = line.partition(" ")[0]
+    needed = {"catalog": ["--catalog", "c"], "datastore-id": ["--datastore-id", "0" * 32]}
+    given = [each for name, flag in needed.items() if name != key for each in flag]
+    assert run(["sync", *given, "--no-prefect"] if key != "prefect" else ["sync", *given]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert "That is from ahi-catalog.toml." in said
 
 
 def test_a_misspelled_key_is_told_what_is_near(folder: Path) -> None:

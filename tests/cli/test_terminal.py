@@ -16,7 +16,9 @@ from rich.console import Console
 
 from ahi_catalog.cli.main import run
 from ahi_catalog.cli.watching import keep_showing
+from tests.cli.test_cli import live, sync_arguments
 from tests.report.conftest import publish_rows, row
+from tests.support.world import World
 
 PROGRAM = str(Path(sys.executable).with_name("ahi-catalog"))
 COLOR = re.compile(r"\x1b\[(?:\d+;)*(?:3|4|9)\d[;m]")
@@ -138,3 +140,18 @@ def test_ctrl_c_is_how_the_embedded_service_ends() -> None:
     assert code == 0
     assert "Serving data store" in written
     assert "Interrupted" not in written
+
+
+def test_a_second_ctrl_c_ends_at_once(make_world: Callable[..., World]) -> None:
+    """It waits for no request under way: the first one asks to stop, the second one ends the process with code 130."""
+    world = live(make_world(latency=100))
+    command = [PROGRAM, *sync_arguments(world, "--start", "2024-01-01")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
+    assert process.stderr is not None
+    while not sum(world.service.counters.requests.values()):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert "Ctrl-C again stops at once" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(50) == 130
+    assert process.stderr.read() == "Interrupted; the next run resumes.\n"

@@ -1,14 +1,10 @@
 """What the doctor finds wrong, against a real service and a real store; and that it leaves both as they were."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from importlib.metadata import version
 from pathlib import Path
-from threading import Thread
 
 import boto3
 import pytest
@@ -22,7 +18,6 @@ from ahi_catalog.connectors.settings import Quota
 from ahi_catalog.connectors.storage import MemoryStore
 from ahi_catalog.doctor import Check, Verdict, examine
 from ahi_catalog.doctor.account import check_quota
-from ahi_catalog.doctor.server import check_prefect
 from ahi_catalog.doctor.storage import PROBE_KEY, check_conditional_writes, check_encryption
 from tests.support.s3_server import READER_KEY, READER_SECRET
 from tests.support.world import TODAY, World
@@ -32,7 +27,7 @@ MakeWorld = Callable[..., World]
 
 def findings(world: World, **changes: str) -> dict[str, Check]:
     settings = replace(world.settings, **changes)  # type: ignore[arg-type]  # both are text
-    return {check.name: check for check in examine(settings, prefect=False, clock=world.service.now)}
+    return {check.name: check for check in examine(settings, clock=world.service.now)}
 
 
 def verdicts(found: dict[str, Check]) -> dict[str, str]:
@@ -71,7 +66,7 @@ def test_get_datastore_is_no_must(make_world: MakeWorld) -> None:
     """Without GetDatastore a sync works when it is told where to start."""
     found = findings(make_world(denied=frozenset({"GetDatastore"})))
     assert found["data store"].verdict is Verdict.NOTE
-    assert "--start" in found["data store"].says
+    assert "`start`" in found["data store"].says
 
 
 def test_an_unknown_data_store_is_named(world: World) -> None:
@@ -85,7 +80,7 @@ def test_an_unknown_data_store_is_named(world: World) -> None:
 def test_a_wrong_clock_is_told_apart_from_a_right_one(world: World, minutes: int, word: str) -> None:
     """A clock minutes off is to be set, and it says which way."""
     here = TODAY - timedelta(minutes=minutes)
-    [clock] = [check for check in examine(world.settings, prefect=False, clock=lambda: here) if check.name == "clock"]
+    [clock] = [check for check in examine(world.settings, clock=lambda: here) if check.name == "clock"]
     assert clock.verdict is Verdict.FIX
     assert f"0:10:00 {word}" in clock.says
 
@@ -200,7 +195,7 @@ def test_encryption_is_as_the_store_says(head: dict[str, str], is_aws: bool, ver
 
 @pytest.mark.parametrize(("rate", "verdict"), [(25.0, Verdict.OK), (100.0, Verdict.FIX)])
 def test_a_rate_above_the_quota_is_to_be_lowered(rate: float, verdict: Verdict) -> None:
-    """The account's quota, where it may be read, bounds --rate."""
+    """The account's quota, where it may be read, bounds `rate`."""
     client = boto3.client("service-quotas")
     quotas = [{"QuotaName": "Maximum SearchImageSets requests", "Value": 50.0}, {"QuotaName": "Other", "Value": 1.0}]
     with Stubber(client) as stubber:
@@ -216,58 +211,6 @@ def test_a_quota_that_may_not_be_read_is_no_must() -> None:
         check = check_quota(client, Quota())
     assert check.verdict is Verdict.NOTE
     assert "servicequotas:ListServiceQuotas" in check.says
-
-
-@contextmanager
-def prefect_server(**answers: tuple[int, str]) -> Iterator[str]:
-    """A server that answers as Prefect's does: health, and its version."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, body = answers.get(self.path.removeprefix("/api/").replace("admin/", ""), (404, ""))
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            del format, args
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/api"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-@pytest.mark.parametrize(
-    ("health", "served", "verdict"),
-    [
-        ((200, "true"), (200, f'"{version("prefect")}"'), Verdict.OK),
-        ((200, "true"), (404, ""), Verdict.OK),
-        ((200, "true"), (200, '"3.1.0"'), Verdict.FIX),
-        ((401, ""), (401, ""), Verdict.FIX),
-    ],
-)
-def test_prefects_server_has_to_answer_and_fit(
-    health: tuple[int, str], served: tuple[int, str], verdict: Verdict
-) -> None:
-    """One that is older than the client, or refuses, is to be fixed."""
-    with prefect_server(health=health, version=served) as url:
-        assert check_prefect(url).verdict is verdict
-
-
-def test_no_prefect_server_is_no_must_but_a_dead_one_is() -> None:
-    """Without PREFECT_API_URL flows start their own; one that is named has to be there."""
-    with prefect_server() as url:
-        pass
-    assert check_prefect(None).verdict is Verdict.NOTE
-    dead = check_prefect(url)
-    assert dead.verdict is Verdict.FIX
-    assert "cannot be reached" in dead.says
 
 
 def test_the_command_ends_with_1_where_something_must_be_fixed(

@@ -1,6 +1,8 @@
 """The flows through Prefect: a temporary server, real tasks, real artifacts, credentials out of a real block."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
@@ -206,6 +208,30 @@ def test_a_backfill_that_fails_is_tried_again(world: World) -> None:
     assert at_once(**parameters_of(world.settings), start=BORN, end=end, return_state=True).is_completed()
     assert world.service.counters.faults["expired_token"] == 1
     world.assert_catalog_equals_service()
+
+
+def test_a_backfill_that_is_asked_for_wrongly_fails_at_once(world: World) -> None:
+    """What is wrong however often it is tried is not tried again."""
+    at_once = backfill.with_options(retry_delay_seconds=0)
+    state: Any = at_once(**parameters_of(world.settings), start=TODAY, end=BORN, return_state=True)
+    assert isinstance(state.result(raise_on_failure=False), UsageError)
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(state.state_details.flow_run_id).run_count == 1
+
+
+def test_a_flow_that_is_stopped_while_data_stores_are_listed_is_cancelled(world: World) -> None:
+    """SIGTERM meets a listing that is to be tried again: the flow ends as cancelled, and no catalog is made."""
+    world.service.faults.add("500", operation="ListDatastores")
+    arrived = world.service.arrived
+
+    def arrived_and_stopped(operation: str) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return arrived(operation)
+
+    world.service.arrived = arrived_and_stopped  # type: ignore[method-assign]
+    parameters = parameters_of(world.settings) | {"datastore_ids": None}
+    assert sync(**parameters, return_state=True).is_cancelled()
+    assert not world.catalog.exists()
 
 
 def test_a_block_that_is_not_there_is_named() -> None:

@@ -38,7 +38,7 @@ def sync_idc(catalogs: Mapping[str, str | Path], *, rows: int, more: Iterable[Ma
             settings = Settings(
                 catalog=str(catalog),
                 datastore_id=datastore_id,
-                partition=partition,
+                partition="month" if partition == "month" else "day",
                 quota=Quota(rate=100_000, burst=100_000),
             )
             sync.sync(settings, executor, threading.Event(), clock=service.now)

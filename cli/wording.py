@@ -1,0 +1,42 @@
+"""Errors in the words of a shell: settings become options, and remedies become commands.
+
+Everywhere else a message names a setting by its Python name in backquotes, and what would help by a `Remedy`
+(`ahi_catalog.connectors.errors`).
+"""
+
+import re
+from functools import cache
+from typing import Final
+
+import click
+
+from ahi_catalog.connectors.errors import Remedy
+
+_COMMANDS: Final = {
+    Remedy.SYNC: "sync first: ahi-catalog sync",
+    Remedy.REPAIR: "mend it with: ahi-catalog verify --repair",
+    Remedy.RESTART_VERIFY: "begin a new one with: ahi-catalog verify --restart",
+    Remedy.POLICY: "allow what ahi-catalog iam-policy prints",
+    Remedy.NO_PREFECT: "or give --no-prefect",
+}
+_NAME: Final = re.compile(r"`([a-z][a-z0-9_]*)`")
+
+
+def in_shell_words(text: str) -> str:
+    """The text of an error, worded for who called a command; a name in backquotes that is no option stays."""
+    for remedy, words in _COMMANDS.items():
+        text = text.replace(remedy.value, words)
+    return _NAME.sub(lambda found: _flags().get(found[1], found[0]), text)
+
+
+@cache
+def _flags() -> dict[str, str]:
+    """The options by the names of their parameters; of several of one name, that of the command listed first."""
+    from ahi_catalog.cli.main import cli  # which imports this module
+
+    flags: dict[str, str] = {}
+    for command in cli.commands.values():
+        for param in command.params:
+            if isinstance(param, click.Option) and param.name:
+                flags.setdefault(param.name, max(param.opts, key=len))
+    return flags
