@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from ahi_catalog.connectors.rows import pick
 from ahi_catalog.schemas import Table
 
-_OLDEST: Final = pa.scalar(-(2**63))
+_OLDEST: Final = -(2**63)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -146,11 +146,11 @@ def _missing(stored: Stored | None, batch: Batch) -> list[str]:
 def _merge(stored: Stored | None, batch: Batch, deleted: Collection[str]) -> tuple[Merged, bytes | None]:
     """The merge of a batch with what is stored, and the bytes to put; None where there is nothing to write."""
     table = batch.table
+    # The rows that are there are named nowhere, so that they are gone before the result is encoded.
+    merged = merge(table, read_object(table, batch.key, stored), batch.rows, deleted)
     with named(batch.key):
-        existing = table.schema.empty_table() if stored is None else parquet.decode(table, stored.body)
-        merged = merge(table, existing, batch.rows, deleted)
         is_written = merged.is_change or (stored is not None and not parquet.is_of_this_version(table, stored.body))
-        return merged, parquet.encode(table, merged.rows) if is_written else None
+    return merged, parquet.encode(table, merged.rows) if is_written else None
 
 
 def read_object(table: Table, key: str, stored: Stored | None) -> pa.Table:

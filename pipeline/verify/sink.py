@@ -107,7 +107,9 @@ class Verifier:
         if self.verification.is_repairing and findings:
             with MERGING:
                 right = without(self._rows(stored, batch), false)
-                body = parquet.encode(batch.table, merge(batch.table, right, batch.rows, [*deleted, *elsewhere]).rows)
+                merged = merge(batch.table, right, batch.rows, [*deleted, *elsewhere])
+                del right  # before the result is encoded
+                body = parquet.encode(batch.table, merged.rows)
             self._run.catalog.store.put(batch.key, body, expected=stored.etag if stored else None)
             written = len(body)
         return Checked(

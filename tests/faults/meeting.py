@@ -12,7 +12,7 @@ from tests.faults.world import BORN, DAY, HOUR, FaultWorld
 
 def before_the_put(occurrence: int = 1) -> LinePoint:
     """Just before a partition is put for the so-manieth time; no lock is held there."""
-    return line_of("connectors/catalog/publishing.py", "store.put(key, body", occurrence)
+    return line_of("connectors/catalog/publishing.py", "store.put(batch.key, body", occurrence)
 
 
 def hold_and(world: FaultWorld, meanwhile: Callable[[], object], occurrence: int = 1, **first: Any) -> None:
