@@ -116,10 +116,12 @@ def _only_one(context: click.Context, parameter: click.Parameter, given: tuple[s
 
 
 catalog_option = setting("catalog")
-datastore_option = setting("datastore_id", multiple=True, callback=_only_one)
+# The form of an id is checked where `Settings` are made, in one line that says how to find the right one.
+datastore_option = setting("datastore_id", type=str, multiple=True, callback=_only_one)
 datastore_options = options(
     setting(
         "datastore_id",
+        type=str,
         multiple=True,
         required=False,
         help=f"{declared()['datastore_id'].description} Again for each of several.",
