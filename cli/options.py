@@ -1,6 +1,7 @@
 """Options that commands share, made of the declared settings, and the types of options' values."""
 
 from collections.abc import Callable
+from functools import cached_property
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 
@@ -30,7 +31,11 @@ class Value(click.ParamType[Any]):
     name = "value"
 
     def __init__(self, kind: Any) -> None:
-        self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
+        self._kind = kind
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self._kind)  # the help does without
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The value as a command takes it."""
@@ -116,10 +121,12 @@ def _only_one(context: click.Context, parameter: click.Parameter, given: tuple[s
 
 
 catalog_option = setting("catalog")
-datastore_option = setting("datastore_id", multiple=True, callback=_only_one)
+# The form of an id is checked where `Settings` are made, in one line that says how to find the right one.
+datastore_option = setting("datastore_id", type=str, multiple=True, callback=_only_one)
 datastore_options = options(
     setting(
         "datastore_id",
+        type=str,
         multiple=True,
         required=False,
         help=f"{declared()['datastore_id'].description} Again for each of several.",

@@ -342,6 +342,10 @@ class Setting:
         return next((each.text for each in self.field.metadata if isinstance(each, Metavar)), None)
 
 
+def _in_words(default: Any) -> Any:
+    return format_duration(default) if isinstance(default, timedelta) else default
+
+
 @cache
 def declared() -> MappingProxyType[str, Setting]:
     """Every setting by its name, in the order of their declaration."""
@@ -349,9 +353,7 @@ def declared() -> MappingProxyType[str, Setting]:
         field.name: Setting(
             field.name,
             hints[field.name],
-            None
-            if field.default is MISSING
-            else TypeAdapter(hints[field.name]).dump_python(field.default, mode="json"),
+            None if field.default is MISSING else _in_words(field.default),
             field.default is MISSING,
             FieldInfo.from_annotation(hints[field.name]),
         )
