@@ -148,11 +148,6 @@ creation_options = options(
         type=click.Choice(["day", "month"]),
         help="Span of one data object, fixed when the catalog is created.  [default: day]",
     ),
-    option(
-        "--single-writer",
-        is_flag=True,
-        help="Create the catalog on a store that ignores conditional writes: one run at a time, and none beside it.",
-    ),
 )
 
 sync_options = options(

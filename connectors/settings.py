@@ -101,7 +101,6 @@ class Settings:
         look_back: Read again behind the watermark, for image sets that became searchable late.
         start: Where coverage begins, aware UTC; None: when the data store was created.
         partition: ``day``, ``month``, or None: the catalog's own, and ``day`` for a new catalog.
-        single_writer: Create the catalog in a store without conditional writes, for one run at a time.
         phi: ``keep``, ``pseudonymize``, ``drop``, or None: the catalog's own, and ``keep`` for a new catalog.
         keep_text, shift_dates: Of ``pseudonymize`` (`schemas.phi.PhiPolicy`).
         phi_key_from: Where the key of pseudonyms is kept (`connectors.phi_key`); never the key.
@@ -121,7 +120,6 @@ class Settings:
     look_back: timedelta = timedelta(days=1)
     start: datetime | None = None
     partition: str | None = None
-    single_writer: bool = False
     phi: str | None = None
     keep_text: bool = False
     shift_dates: bool = False

@@ -41,10 +41,6 @@ class Options(BaseModel):
     partition: Literal["day", "month"] | None = Field(
         default=None, description="Span of one data object, fixed when the catalog is created; day if nothing is said."
     )
-    single_writer: bool = Field(
-        default=False,
-        description="Create the catalog on a store that ignores conditional writes, for one run at a time.",
-    )
     dask: str | None = Field(
         default=None, description="Scan on a Dask cluster: its scheduler's tcp://host:8786, or local for this machine."
     )

@@ -22,7 +22,7 @@ from ahi_catalog.connectors.catalog import (
     open_or_create,
     open_store,
 )
-from ahi_catalog.connectors.catalog.phi import refuse_other
+from ahi_catalog.connectors.catalog.description import refuse_other
 from ahi_catalog.connectors.errors import AhiCatalogError, InvalidRequestError, StoppedError
 from ahi_catalog.connectors.healthimaging.changes import walk_changes
 from ahi_catalog.connectors.healthimaging.pages import Field
@@ -203,9 +203,7 @@ class Ends:
         asked = asked_policy(settings, load_key)
         if is_creating:
             unit = None if settings.partition is None else Unit(settings.partition)
-            catalog = open_or_create(
-                self.store, unit, asked, single_writer=settings.single_writer, before_creating=before_creating
-            )
+            catalog = open_or_create(self.store, unit, asked, before_creating=before_creating)
         else:
             catalog = open_catalog(self.store)
             if asked is not None:
@@ -225,26 +223,25 @@ class Ends:
         )
         handing_back = HandingBack()
         scans = scanner(self.source, settings, self.stop, handing_back.take)
-        with catalog.for_writing(report.run_id, self.clock) as writable:
-            run = Run(
-                catalog=writable,
-                datastore_id=settings.datastore_id,
-                source=self.source,
-                runner=self.runner,
-                scan_window=ScanWindow(settings, catalog.description.phi, protected(scans, protect)),
-                protect=protect,
-                report=report,
-                observer=Observers(current_observers()),
-                is_stopping=self.stop.is_set,
-                workers=settings.workers,
-                buffer_rows=settings.buffer_rows,
-                room=self._room,
-                scans=None if settings.dask else scans,
-                handing_back=handing_back,
-                settle=settings.settle,
-            )
-            with _reporting(run):
-                yield run
+        run = Run(
+            catalog=catalog,
+            datastore_id=settings.datastore_id,
+            source=self.source,
+            runner=self.runner,
+            scan_window=ScanWindow(settings, catalog.description.phi, protected(scans, protect)),
+            protect=protect,
+            report=report,
+            observer=Observers(current_observers()),
+            is_stopping=self.stop.is_set,
+            workers=settings.workers,
+            buffer_rows=settings.buffer_rows,
+            room=self._room,
+            scans=None if settings.dask else scans,
+            handing_back=handing_back,
+            settle=settings.settle,
+        )
+        with _reporting(run):
+            yield run
 
     def _room(self) -> int:
         if self.settings.dask:

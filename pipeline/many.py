@@ -13,7 +13,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from ahi_catalog.connectors.catalog import open_catalog, open_store
 from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.source import Connection, connect, list_datastores
 from ahi_catalog.connectors.settings import Settings
@@ -89,7 +88,7 @@ def run_many(
     """Run a job on several data stores; what became of each, in their order.
 
     At most `concurrency` runs go on at once, with the buffer divided among them, so that memory stays bounded however
-    many data stores there are; on a catalog of a single writer one run goes on at a time.
+    many data stores there are.
 
     Args:
         job: What to run.
@@ -109,7 +108,7 @@ def run_many(
     each = [replace(settings, datastore_id=datastore_id) for datastore_id in found]
     if not each:
         raise UsageError("no data store to read: this account has no active one in this region")
-    alongside = 1 if _is_single_writer(settings) else min(len(each), settings.workers)
+    alongside = min(len(each), settings.workers)
 
     def run_one(own: Settings) -> Result:
         kept = _Kept()
@@ -168,11 +167,3 @@ class _Kept:
 
 
 _COLLECTING: ContextVar[list[Result] | None] = ContextVar("results", default=None)
-
-
-def _is_single_writer(settings: Settings) -> bool:
-    """Whether runs have to wait for each other; a catalog that is not there yet is made as the settings say."""
-    try:
-        return open_catalog(open_store(settings.catalog, settings.s3)).description.is_single_writer
-    except UsageError:
-        return settings.single_writer

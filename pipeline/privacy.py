@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cache, partial
 
 from ahi_catalog.connectors.catalog import Catalog
-from ahi_catalog.connectors.catalog.phi import refuse_other
+from ahi_catalog.connectors.catalog.description import refuse_other
 from ahi_catalog.connectors.errors import AhiCatalogError
 from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.settings import Settings

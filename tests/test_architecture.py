@@ -28,7 +28,7 @@ PURE = [
     *(ROOT / "connectors/healthimaging" / name for name in ("pages.py", "scan.py", "walk.py")),
     *(
         ROOT / "connectors/catalog" / f"{name}.py"
-        for name in ("layout", "merge", "comparison", "parquet", "checkpoint", "verification", "description", "phi")
+        for name in ("layout", "merge", "comparison", "parquet", "checkpoint", "verification", "description")
     ),
     ROOT / "connectors/glue/table.py",
     *(ROOT / "report" / f"{name}.py" for name in ("suppression", "history")),

@@ -87,7 +87,7 @@ def test_serve_takes_what_sync_takes() -> None:
 
 def test_what_serve_is_told_reaches_the_runs() -> None:
     """The settings of each deployment's runs are those of a sync with the same options, its share of the quota."""
-    told = ["--settle", "30m", "--partition", "month", "--single-writer", "--dask", "local", "--concurrency", "3"]
+    told = ["--settle", "30m", "--partition", "month", "--dask", "local", "--concurrency", "3"]
     told += ["--phi", "pseudonymize", "--keep-text", "--shift-dates", "--phi-key-from", "file:/run/key"]
     told += ["--kms-key", "alias/catalog", "--bucket-owner", "123456789012", "--share", "0.5"]
     wanted = Settings(
@@ -97,7 +97,6 @@ def test_what_serve_is_told_reaches_the_runs() -> None:
         concurrency=3,
         settle=parse_duration("30m"),
         partition="month",
-        single_writer=True,
         phi="pseudonymize",
         keep_text=True,
         shift_dates=True,
@@ -181,7 +180,6 @@ def test_durations_are_read_as_they_are_written(number: int, unit: str) -> None:
         s3=st.builds(S3Access, bucket_owner=st.sampled_from([None, "123456789012"]), sse_s3=st.booleans()),
         settle=st.integers(0, 999_999).map(lambda number: parse_duration(f"{number}s")),
         partition=st.sampled_from(["day", "month", None]),
-        single_writer=st.booleans(),
         page_budget=st.integers(1, 99),
         buffer_rows=st.integers(1, 10**6),
         max_attempts=st.integers(1, 99),

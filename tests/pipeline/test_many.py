@@ -20,7 +20,7 @@ from ahi_catalog.pipeline import jobs, many, verification
 from ahi_catalog.pipeline.many import EACH, Result, run_many
 from ahi_catalog.pipeline.runners import ThreadRunner
 from tests.support.reference import expected_rows, read_rows
-from tests.support.world import BORN, World, summary
+from tests.support.world import BORN, World
 
 UNKNOWN = "f" * 32
 
@@ -132,15 +132,6 @@ def test_overlapping_runs_over_many_agree(world: World, stores: list[str]) -> No
     with ThreadPoolExecutor(2) as threads:
         both = list(threads.map(lambda ids: sync_many(world, ids), [stores, stores[::-1]]))
     assert [outcomes(results) for results in both] == [["done"] * 3] * 2
-    assert_catalog_equals_service(world, stores)
-
-
-def test_a_catalog_of_a_single_writer_is_written_by_one_at_a_time(world: World, stores: list[str]) -> None:
-    """Its runs wait for each other, when it is made and later, and none is refused."""
-    assert outcomes(sync_many(world, stores, single_writer=True)) == ["done"] * 3
-    world.service.insert(stores[2], [summary("late", BORN)])
-    assert outcomes(sync_many(world, stores)) == ["done"] * 3
-    assert outcomes(sync_many(world, stores, start=BORN, look_back=jobs.now() - BORN)) == ["done"] * 3
     assert_catalog_equals_service(world, stores)
 
 

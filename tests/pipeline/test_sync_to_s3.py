@@ -2,14 +2,12 @@
 
 import io
 from dataclasses import replace
-from datetime import timedelta
 
 import pyarrow.parquet as pq
 import pytest
 
 from ahi_catalog.connectors.catalog import Store, open_catalog, open_store
 from ahi_catalog.connectors.catalog.querying import run_query
-from ahi_catalog.connectors.catalog.single_writer import writing_alone
 from ahi_catalog.connectors.errors import StoreError
 from tests.support.reference import Row, data_objects, expected_rows, read_rows
 from tests.support.world import World
@@ -39,18 +37,11 @@ def test_s3_and_a_local_folder_hold_the_same_bytes(s3_url: str, world: World) ->
     assert answer == {"n": 1_500}
 
 
-def test_a_store_that_pretends_is_refused_and_serves_a_single_writer(world: World, pretending_url: str) -> None:
-    """On a server that ignores conditions nothing is written, unless it is asked for; then runs take turns."""
+def test_a_store_that_pretends_gets_no_data_objects(world: World, pretending_url: str) -> None:
+    """On a server that ignores conditional writes a sync is refused in one line, and publishes nothing."""
     world.fill(1_500)
     world.settings = replace(world.settings, catalog=pretending_url)
-    store = open_store(pretending_url)
-    with pytest.raises(StoreError, match="--single-writer"):
+    with pytest.raises(StoreError, match="use a store that honours conditional writes") as refused:
         world.sync()
-    assert not bodies(store)
-    world.sync(single_writer=True)
-    world.service.delete(world.datastore_id, "a0000003".rjust(32, "0"))
-    world.service.advance(timedelta(hours=2))
-    world.verify(is_repairing=True)
-    assert rows_of(bodies(store)) == expected_rows(world.service.rows(world.datastore_id))
-    with writing_alone(store, "another", world.service.now), pytest.raises(StoreError, match="run another is writing"):
-        world.sync()
+    assert "\n" not in str(refused.value)
+    assert not bodies(open_store(pretending_url))
