@@ -42,10 +42,6 @@ class FarStore:
         time.sleep(STORE_LATENCY)
         return self._near.put(key, body, expected=expected)
 
-    def overwrite(self, key: str, body: bytes) -> str:
-        time.sleep(STORE_LATENCY)
-        return self._near.overwrite(key, body)
-
     def entries(self, prefix: str) -> Iterator[Entry]:
         time.sleep(STORE_LATENCY)
         return self._near.entries(prefix)

@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,7 +15,6 @@ from ahi_catalog.connectors.catalog.checkpoint import Checkpoint
 from ahi_catalog.connectors.catalog.conflicts import retry_on_conflict
 from ahi_catalog.connectors.catalog.description import Description, refuse_other
 from ahi_catalog.connectors.catalog.layout import Partition, Unit
-from ahi_catalog.connectors.catalog.single_writer import Clock, writing_alone
 from ahi_catalog.connectors.catalog.verification import Verification
 from ahi_catalog.connectors.errors import ConflictError, DamagedError, StateError, UsageError
 from ahi_catalog.connectors.storage import Entry, Store
@@ -49,23 +48,6 @@ class Catalog:
     def __init__(self, store: Store, description: Description) -> None:
         self.store = store
         self.description = description
-
-    @contextmanager
-    def for_writing(self, run_id: str, clock: Clock) -> Iterator["Catalog"]:
-        """The catalog as a run may write to it: guarded, where only one run at a time may.
-
-        Args:
-            run_id: The run.
-            clock: Aware.
-
-        Raises:
-            StoreError: Another run writes to a catalog of a single writer.
-        """
-        if not self.description.is_single_writer:
-            yield self
-            return
-        with writing_alone(self.store, run_id, clock) as guarded:
-            yield Catalog(guarded, self.description)
 
     def checkpoint(self, datastore_id: str) -> Checkpoint | None:
         """The checkpoint of a data store; None where nothing was ever synced.
@@ -206,7 +188,6 @@ def open_or_create(
     unit: Unit | None,
     phi: PhiPolicy | None = None,
     *,
-    single_writer: bool = False,
     before_creating: Callable[[], object] = lambda: None,
 ) -> Catalog:
     """The catalog that lies in a store, made if there is none.
@@ -215,11 +196,10 @@ def open_or_create(
         store: Where it lies.
         unit: The partition unit asked for; None: the catalog's own, `day` for a new one.
         phi: The PHI policy asked for; None: the catalog's own, `keep` for a new one.
-        single_writer: Create it in a store without conditional writes, for one run at a time.
         before_creating: Called before one is made; what it raises leaves nothing behind.
 
     Raises:
-        UsageError: The catalog has another partition unit, PHI policy, PHI key or number of writers than asked for.
+        UsageError: The catalog has another partition unit, PHI policy or PHI key than asked for.
         StateError: Its catalog.json is damaged, of a later version, or lost.
         StoreError: There is none, and the store does not honour conditional writes.
     """
@@ -228,7 +208,6 @@ def open_or_create(
         fresh = Description(
             unit=unit or Unit.DAY,
             catalog_id=uuid.uuid4().hex,
-            is_single_writer=single_writer,
             phi=phi or PhiPolicy(),
         )
         _create(store, fresh)
@@ -238,8 +217,6 @@ def open_or_create(
             f"the catalog at {store.url} is partitioned by {catalog.description.unit}, which cannot be changed; "
             f"leave out --partition, or sync into a new catalog"
         )
-    if single_writer and not catalog.description.is_single_writer:
-        raise UsageError(f"the catalog at {store.url} was created for any number of writers; leave out --single-writer")
     if phi is not None:
         refuse_other(phi, catalog.description.phi, store.url)
     return catalog
@@ -253,12 +230,7 @@ def _create(store: Store, description: Description) -> None:
             f"there are data objects at {store.url} but no {layout.DESCRIPTION_KEY}, which says how they are kept; "
             "restore it, or sync into a new catalog"
         )
-    if not description.is_single_writer:
-        probe(store)
-    made = descriptions.encode(description)
-    if description.is_single_writer:
-        store.overwrite(layout.DESCRIPTION_KEY, made)
-        return
+    probe(store)
     # Where another run has made it just now, what it says is checked by the caller.
     with suppress(ConflictError):
-        store.put(layout.DESCRIPTION_KEY, made, expected=None)
+        store.put(layout.DESCRIPTION_KEY, descriptions.encode(description), expected=None)

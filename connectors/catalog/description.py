@@ -22,13 +22,11 @@ class Description:
         unit: The span of createdAt in one data object.
         catalog_id: Tells this catalog from every other; its checkpoints carry it. Empty in a catalog that is older
             than these ids.
-        is_single_writer: Whether only one run at a time may write, because the store has no conditional writes.
         phi: What is done with patients' data.
     """
 
     unit: Unit
     catalog_id: str = ""
-    is_single_writer: bool = False
     phi: PhiPolicy = field(default_factory=PhiPolicy)
 
 
@@ -39,7 +37,6 @@ def encode(description: Description) -> bytes:
         "catalog_id": description.catalog_id,
         "partition": str(description.unit),
         "phi": _encode_policy(description.phi),
-        "single_writer": description.is_single_writer,
     }
     return json.dumps(document, indent=1).encode() + b"\n"
 
@@ -48,20 +45,27 @@ def decode(body: bytes) -> Description:
     """The description of a catalog.
 
     Raises:
-        StateError: The bytes are none, or one of another format or of a policy that this version does not know.
+        StateError: The bytes are none, or one of another format, of a policy that this version does not know, or of
+            a store without conditional writes.
     """
     advice = "restore it, or sync into a new catalog"
     document = parse_state(body, "catalog.json", FORMAT, advice)
     catalog_id, is_single_writer = document.get("catalog_id", ""), document.get("single_writer", False)
     if not (isinstance(catalog_id, str) and _ID.fullmatch(catalog_id) and isinstance(is_single_writer, bool)):
         raise DamagedError(f"catalog.json is damaged; {advice}")
+    if is_single_writer:
+        # An older version kept such catalogs where the store ignores conditions.
+        raise StateError(
+            "the catalog was made for a single writer, on a store without conditional writes, which is no longer "
+            "supported; sync into a new catalog on a store that honours them"
+        )
     try:
         unit, phi = Unit(str(document.get("partition"))), _decode_policy(document.get("phi"))
     except ValueError:
         raise StateError(
             "catalog.json asks for a partition unit or PHI policy that this version does not know; upgrade"
         ) from None
-    return Description(unit=unit, catalog_id=catalog_id, is_single_writer=is_single_writer, phi=phi)
+    return Description(unit=unit, catalog_id=catalog_id, phi=phi)
 
 
 def refuse_other(asked: PhiPolicy, fixed: PhiPolicy, url: str) -> None:

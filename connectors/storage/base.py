@@ -74,14 +74,6 @@ class Store(Protocol):
         """
         ...
 
-    def overwrite(self, key: str, body: bytes) -> str:
-        """Replace the object whatever it is now; its new etag. For a catalog of a single writer only.
-
-        Raises:
-            StoreError: It cannot be written.
-        """
-        ...
-
     def entries(self, prefix: str) -> Iterator[Entry]:
         """The objects whose keys begin with the prefix (a folder, ending in ``/``), in any order: servers differ.
 

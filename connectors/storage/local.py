@@ -63,15 +63,6 @@ class LocalStore:
             raise StoreError(_describe("write", key, error)) from None
         return etag
 
-    def overwrite(self, key: str, body: bytes) -> str:
-        path = self._path(key)
-        try:
-            with self._locked() as scratch:
-                self._replace(path, body, scratch)
-        except OSError as error:
-            raise StoreError(_describe("write", key, error)) from None
-        return content_etag(body)
-
     def entries(self, prefix: str) -> Iterator[Entry]:
         try:
             files = [path for path in _files(self._root / prefix) if path.is_file()]

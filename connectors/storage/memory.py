@@ -32,11 +32,6 @@ class MemoryStore:
             self._objects[key] = body
         return content_etag(body)
 
-    def overwrite(self, key: str, body: bytes) -> str:
-        with self._lock:
-            self._objects[check_key(key)] = body
-        return content_etag(body)
-
     def entries(self, prefix: str) -> Iterator[Entry]:
         with self._lock:
             found = [Entry(key, len(body)) for key, body in self._objects.items() if key.startswith(prefix)]

@@ -70,5 +70,5 @@ def _body() -> bytes:
 def _ignores(store: Store, condition: str) -> StoreError:
     return StoreError(
         f"{store.url}: the store ignores {condition}, so runs side by side could lose rows; use a store that honours "
-        "conditional writes (Amazon S3 does), or create the catalog with --single-writer if only one run ever writes"
+        "conditional writes, as Amazon S3 does"
     )

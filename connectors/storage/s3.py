@@ -40,10 +40,7 @@ _WHAT_TO_DO: Final = {
     "RequestTimeTooSkewed": "this machine's clock is wrong",
     "ExpiredToken": "the credentials have expired: renew them and run again",
     "PermanentRedirect": "the bucket is in another region: set AWS_DEFAULT_REGION to it",
-    "NotImplemented": (
-        "the store does not know conditional writes; use one that does, or create the catalog with --single-writer "
-        "if only one run ever writes"
-    ),
+    "NotImplemented": "the store does not know conditional writes; use one that does, as Amazon S3",
 }
 
 
@@ -138,9 +135,6 @@ class S3Store:
                 raise
 
         return self._try(put_once)
-
-    def overwrite(self, key: str, body: bytes) -> str:
-        return self._try(self._send, key, body)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + prefix, **self._owner}

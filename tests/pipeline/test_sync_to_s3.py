@@ -37,10 +37,11 @@ def test_s3_and_a_local_folder_hold_the_same_bytes(s3_url: str, world: World) ->
     assert answer == {"n": 1_500}
 
 
-def test_a_store_that_pretends_is_refused(world: World, pretending_url: str) -> None:
-    """On a server that ignores conditions nothing is written."""
-    world.fill(20)
+def test_a_store_that_pretends_gets_no_data_objects(world: World, pretending_url: str) -> None:
+    """On a server that ignores conditional writes a sync is refused in one line, and publishes nothing."""
+    world.fill(1_500)
     world.settings = replace(world.settings, catalog=pretending_url)
-    with pytest.raises(StoreError, match="conditional writes"):
+    with pytest.raises(StoreError, match="use a store that honours conditional writes") as refused:
         world.sync()
+    assert "\n" not in str(refused.value)
     assert not bodies(open_store(pretending_url))

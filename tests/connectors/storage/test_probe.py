@@ -1,31 +1,43 @@
-"""A catalog is only created where conditional writes hold; a store that pretends is found out, or guarded."""
+"""A catalog is only created where conditional writes hold; a store that pretends is found out."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ahi_catalog.connectors.catalog import layout, open_or_create, open_store
-from ahi_catalog.connectors.errors import StateError, StoreError, UsageError
+from ahi_catalog.connectors.catalog import layout, open_catalog, open_or_create, open_store
+from ahi_catalog.connectors.errors import StateError, StoreError
 from ahi_catalog.connectors.storage import MemoryStore, Store
+from ahi_catalog.connectors.storage.base import content_etag
 from ahi_catalog.connectors.storage.probe import PROBES, probe
 
 
-class IgnoresIfNoneMatch(MemoryStore):
+class ForgetfulStore(MemoryStore):
+    """A store that can forget the condition of a put."""
+
+    def overwrite(self, key: str, body: bytes) -> str:
+        """Replace whatever is there."""
+        with self._lock:
+            self._objects[key] = body
+        return content_etag(body)
+
+
+class IgnoresIfNoneMatch(ForgetfulStore):
     """Creates over what is there."""
 
     def put(self, key: str, body: bytes, *, expected: str | None) -> str:
         return self.overwrite(key, body) if expected is None else super().put(key, body, expected=expected)
 
 
-class IgnoresIfMatch(MemoryStore):
+class IgnoresIfMatch(ForgetfulStore):
     """Replaces whatever is there."""
 
     def put(self, key: str, body: bytes, *, expected: str | None) -> str:
         return super().put(key, body, expected=None) if expected is None else self.overwrite(key, body)
 
 
-class LetsTwoWin(MemoryStore):
+class LetsTwoWin(ForgetfulStore):
     """Honours conditions, but not where two writers expect the same object."""
 
     def __init__(self) -> None:
@@ -49,7 +61,7 @@ class RefusesIfMatch(MemoryStore):
         return super().put(key, body, expected=expected and "none")
 
 
-class LosesTheWinner(MemoryStore):
+class LosesTheWinner(ForgetfulStore):
     """Says yes to one of many, and keeps another one's bytes."""
 
     _puts = 0
@@ -71,7 +83,7 @@ def test_stores_that_honour_conditions_pass(kind: str, request: pytest.FixtureRe
         "s3": lambda: open_store(request.getfixturevalue("s3_url")),
     }
     store = urls[kind]()
-    assert not open_or_create(store, None).description.is_single_writer
+    open_or_create(store, None)
     assert len(list(store.entries(PROBES))) == 1
     open_or_create(store, None)
     assert len(list(store.entries(PROBES))) == 1
@@ -102,16 +114,21 @@ def test_a_real_server_that_pretends_is_found_out(pretending_url: str) -> None:
         probe(open_store(pretending_url))
 
 
-def test_a_single_writer_is_fixed_when_the_catalog_is_created(pretending_url: str) -> None:
-    """On such a server a catalog can be made on request, and says so ever after; others cannot be turned into one."""
-    store = open_store(pretending_url)
-    made = open_or_create(store, None, single_writer=True)
-    assert made.description.is_single_writer
-    assert open_or_create(store, None).description == made.description
-    ordinary = MemoryStore()
-    open_or_create(ordinary, None)
-    with pytest.raises(UsageError, match="leave out --single-writer"):
-        open_or_create(ordinary, None, single_writer=True)
+@pytest.mark.parametrize(("said", "is_read"), [(True, False), (False, True), ("yes", False)])
+def test_a_catalog_of_a_single_writer_is_refused(said: object, *, is_read: bool) -> None:
+    """An older version made such catalogs on stores without conditional writes; one line says what to do."""
+    store = MemoryStore()
+    open_or_create(store, None)
+    found = store.get(layout.DESCRIPTION_KEY)
+    assert found is not None
+    body = json.dumps(json.loads(found.body) | {"single_writer": said}).encode()
+    store.put(layout.DESCRIPTION_KEY, body, expected=found.etag)
+    if is_read:
+        open_catalog(store)
+        return
+    with pytest.raises(StateError, match="sync into a new catalog") as refused:
+        open_catalog(store)
+    assert "\n" not in str(refused.value)
 
 
 def test_data_without_a_description_is_not_taken_for_a_new_catalog() -> None:
