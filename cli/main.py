@@ -128,7 +128,7 @@ def run(arguments: list[str]) -> int:
         return _FAILED
     except AhiCatalogError as error:
         _say_trace(error)
-        click.echo(f"Error: {in_shell_words(str(error))}", err=True)
+        click.echo(f"Error: {in_shell_words(str(error), cli)}", err=True)
         return _WRONG_USAGE if isinstance(error, UsageError) else _FAILED
     except Exception as error:  # noqa: BLE001  # the last stop; its type and place are told
         _say_trace(error)
@@ -157,7 +157,7 @@ def _say_trace(error: Exception) -> None:
 
 class _InShellWords(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return in_shell_words(super().format(record))
+        return in_shell_words(super().format(record), cli)
 
 
 def _log_to_stderr(level: int) -> None:

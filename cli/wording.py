@@ -22,20 +22,30 @@ _COMMANDS: Final = {
 _NAME: Final = re.compile(r"`([a-z][a-z0-9_]*)`")
 
 
-def in_shell_words(text: str) -> str:
-    """The text of an error, worded for who called a command; a name in backquotes that is no option stays."""
+def in_shell_words(text: str, group: click.Group | None = None) -> str:
+    """The text of an error, worded for who called a command; a name in backquotes that is no option stays.
+
+    Args:
+        text: Of the error.
+        group: The commands, whose options settings become; None: those of the command that runs.
+    """
     for remedy, words in _COMMANDS.items():
         text = text.replace(remedy.value, words)
-    return _NAME.sub(lambda found: _flags().get(found[1], found[0]), text)
+    flags = _flags(group or _current_group())
+    return _NAME.sub(lambda found: flags.get(found[1], found[0]), text)
+
+
+def _current_group() -> click.Group:
+    command = click.get_current_context().find_root().command
+    assert isinstance(command, click.Group)  # noqa: S101  # what every command of ours belongs to
+    return command
 
 
 @cache
-def _flags() -> dict[str, str]:
+def _flags(group: click.Group) -> dict[str, str]:
     """The options by the names of their parameters; of several of one name, that of the command listed first."""
-    from ahi_catalog.cli.main import cli  # which imports this module
-
     flags: dict[str, str] = {}
-    for command in cli.commands.values():
+    for command in group.commands.values():
         for param in command.params:
             if isinstance(param, click.Option) and param.name:
                 flags.setdefault(param.name, max(param.opts, key=len))

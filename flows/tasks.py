@@ -16,9 +16,9 @@ from prefect.cache_policies import NO_CACHE
 from ahi_catalog.connectors.healthimaging.pages import Field
 from ahi_catalog.connectors.healthimaging.scan import ScanRequest, ScanResult
 from ahi_catalog.connectors.windows import Window
-from ahi_catalog.pipeline.executors import Pending, ScanExecutor, ScanTask
 from ahi_catalog.pipeline.observers import Progress
 from ahi_catalog.pipeline.run_report import Outcome, RunReport
+from ahi_catalog.pipeline.scan_task import Pending, ScanExecutor, ScanTask
 from ahi_catalog.pipeline.verify import findings
 
 _PROGRESS_SECONDS: Final = 2.0

@@ -9,11 +9,11 @@ from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.pipeline import engine
-from ahi_catalog.pipeline.executors import ScanExecutor
 from ahi_catalog.pipeline.planning import plan_backfill, upper_bound
 from ahi_catalog.pipeline.privacy import LoadKey
 from ahi_catalog.pipeline.run import Clock, now, open_run
 from ahi_catalog.pipeline.run_report import RunReport
+from ahi_catalog.pipeline.scan_task import ScanExecutor
 from ahi_catalog.pipeline.sink import Publisher
 
 

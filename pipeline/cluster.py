@@ -33,8 +33,8 @@ from ahi_catalog.connectors.healthimaging.limiter import Limiter
 from ahi_catalog.connectors.healthimaging.scan import ScanRequest, ScanResult
 from ahi_catalog.connectors.healthimaging.source import FLOW_SHARE, Connection, open_source
 from ahi_catalog.connectors.settings import Quota, Settings
-from ahi_catalog.pipeline.executors import Pending, ScanTask, make_scan
 from ahi_catalog.pipeline.privacy import LoadKey, make_protection
+from ahi_catalog.pipeline.scan_task import Pending, ScanTask, make_scan
 from ahi_catalog.schemas import PhiPolicy, Protect
 
 _Future: TypeAlias = "distributed.Future[ScanResult | AhiCatalogError]"

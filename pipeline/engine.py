@@ -20,9 +20,9 @@ from ahi_catalog.connectors.healthimaging.scan import ScanRequest
 from ahi_catalog.connectors.rows import lies_in, pick
 from ahi_catalog.connectors.windows import Coverage, Window
 from ahi_catalog.pipeline.buffer import Buffer
-from ahi_catalog.pipeline.executors import Pending
 from ahi_catalog.pipeline.run import Run
 from ahi_catalog.pipeline.scan_scheduler import ScanScheduler
+from ahi_catalog.pipeline.scan_task import Pending
 from ahi_catalog.pipeline.sink import Sink
 from ahi_catalog.schemas import IMAGE_SETS
 

@@ -16,9 +16,9 @@ from typing import Any, Final, Protocol
 from ahi_catalog.connectors.errors import AhiCatalogError, Remedy, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.source import Connection, connect, list_datastores
 from ahi_catalog.connectors.settings import Settings
-from ahi_catalog.pipeline.executors import ScanExecutor
 from ahi_catalog.pipeline.observers import Observer, collecting_reports, watched_by
 from ahi_catalog.pipeline.run_report import Outcome, RunReport
+from ahi_catalog.pipeline.scan_task import ScanExecutor
 
 _log = logging.getLogger(__name__)
 

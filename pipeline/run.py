@@ -19,11 +19,11 @@ from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.storage import Store, open_store
 from ahi_catalog.connectors.windows import floor_second
 from ahi_catalog.pipeline.checkpointer import Checkpointer
-from ahi_catalog.pipeline.executors import ScanExecutor, ScanTask, make_scan
 from ahi_catalog.pipeline.observers import Observers, Progress, collect_report, current_observers
 from ahi_catalog.pipeline.planning import upper_bound
 from ahi_catalog.pipeline.privacy import LoadKey, asked_policy, make_protection
 from ahi_catalog.pipeline.run_report import Outcome, RunReport
+from ahi_catalog.pipeline.scan_task import ScanExecutor, ScanTask, make_scan
 from ahi_catalog.schemas import Protect
 
 _log = logging.getLogger(__name__)

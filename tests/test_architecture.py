@@ -1,7 +1,9 @@
 """The shape of the project: which way imports point, and what pure modules may not do."""
 
 import ast
+import graphlib
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -52,12 +54,34 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+def imported_modules(path: Path, known: Collection[str]) -> set[str]:
+    """Those of the known modules that a file imports, a package only where a name of its own is asked for."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            within = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {full if full in known else node.module for full in within.values()}
+    return found & set(known)
+
+
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_a_room_imports_those_below_it_alone(room: str) -> None:
     """Arrows point one way, lazy imports counted."""
     for path in (ROOT / room).rglob("*.py"):
         rooms = {name.split(".")[1] for name in imports(path) if name.startswith("ahi_catalog.")}
         assert rooms <= {room, *MAY_IMPORT[room]}, path
+
+
+def test_no_module_imports_one_that_imports_it() -> None:
+    """There is no cycle of modules, lazy imports counted."""
+    names = {
+        ".".join(("ahi_catalog", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
+        for path in MODULES
+    }
+    graph = {name: imported_modules(path, names.keys()) - {name} for name, path in names.items()}
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 @pytest.mark.parametrize("path", PURE, ids=lambda path: str(path.relative_to(ROOT)))

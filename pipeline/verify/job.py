@@ -19,11 +19,11 @@ from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.windows import Coverage, Window, floor_second
 from ahi_catalog.pipeline import engine
-from ahi_catalog.pipeline.executors import ScanExecutor
 from ahi_catalog.pipeline.planning import Part, Scope, plan_verify
 from ahi_catalog.pipeline.privacy import LoadKey
 from ahi_catalog.pipeline.run import Clock, Run, now, open_run
 from ahi_catalog.pipeline.run_report import RunReport
+from ahi_catalog.pipeline.scan_task import ScanExecutor
 from ahi_catalog.pipeline.verify.inspection import Inspection, inspect, mend
 from ahi_catalog.pipeline.verify.sink import Verifier
 from ahi_catalog.schemas import IMAGE_SETS

@@ -13,7 +13,7 @@ from ahi_catalog.connectors.settings import declared
 @pytest.mark.parametrize("name", declared())
 def test_a_setting_is_named_by_its_option(name: str) -> None:
     """Every one that is declared."""
-    assert in_shell_words(f"check `{name}`, please") == f"check --{name.replace('_', '-')}, please"
+    assert in_shell_words(f"check `{name}`, please", cli) == f"check --{name.replace('_', '-')}, please"
 
 
 @pytest.mark.parametrize(
@@ -26,13 +26,13 @@ def test_a_setting_is_named_by_its_option(name: str) -> None:
 )
 def test_what_is_no_option_stays(text: str, worded: str) -> None:
     """Options have the names that the command line gives them; other code in backquotes is left as it is."""
-    assert in_shell_words(text) == worded
+    assert in_shell_words(text, cli) == worded
 
 
 @pytest.mark.parametrize("remedy", Remedy)
 def test_a_remedy_is_a_command_or_an_option_that_there_is(remedy: Remedy) -> None:
     """Each has words of its own, without the neutral ones."""
-    worded = in_shell_words(str(AhiCatalogError("this is wrong", remedy=remedy)))
+    worded = in_shell_words(str(AhiCatalogError("this is wrong", remedy=remedy)), cli)
     assert worded.startswith("this is wrong; ")
     assert remedy.value not in worded
     [*_, command] = worded.split("ahi-catalog ")

@@ -35,8 +35,8 @@ from ahi_catalog.flows.parameters import parameters_of
 from ahi_catalog.flows.sync import sync
 from ahi_catalog.flows.tasks import PrefectScanExecutor
 from ahi_catalog.flows.verify import verify
-from ahi_catalog.pipeline.executors import ScanTask
 from ahi_catalog.pipeline.many import EACH
+from ahi_catalog.pipeline.scan_task import ScanTask
 from ahi_catalog.schemas import PhiKey, PhiPolicy
 from tests.support.reference import expected_rows, read_folder
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY
