@@ -12,11 +12,11 @@ from ahi_catalog.connectors.catalog import description as descriptions
 from ahi_catalog.connectors.catalog import layout
 from ahi_catalog.connectors.catalog import verification as verifications
 from ahi_catalog.connectors.catalog.checkpoint import Checkpoint
-from ahi_catalog.connectors.catalog.conflicts import retry_on_conflict
 from ahi_catalog.connectors.catalog.description import Description, refuse_other
 from ahi_catalog.connectors.catalog.layout import Partition, Unit
 from ahi_catalog.connectors.catalog.verification import Verification
 from ahi_catalog.connectors.errors import ConflictError, DamagedError, StateError, UsageError
+from ahi_catalog.connectors.retrying import retry_on_conflict
 from ahi_catalog.connectors.storage import Entry, Store
 from ahi_catalog.connectors.storage.probe import probe
 from ahi_catalog.schemas import IMAGE_SETS, PhiPolicy

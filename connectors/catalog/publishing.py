@@ -14,11 +14,10 @@ from typing import Final
 import pyarrow as pa
 
 from ahi_catalog.connectors.catalog import parquet
-from ahi_catalog.connectors.catalog.conflicts import CONFLICT_BACKOFF, retry_on_conflict
 from ahi_catalog.connectors.catalog.layout import Partition
 from ahi_catalog.connectors.catalog.merge import Merged, merge
 from ahi_catalog.connectors.errors import DamagedError, Remedy, StateError
-from ahi_catalog.connectors.retrying import Backoff
+from ahi_catalog.connectors.retrying import CONFLICT_BACKOFF, Backoff, retry_on_conflict
 from ahi_catalog.connectors.rows import unlisted
 from ahi_catalog.connectors.storage import Store, Stored
 from ahi_catalog.connectors.windows import Coverage

@@ -10,9 +10,9 @@ from typing import Any, Final, Protocol
 import botocore.exceptions as boto
 
 from ahi_catalog.connectors import aws
-from ahi_catalog.connectors.catalog.conflicts import retry_on_conflict
 from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, UsageError
 from ahi_catalog.connectors.glue.table import Json, brought_up_to_date, new_table
+from ahi_catalog.connectors.retrying import retry_on_conflict
 from ahi_catalog.schemas.external import ExternalTable
 
 _NAME: Final = re.compile(r"[a-z0-9_][a-z0-9_-]{0,254}")

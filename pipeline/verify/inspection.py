@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ahi_catalog.connectors.catalog import parquet
-from ahi_catalog.connectors.catalog.conflicts import retry_on_conflict
 from ahi_catalog.connectors.catalog.layout import Partition
 from ahi_catalog.connectors.catalog.merge import count_keys, newest
 from ahi_catalog.connectors.catalog.publishing import MERGING
 from ahi_catalog.connectors.errors import DamagedError
+from ahi_catalog.connectors.retrying import retry_on_conflict
 from ahi_catalog.connectors.rows import lies_in, pick
 from ahi_catalog.connectors.storage import Store, Stored
 from ahi_catalog.schemas import Table

@@ -11,7 +11,6 @@ from datetime import datetime
 import pyarrow as pa
 
 from ahi_catalog.connectors.catalog import Batch, Partition, parquet
-from ahi_catalog.connectors.catalog.conflicts import retry_on_conflict
 from ahi_catalog.connectors.catalog.merge import merge, without
 from ahi_catalog.connectors.catalog.publishing import MERGING, read_object
 from ahi_catalog.connectors.catalog.verification import Finding, Verification
@@ -19,6 +18,7 @@ from ahi_catalog.connectors.errors import DamagedError
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.pages import Field
 from ahi_catalog.connectors.healthimaging.source import ImageSet
+from ahi_catalog.connectors.retrying import retry_on_conflict
 from ahi_catalog.connectors.storage import Stored
 from ahi_catalog.connectors.windows import Coverage, Window
 from ahi_catalog.pipeline.run import Run

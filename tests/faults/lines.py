@@ -15,7 +15,7 @@ WATCHED = (
     "connectors/storage/local.py",
     "connectors/storage/s3.py",
     "connectors/catalog/publishing.py",
-    "connectors/catalog/conflicts.py",
+    "connectors/retrying.py",
     "connectors/catalog/catalog.py",
     "connectors/catalog/parquet.py",
     "connectors/healthimaging/scan.py",
