@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _DEFAULTS: Final = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
+    # A temporary server takes a quarter of a minute to start, and more than Prefect's 20 seconds on a busy machine.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
 }
 """Prefect's settings where the user has none."""
 _SECONDS: Final = 10
