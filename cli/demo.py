@@ -19,7 +19,7 @@ _QUERIES: Final = {
         select series_modality as modality, count(*) as series, count(distinct study_instance_uid) as studies,
                count(distinct patient_id) as patients
         from image_sets group by 1 order by series desc limit 8""",
-    "When did it arrive? Image sets by year of createdAt, and how many have changed since": """
+    "When did it arrive? Image sets by year, and how many have changed since": """
         select cast(year(created_date) as text) as year, count(*) as image_sets,
                count(*) filter (version > 1) as changed_since, max(updated_at)::date as last_change
         from image_sets group by 1 order by 1""",
