@@ -140,8 +140,8 @@ def test_another_key_is_refused(world: World, monkeypatch: pytest.MonkeyPatch, a
 
 
 def test_flags_of_pseudonymize_stand_with_it_only(world: World) -> None:
-    """--keep-text and --shift-dates say nothing without --phi pseudonymize, and are refused."""
-    with pytest.raises(UsageError, match="go with --phi pseudonymize"):
+    """`keep_text` and `shift_dates` say nothing without it, and are refused."""
+    with pytest.raises(UsageError, match="go with `phi` pseudonymize"):
         world.sync(phi="drop", keep_text=True)
     assert not world.catalog.exists()
 

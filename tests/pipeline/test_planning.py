@@ -89,8 +89,8 @@ def test_a_range_may_end_with_the_calendar() -> None:
 @pytest.mark.parametrize(
     ("start", "end", "message"),
     [
-        (at(5), at(5), "--from must be before --to"),
-        (at(6), at(5), "--from must be before --to"),
+        (at(5), at(5), "begin before it ends"),
+        (at(6), at(5), "begin before it ends"),
         (at(50), at(60), "must begin before 2024-02-29T00:00:20Z"),
         (at(50) + MICROSECOND, at(60), "too young"),
         (datetime.min.replace(tzinfo=UTC), at(60), "cannot begin before 1970-01-01"),
