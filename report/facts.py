@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from ahi_catalog.connectors.catalog import Catalog
-from ahi_catalog.connectors.catalog.dataset import open_dataset, refuse_damaged
+from ahi_catalog.connectors.catalog.dataset import open_dataset, refuse_damaged, store_failure
 from ahi_catalog.connectors.errors import AhiCatalogError
 from ahi_catalog.schemas import IMAGE_SETS
 
@@ -91,7 +91,8 @@ def load(catalog: Catalog, datastore_id: str) -> Iterator[Facts]:
     """
     keys = [partition.key(IMAGE_SETS) for partition in catalog.partitions(datastore_id)]
     with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
-        connection.register("image_sets", open_dataset(catalog, keys))
+        dataset = open_dataset(catalog, keys)
+        connection.register("image_sets", dataset)
         failed = None
         try:
             connection.execute(_LOAD)
@@ -99,5 +100,7 @@ def load(catalog: Catalog, datastore_id: str) -> Iterator[Facts]:
         except duckdb.Error as error:
             failed = type(error).__name__  # its text may quote a value
     if failed is not None:
+        if (failure := store_failure(dataset)) is not None:
+            raise failure
         refuse_damaged(catalog, keys)
         raise AhiCatalogError(f"the catalog cannot be counted ({failed})")

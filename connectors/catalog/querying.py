@@ -1,14 +1,16 @@
 """SQL over a catalog: DuckDB on a view of the pyarrow dataset, which needs no extension of DuckDB's."""
 
 import itertools
+from functools import partial
 from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
-from ahi_catalog.connectors.catalog.dataset import data_keys, open_dataset, refuse_damaged
-from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
+from ahi_catalog.connectors.catalog.dataset import data_keys, open_dataset, refuse_damaged, store_failure
+from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, UsageError
+from ahi_catalog.connectors.retrying import retry
 from ahi_catalog.schemas.ddl import duckdb_views
 
 VIEW: Final = "image_sets"
@@ -26,6 +28,7 @@ _CLOSED: Final[dict[str, Any]] = {
 }
 _OF_DAMAGE: Final = (duckdb.InvalidInputException, duckdb.IOException, pa.ArrowException, OSError)
 """What a damaged object is read as: not a value that does not convert."""
+_TRIES: Final = 3
 _MOST_BYTES: Final = 4 << 30
 _BATCH_ROWS: Final = 1 << 17
 
@@ -41,9 +44,15 @@ def run_query(catalog: Catalog, sql: str) -> pa.Table:
 
     Raises:
         UsageError: The statement is no valid SQL, names what there is not, or asks for more than 4 GiB.
-        DamagedError: A data object cannot be read.
+        DamagedError: A data object is damaged.
+        StoreError: One cannot be got, or runs replace objects all the time.
         AhiCatalogError: It failed while it ran.
     """
+    # An object that a run has replaced meanwhile is read as it is now, and with it all others.
+    return retry(partial(_run, catalog, sql), ConflictError, tries=_TRIES, backoff=lambda _: 0)
+
+
+def _run(catalog: Catalog, sql: str) -> pa.Table:
     dataset = open_dataset(catalog)
     with duckdb.connect(":memory:", config=_CLOSED) as connection:
         connection.register(VIEW, dataset)
@@ -71,6 +80,8 @@ def run_query(catalog: Catalog, sql: str) -> pa.Table:
             answer, failed, may_be_damage = None, type(error).__name__, isinstance(error, _OF_DAMAGE)
     if answer is not None:
         return answer.rename_columns(_distinct(answer.column_names))
+    if (failure := store_failure(dataset)) is not None:
+        raise failure
     if may_be_damage:
         refuse_damaged(catalog, data_keys(catalog))
     raise AhiCatalogError(

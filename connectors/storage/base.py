@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from io import BufferedReader
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_=][A-Za-z0-9_=.:-]*(?:/[A-Za-z0-9_=][A-Za-z0-9_=.:-]*)*")
 
@@ -32,6 +32,23 @@ class Entry:
 
     key: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some bytes of an object.
+
+    Attributes:
+        body: The bytes.
+        start: Where they begin in the object.
+        size: Of the whole object, in bytes.
+        etag: Of the object that they were read from.
+    """
+
+    body: bytes = field(repr=False)
+    start: int
+    size: int
+    etag: str
 
 
 class Store(Protocol):
@@ -79,6 +96,24 @@ class Store(Protocol):
 
         Raises:
             StoreError: They cannot be listed.
+        """
+        ...
+
+
+@runtime_checkable
+class RangeStore(Store, Protocol):
+    """A store whose objects can be read in parts, as remote ones had better be. Thread-safe."""
+
+    def get_part(self, key: str, start: int, length: int) -> Part | None:
+        """Bytes of an object, as many of the asked ones as there are; None where there is no object.
+
+        Args:
+            key: The object.
+            start: Of the bytes; negative: so many before the object's end, or from its start where it is shorter.
+            length: How many, at least 1; counts for nothing where the start is negative.
+
+        Raises:
+            StoreError: They cannot be read.
         """
         ...
 

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 
 from ahi_catalog.connectors.errors import ConflictError
-from ahi_catalog.connectors.storage.base import Entry, Stored, check_key, content_etag
+from ahi_catalog.connectors.storage.base import Entry, Part, Stored, check_key, content_etag
 
 
 class MemoryStore:
@@ -23,6 +23,14 @@ class MemoryStore:
     def get(self, key: str) -> Stored | None:
         body = self._objects.get(check_key(key))
         return None if body is None else Stored(body, content_etag(body))
+
+    def get_part(self, key: str, start: int, length: int) -> Part | None:
+        found = self.get(key)
+        if found is None:
+            return None
+        size = len(found.body)
+        start, stop = (max(0, size + start), size) if start < 0 else (start, start + length)
+        return Part(found.body[start:stop], start, size, found.etag)
 
     def put(self, key: str, body: bytes, *, expected: str | None) -> str:
         with self._lock:

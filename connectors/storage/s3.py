@@ -6,6 +6,7 @@ have been applied, and its repetition then meets a 412 against itself; so boto3 
 any doubt the object is read again and compared with what was meant to be written.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
@@ -18,13 +19,14 @@ from ahi_catalog.connectors import aws
 from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, StoreError
 from ahi_catalog.connectors.retrying import Backoff, full_jitter, retry
 from ahi_catalog.connectors.settings import S3Access
-from ahi_catalog.connectors.storage.base import Entry, Stored, check_key
+from ahi_catalog.connectors.storage.base import Entry, Part, Stored, check_key
 
 _T = TypeVar("_T")
 
 _ATTEMPTS: Final = 8
 _BACKOFF: Final = full_jitter(first=0.1, longest=10)
 _QUOTES: Final = '"'
+_CONTENT_RANGE: Final = re.compile(r"bytes (?P<start>\d+)-\d+/(?P<size>\d+)")
 _FINAL_STATUS: Final = frozenset({301, 307, 400, 401, 403, 404, 405, 411, 501})
 
 _ANY: Final = S3Access()
@@ -64,14 +66,21 @@ class _AbsentError(StoreError):
     """There is no such object."""
 
 
+class _BeyondError(StoreError):
+    """The object ends before the bytes that were asked for."""
+
+
 _CHANGED: Final = (_ChangedError, "an object was written by another run")
 _BEING_WRITTEN: Final = (ConflictError, "an object is being written by another run")
+_BEYOND: Final = (_BeyondError, "an object is shorter than it was")
 _ABSENT: Final = (_AbsentError, "there is no such object")
 _EXPECTED: Final[dict[str, tuple[type[StoreError], str]]] = {
     "PreconditionFailed": _CHANGED,
     "412": _CHANGED,
     "ConditionalRequestConflict": _BEING_WRITTEN,
     "409": _BEING_WRITTEN,
+    "InvalidRange": _BEYOND,
+    "416": _BEYOND,
     "NoSuchKey": _ABSENT,
     "NotFound": _ABSENT,
     "404": _ABSENT,
@@ -108,6 +117,11 @@ class S3Store:
         self._owner = {"ExpectedBucketOwner": access.bucket_owner} if access.bucket_owner else {}
         self._encryption = _encryption(access)
         self._backoff = backoff
+        self._made_of = bucket, prefix, access
+
+    def __reduce__(self) -> tuple[Callable[..., "S3Store"], tuple[str, str, S3Access]]:
+        # Elsewhere, as on a Dask worker, the client is made anew, with the credentials found there.
+        return open_s3_store, self._made_of
 
     @property
     def url(self) -> str:
@@ -115,6 +129,23 @@ class S3Store:
 
     def get(self, key: str) -> Stored | None:
         return self._try(self._get_once, self._key(key))
+
+    def get_part(self, key: str, start: int, length: int) -> Part | None:
+        asked = f"bytes={start}" if start < 0 else f"bytes={start}-{start + length - 1}"
+
+        def read() -> Part:
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key), Range=asked, **self._owner)
+            return _part(answer, start, length)
+
+        try:
+            part: Part = self._try(self._call, read)
+        except _AbsentError:
+            return None
+        except _BeyondError:
+            # Servers differ in what they answer of an object without bytes.
+            found = self.get(key)
+            return None if found is None else Part(b"", 0, len(found.body), found.etag)
+        return part
 
     def put(self, key: str, body: bytes, *, expected: str | None) -> str:
         def put_once() -> str:
@@ -214,6 +245,16 @@ def _etag(answer: dict[str, Any]) -> str:
     if etag is None:
         raise _DoubtError("an answer that is not S3's: check AWS_ENDPOINT_URL_S3 and proxies; run again to resume")
     return etag
+
+
+def _part(answer: dict[str, Any], start: int, length: int) -> Part:
+    """What a read of a range brought; the whole object where the server does not know ranges."""
+    body: bytes = answer["Body"].read()
+    etag = _etag(answer)
+    if (said := _CONTENT_RANGE.fullmatch(answer.get("ContentRange", ""))) is not None:
+        return Part(body, int(said["start"]), int(said["size"]), etag)
+    begin = max(0, len(body) + start) if start < 0 else start
+    return Part(body[begin:] if start < 0 else body[begin : begin + length], begin, len(body), etag)
 
 
 def _encryption(access: S3Access) -> dict[str, str]:
