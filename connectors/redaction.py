@@ -53,7 +53,7 @@ def describe(error: BaseException) -> str:
 
 
 def trace(error: BaseException) -> Iterator[str]:
-    """The lines of code that an error and those before it came through, for ``--debug``; texts of ours only."""
+    """The lines of code that an error and those before it came through, for who debugs; texts of ours only."""
     before = error.__cause__ or error.__context__
     if before is not None:
         yield from trace(before)

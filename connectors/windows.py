@@ -5,7 +5,7 @@ coverage are sorted, disjoint and do not touch. Both are values: operations retu
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Self
@@ -109,10 +109,7 @@ class Coverage:
 
     def minus(self, other: Iterable[Window]) -> "Coverage":
         """The moments of this one that are not in the other."""
-        left = list(self.windows)
-        for hole in other:
-            left = [piece for window in left for piece in _without(window, hole)]
-        return Coverage(left)
+        return Coverage(_without(self.windows, Coverage(other).windows))
 
     def within(self, bounds: Window) -> "Coverage":
         """The moments of this one inside the bounds."""
@@ -142,14 +139,21 @@ def _united(windows: Iterable[Window]) -> Iterator[Window]:
         yield current
 
 
-def _without(window: Window, hole: Window) -> Iterator[Window]:
-    if not window.overlaps(hole):
-        yield window
-        return
-    if window.start < hole.start:
-        yield Window(window.start, hole.start)
-    if hole.end < window.end:
-        yield Window(hole.end, window.end)
+def _without(windows: Iterable[Window], holes: Sequence[Window]) -> Iterator[Window]:
+    """What holes leave of windows; both are sorted and disjoint, so each is looked at once."""
+    first = 0
+    for window in windows:
+        start = window.start
+        while first < len(holes) and holes[first].end <= start:
+            first += 1
+        at = first
+        while at < len(holes) and holes[at].start < window.end:
+            if holes[at].start > start:
+                yield Window(start, holes[at].start)
+            start = holes[at].end
+            at += 1
+        if start < window.end:
+            yield Window(start, window.end)
 
 
 NOWHERE: Final = Coverage()

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -15,7 +15,7 @@ from ahi_catalog.connectors.catalog.checkpoint import Checkpoint
 from ahi_catalog.connectors.catalog.description import Description, refuse_other
 from ahi_catalog.connectors.catalog.layout import Partition, Unit
 from ahi_catalog.connectors.catalog.verification import Verification
-from ahi_catalog.connectors.errors import ConflictError, DamagedError, StateError, UsageError
+from ahi_catalog.connectors.errors import ConflictError, DamagedError, Remedy, StateError, UsageError
 from ahi_catalog.connectors.retrying import retry_on_conflict
 from ahi_catalog.connectors.storage import Entry, Store
 from ahi_catalog.connectors.storage.probe import probe
@@ -157,17 +157,21 @@ class Catalog:
         """Keep a run report: counts, never rows."""
         self.store.put(key, json.dumps(report, indent=1).encode() + b"\n", expected=None)
 
-    def runs(self, datastore_id: str, last: int) -> Iterator[dict[str, Any]]:
-        """The newest run reports, newest first.
+    def run_keys(self, datastore_id: str) -> list[str]:
+        """The keys of the run reports of a data store, newest first."""
+        listed = (entry.key for entry in self.store.entries(layout.runs_prefix(datastore_id)))
+        return sorted(filter(layout.is_run, listed), reverse=True)
+
+    def run(self, key: str) -> dict[str, Any] | None:
+        """A run report; None where it is gone.
 
         Raises:
-            StateError: One is damaged.
+            StateError: It is damaged, or of a later version.
         """
-        listed = (entry.key for entry in self.store.entries(layout.runs_prefix(datastore_id)))
-        for key in sorted(filter(layout.is_run, listed), reverse=True)[:last]:
-            stored = self.store.get(key)
-            if stored:
-                yield checkpoints.parse_state(stored.body, f"the run report {key}", _RUN_FORMAT, "delete that file")
+        stored = self.store.get(key)
+        if stored is None:
+            return None
+        return checkpoints.parse_state(stored.body, f"the run report {key}", _RUN_FORMAT, "delete that file")
 
 
 def open_catalog(store: Store) -> Catalog:
@@ -179,7 +183,7 @@ def open_catalog(store: Store) -> Catalog:
     """
     stored = store.get(layout.DESCRIPTION_KEY)
     if stored is None:
-        raise UsageError(f"there is no catalog at {store.url}: check the place, or make one with ahi-catalog sync")
+        raise UsageError(f"there is no catalog at {store.url}: check the place, or make one", remedy=Remedy.SYNC)
     return Catalog(store, descriptions.decode(stored.body))
 
 
@@ -215,7 +219,7 @@ def open_or_create(
     if unit is not None and unit is not catalog.description.unit:
         raise UsageError(
             f"the catalog at {store.url} is partitioned by {catalog.description.unit}, which cannot be changed; "
-            f"leave out --partition, or sync into a new catalog"
+            "leave out `partition`, or sync into a new catalog"
         )
     if phi is not None:
         refuse_other(phi, catalog.description.phi, store.url)

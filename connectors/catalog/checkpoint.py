@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from ahi_catalog.connectors.errors import DamagedError, StateError
+from ahi_catalog.connectors.errors import DamagedError, Remedy, StateError
 from ahi_catalog.connectors.windows import NOWHERE, Coverage, Window, format_time, parse_time
 
 FORMAT: Final = 1
@@ -78,7 +78,7 @@ def decode(body: bytes, datastore_id: str, catalog_id: str) -> Checkpoint:
         DamagedError: The bytes are no checkpoint, or one of another data store or catalog.
         StateError: They are of a later format.
     """
-    advice = "make it anew from the data store, doubling no row, with: ahi-catalog verify --repair"
+    advice = f"to make it anew from the data store, doubling no row, {Remedy.REPAIR}"
     document = parse_state(body, "the checkpoint", FORMAT, advice)
     if document.get("datastore_id") != datastore_id:
         raise DamagedError(f"the checkpoint belongs to another data store; {advice}")

@@ -1,16 +1,19 @@
 """What is in a catalog, in numbers: for `status`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
-from ahi_catalog.connectors.catalog.checkpoint import Checkpoint
 from ahi_catalog.connectors.catalog.dataset import count_rows
 from ahi_catalog.connectors.catalog.verification import Verification
-from ahi_catalog.connectors.errors import DamagedError
+from ahi_catalog.connectors.errors import StateError
 from ahi_catalog.connectors.windows import NOWHERE, Coverage, Window
 from ahi_catalog.schemas import IMAGE_SETS
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +24,7 @@ class Summary:
         watermark: End of the first covered stretch; None where nothing is covered.
         followed_to: Changes are merged up to here; None where nothing was ever synced.
         coverage: All that is covered.
-        gaps: What lies between the covered stretches, and before the first where a sync without --start was to begin.
+        gaps: What lies between the covered stretches, and before the first where a sync without `start` was to begin.
         rows: Image sets in the table.
         bytes: Of the data objects.
         partitions: Data objects.
@@ -52,25 +55,22 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
         runs: How many run reports, at most.
 
     Raises:
-        StateError: The checkpoint or a run report is of a later version.
+        StoreError: The store refuses, or cannot be reached.
     """
-    problems = []
-    checkpoint: Checkpoint | None = None
+    problems: list[str] = []
+    # Before the objects: a run that publishes meanwhile adds objects first, and only then notes them.
+    checkpoint = _read(lambda: catalog.checkpoint(datastore_id), problems)
+    if checkpoint is None and not problems:
+        problems.append("the checkpoint is lost")
     objects = catalog.objects(datastore_id)
     partitions = objects.partitions
-    try:
-        checkpoint = catalog.checkpoint(datastore_id)
-    except DamagedError as error:
-        problems.append(str(error))
-    else:
-        if checkpoint is None:
-            problems.append("the checkpoint is lost")
     coverage, populated = (checkpoint.coverage, checkpoint.populated) if checkpoint else (NOWHERE, NOWHERE)
     lost = populated.minus(partition.window for partition in partitions)
     problems += [f"data objects are lost: {window}" for window in lost]
     rows, unreadable = count_rows(catalog, [partition.key(IMAGE_SETS) for partition in partitions])
     problems += [f"a data object is unreadable: {key}" for key in unreadable]
     problems += [f"a file is none of the catalog's: {key}" for key in objects.foreign]
+    reports = (_read(partial(catalog.run, key), problems) for key in catalog.run_keys(datastore_id)[:runs])
     return Summary(
         datastore_id=datastore_id,
         watermark=coverage.watermark,
@@ -80,10 +80,19 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
         rows=rows,
         bytes=sum(entry.size for entry in partitions.values()),
         partitions=len(partitions),
-        runs=list(catalog.runs(datastore_id, runs)),
-        verification=catalog.verification(datastore_id),
+        runs=[report for report in reports if report is not None],
+        verification=_read(lambda: catalog.verification(datastore_id), problems),
         problems=problems,
     )
+
+
+def _read(read: Callable[[], _T | None], problems: list[str]) -> _T | None:
+    """What is read of the state; None, and a line among the problems, where it is damaged or of a later version."""
+    try:
+        return read()
+    except StateError as error:
+        problems.append(str(error))
+        return None
 
 
 def _gaps(coverage: Coverage, start: datetime | None) -> Coverage:

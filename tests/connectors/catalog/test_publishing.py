@@ -346,10 +346,11 @@ def test_a_catalog_knows_its_data_stores_and_runs() -> None:
         catalog.write_run(key, {"format": 1, "number": number})
     catalog.write_run(layout.run_key("1" * 32, DAY, "abcdef01"), {"format": 1})
     assert catalog.datastore_ids() == [ID]
-    assert [run["number"] for run in catalog.runs(ID, 2)] == [2, 1]
-    catalog.store.put(layout.run_key(ID, DAY + timedelta(hours=9), "abcdef01"), b"{", expected=None)
+    assert [catalog.run(key) for key in catalog.run_keys(ID)] == [{"format": 1, "number": n} for n in (2, 1, 0)]
+    damaged = layout.run_key(ID, DAY + timedelta(hours=9), "abcdef01")
+    catalog.store.put(damaged, b"{", expected=None)
     with pytest.raises(StateError, match="20240229T090000Z-abcdef01"):
-        list(catalog.runs(ID, 1))
+        catalog.run(damaged)
 
 
 def test_runs_that_create_a_catalog_at_once_share_it() -> None:
