@@ -22,10 +22,11 @@ import pyarrow.compute as pc
 def main() -> None:
     """Run the steps."""
     logging.basicConfig(level=logging.DEBUG)
+    # Before anything that retries is imported: no test waits between two tries.
+    retrying: Any = importlib.import_module("ahi_catalog.connectors.retrying")
+    retrying.full_jitter = lambda **_: lambda _: 0.0
     from ahi_catalog.cli.main import run  # noqa: PLC0415
 
-    attempts: Any = importlib.import_module("ahi_catalog.connectors.healthimaging.attempts")
-    attempts._FIRST_BACKOFF = 0.0
     for step in json.load(sys.stdin):
         for name in list(logging.root.manager.loggerDict):
             logging.getLogger(name).setLevel(logging.DEBUG)
