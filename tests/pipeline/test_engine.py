@@ -101,7 +101,7 @@ def test_a_runner_is_full_while_scans_wait_for_a_thread(world: World) -> None:
     def scan(*_: object) -> Scan:
         begun.release()
         assert gate.wait(_PATIENCE)
-        raise StoppedError
+        raise StoppedError("asked to stop")
 
     def is_full_after(begin: int) -> bool:
         for _ in range(begin):
