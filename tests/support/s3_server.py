@@ -75,7 +75,7 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
         *(f"-{name}={port}" for name, port in ports.items()),
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    environment["GOMEMLIMIT"] = "200MiB"
+    environment["GOMEMLIMIT"] = "600MiB"
     with _running(command, folder, environment, f"http://127.0.0.1:{ports['s3.port']}", "/healthz") as server:
         yield server
 
