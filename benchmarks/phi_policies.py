@@ -15,7 +15,7 @@ from functools import partial
 import orjson
 import pyarrow as pa
 
-from ahi_catalog.connectors.settings import PAGE_ROWS
+from ahi_catalog.connectors.healthimaging.pages import PAGE_ROWS
 from ahi_catalog.emulator import Service
 from ahi_catalog.emulator.idc import load_idc
 from ahi_catalog.schemas import IMAGE_SETS, PhiKey, PhiPolicy, Policy, flatten, protection, read

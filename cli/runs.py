@@ -114,7 +114,7 @@ def verify(
 
     \b
     A thirtieth of the catalog every day, from cron:
-      0 3 * * *  ahi-catalog verify --catalog s3://bucket/imaging --datastore-id ID --part today/30 --no-prefect
+      30 3 * * *  ahi-catalog verify --catalog s3://bucket/imaging --datastore-id ID --part today/30 --no-prefect
     """
     from ahi_catalog.cli.running import run_chosen
     from ahi_catalog.flows.secrets import load_phi_key

@@ -32,8 +32,6 @@ from pydantic.fields import FieldInfo
 from ahi_catalog.connectors.durations import PATTERN, format_duration, parse_duration, parse_moment
 from ahi_catalog.connectors.errors import UsageError
 
-PAGE_ROWS: Final = 50
-"""The most image sets that SearchImageSets puts on a page."""
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """No image set is older."""
 DATASTORE_ID: Final = r"^[0-9a-z]{32}$"

@@ -6,7 +6,8 @@ import boto3
 import botocore.exceptions
 
 from ahi_catalog.connectors.aws import has_custom_endpoint
-from ahi_catalog.connectors.settings import PAGE_ROWS, Quota
+from ahi_catalog.connectors.healthimaging.pages import PAGE_ROWS
+from ahi_catalog.connectors.settings import Quota
 from ahi_catalog.doctor.check import Check, fix, note, ok
 
 _QUOTA_OF: Final = "SearchImageSets"

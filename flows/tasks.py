@@ -1,28 +1,16 @@
-"""Prefect's side of a run: scans as its tasks, the report and the progress as its artifacts.
+"""Scans as the tasks of a Prefect flow.
 
-Task parameters are a window and the time that it bounds; clients stay in the closure of the scan, rows travel in
-memory only, and no result is persisted.
+Task parameters are a window and the time that it bounds; clients stay in the closure of the scan, rows travel in memory
+only, and no result is persisted.
 """
 
-import time
-from collections.abc import Callable
-from typing import Any, Final
-from uuid import UUID
-
 from prefect import task as prefect_task
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 from ahi_catalog.connectors.healthimaging.pages import Field
 from ahi_catalog.connectors.healthimaging.scan import ScanRequest, ScanResult
 from ahi_catalog.connectors.windows import Window
-from ahi_catalog.pipeline.observers import Progress
-from ahi_catalog.pipeline.run_report import Outcome, RunReport
 from ahi_catalog.pipeline.scan_task import Pending, ScanExecutor, ScanTask
-from ahi_catalog.pipeline.verify import findings
-
-_PROGRESS_SECONDS: Final = 2.0
-_DONE_PERCENT: Final = 100.0
 
 
 class PrefectScanExecutor:
@@ -52,53 +40,3 @@ class PrefectScanExecutor:
             name="scan", task_run_name=self._name, cache_policy=NO_CACHE, persist_result=False, retries=0
         )
         return as_task(scan).submit(request.by, request.window)
-
-
-class PrefectObserver:
-    """Keeps a progress artifact while a run goes on, and makes a table artifact of its report.
-
-    Args:
-        clock: Monotonic seconds; the progress is sent every two of them at most.
-        of: The data store that artifacts are named after, where a flow reads several.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic, *, of: str | None = None) -> None:
-        self._clock = clock
-        self._suffix = "" if of is None else f"-{of}"
-        self._where = "" if of is None else f" of data store {of}"
-        self._artifact: UUID | None = None
-        self._sent_at = float("-inf")
-        self._percent = 0.0
-
-    def progressed(self, progress: Progress) -> None:
-        if self._clock() - self._sent_at < _PROGRESS_SECONDS:
-            return
-        share = progress.seconds_done / progress.seconds_total if progress.seconds_total else 1.0
-        # A run's page shows the description alone.
-        done = f"{share:.0%}, {progress.rows:,} image sets so far"
-        self._send(_DONE_PERCENT * share, f"{progress.phase}{self._where}: {done}")
-
-    def finished(self, report: RunReport) -> None:
-        if self._artifact is not None:
-            percent = _DONE_PERCENT if report.outcome is Outcome.DONE else self._percent
-            self._send(percent, f"{report.outcome}: {report.rows_read:,} image sets read{self._where}")
-        create_table_artifact(
-            key=f"ahi-catalog-{report.flow}{self._suffix}",
-            table=[{"what": what, "value": value} for what, value in report.table()],
-            description=f"Run {report.run_id} of {report.flow} on data store {report.datastore_id}",
-        )
-        if report.verification is not None and report.verification.findings:
-            columns, rows = findings.table(report.verification)
-            create_table_artifact(
-                key=f"ahi-catalog-findings{self._suffix}",
-                table=[dict(zip(columns, row, strict=True)) for row in rows],
-                description=f"What run {report.run_id} found wrong in the catalog of data store {report.datastore_id}",
-            )
-
-    def _send(self, percent: float, description: str) -> None:
-        self._sent_at, self._percent = self._clock(), percent
-        if self._artifact is None:
-            artifact: Any = create_progress_artifact(progress=percent, description=description)
-            self._artifact = artifact
-        else:
-            update_progress_artifact(self._artifact, progress=percent, description=description)

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
-from ahi_catalog.connectors.healthimaging.pages import Field, Search
+from ahi_catalog.connectors.healthimaging.pages import PAGE_ROWS, Field, Search
 from ahi_catalog.connectors.healthimaging.scan import Fetch
-from ahi_catalog.connectors.settings import PAGE_ROWS, Quota
+from ahi_catalog.connectors.settings import Quota
 from ahi_catalog.connectors.windows import SECOND, Window, floor_second, from_epoch_microseconds, to_epoch_microseconds
 
 WASTE: Final = 0.02

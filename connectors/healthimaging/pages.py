@@ -9,6 +9,8 @@ from typing import Any, Final
 from ahi_catalog.connectors.windows import SECOND, Window
 from ahi_catalog.schemas import Answer, read
 
+PAGE_ROWS: Final = 50
+"""The most image sets that SearchImageSets puts on a page."""
 _MARGIN: Final = timedelta(milliseconds=1)
 """What a search asks for before its window: the step of the times in AWS's examples."""
 

@@ -14,9 +14,9 @@ from ahi_catalog.connectors.healthimaging.client import Client, make_client, raw
 from ahi_catalog.connectors.healthimaging.executor import BACKOFF, RequestCounts, RequestExecutor
 from ahi_catalog.connectors.healthimaging.failures import is_not_found
 from ahi_catalog.connectors.healthimaging.limiter import Limiter
-from ahi_catalog.connectors.healthimaging.pages import Page, Search, read_page
+from ahi_catalog.connectors.healthimaging.pages import PAGE_ROWS, Page, Search, read_page
 from ahi_catalog.connectors.retrying import Backoff
-from ahi_catalog.connectors.settings import PAGE_ROWS, Settings
+from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.windows import floor_second
 from ahi_catalog.schemas import MalformedSummaryError
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ahi_catalog.connectors.settings import PAGE_ROWS, Quota
+from ahi_catalog.connectors.healthimaging.pages import PAGE_ROWS
+from ahi_catalog.connectors.settings import Quota
 from ahi_catalog.connectors.windows import Coverage, Window, to_epoch_microseconds
 from ahi_catalog.emulator.idc import import_times
 from tests.support.simulation import Simulated, simulate

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.limiter import Limiter
-from ahi_catalog.connectors.healthimaging.pages import Field, Page, Search
+from ahi_catalog.connectors.healthimaging.pages import PAGE_ROWS, Field, Page, Search
 from ahi_catalog.connectors.healthimaging.scan import ScanRequest, ScanResult, scan
-from ahi_catalog.connectors.settings import PAGE_ROWS, Quota
+from ahi_catalog.connectors.settings import Quota
 from ahi_catalog.connectors.windows import Window, to_epoch_microseconds
 from ahi_catalog.pipeline.engine import LOOK_SECONDS
 from ahi_catalog.pipeline.scan_scheduler import ScanScheduler
