@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
+from ahi_catalog.connectors.errors import AhiCatalogError, Remedy, UsageError
 from ahi_catalog.schemas import PhiKey
 
 VARIABLE: Final = "AHI_CATALOG_PHI_KEY"
@@ -57,7 +57,7 @@ def load_phi_key(place: str, more_readers: Mapping[str, Reader] = MappingProxyTy
 def _from_environment(_: str) -> bytes:
     key = os.environ.get(VARIABLE)
     if key is None:
-        raise UsageError(f"pseudonyms need a key: set {VARIABLE}, or say where it is kept with --phi-key-from")
+        raise UsageError(f"pseudonyms need a key: set {VARIABLE}, or say in `phi_key_from` where it is kept")
     return os.fsencode(key)
 
 
@@ -87,5 +87,6 @@ def _from_aws(name: str) -> bytes:
         return binary if text is None else text.encode()
     raise AhiCatalogError(
         f"the PHI key cannot be read from AWS Secrets Manager ({reason}): check the name, the region and "
-        f"secretsmanager:GetSecretValue (ahi-catalog iam-policy)"
+        "secretsmanager:GetSecretValue",
+        remedy=Remedy.POLICY,
     )

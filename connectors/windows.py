@@ -5,7 +5,7 @@ coverage are sorted, disjoint and do not touch. Both are values: operations retu
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Self
@@ -100,7 +100,7 @@ class Coverage:
 
     @property
     def watermark(self) -> datetime | None:
-        """The end of the first contiguous stretch; None where nothing is covered."""
+        """The end of the first window; None where nothing is covered."""
         return self.windows[0].end if self.windows else None
 
     def union(self, other: Iterable[Window]) -> "Coverage":
@@ -109,10 +109,7 @@ class Coverage:
 
     def minus(self, other: Iterable[Window]) -> "Coverage":
         """The moments of this one that are not in the other."""
-        left = list(self.windows)
-        for hole in other:
-            left = [piece for window in left for piece in _without(window, hole)]
-        return Coverage(left)
+        return Coverage(_difference(self.windows, Coverage(other).windows))
 
     def within(self, bounds: Window) -> "Coverage":
         """The moments of this one inside the bounds."""
@@ -142,14 +139,24 @@ def _united(windows: Iterable[Window]) -> Iterator[Window]:
         yield current
 
 
-def _without(window: Window, hole: Window) -> Iterator[Window]:
-    if not window.overlaps(hole):
-        yield window
-        return
-    if window.start < hole.start:
-        yield Window(window.start, hole.start)
-    if hole.end < window.end:
-        yield Window(hole.end, window.end)
+def _difference(windows: Iterable[Window], holes: Sequence[Window]) -> Iterator[Window]:
+    """What is left of windows without the holes, both sorted and disjoint; one pass over the two."""
+    number = 0
+    for window in windows:
+        start = window.start
+        while number < len(holes) and holes[number].end <= start:
+            number += 1
+        # The last hole that touches this window may reach into the next one, so that it is looked at again.
+        while number < len(holes) and holes[number].start < window.end:
+            hole = holes[number]
+            if start < hole.start:
+                yield Window(start, hole.start)
+            start = max(start, hole.end)
+            if start >= window.end:
+                break
+            number += 1
+        if start < window.end:
+            yield Window(start, window.end)
 
 
 NOWHERE: Final = Coverage()

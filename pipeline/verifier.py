@@ -10,7 +10,6 @@ from datetime import datetime
 
 from ahi_catalog.connectors.catalog import Batch, parquet
 from ahi_catalog.connectors.catalog.comparison import Belonging, Comparison, compare
-from ahi_catalog.connectors.catalog.conflicts import until_it_wins
 from ahi_catalog.connectors.catalog.merge import merge
 from ahi_catalog.connectors.catalog.publishing import in_turn, named
 from ahi_catalog.connectors.catalog.stretches import NO_ROWS, Stretches
@@ -18,6 +17,7 @@ from ahi_catalog.connectors.catalog.verification import Finding, Verification
 from ahi_catalog.connectors.errors import DamagedError
 from ahi_catalog.connectors.healthimaging.pages import Field
 from ahi_catalog.connectors.healthimaging.source import ImageSet, Tally
+from ahi_catalog.connectors.retrying import retry_on_conflict
 from ahi_catalog.connectors.storage import Stored
 from ahi_catalog.connectors.windows import Coverage, Window
 from ahi_catalog.pipeline.run import Run
@@ -63,7 +63,7 @@ class Verifier:
 
     def take(self, batch: Batch) -> Checked:
         """Compare a batch with its partition; mend that if asked to."""
-        return until_it_wins(self._take_once, batch, _LookUps(self._run))
+        return retry_on_conflict(self._take_once, batch, _LookUps(self._run))
 
     def count(self, taken: Checked) -> None:
         """Note what was found; it counts when its range does."""

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -12,16 +12,24 @@ from ahi_catalog.connectors.catalog import description as descriptions
 from ahi_catalog.connectors.catalog import layout
 from ahi_catalog.connectors.catalog import verification as verifications
 from ahi_catalog.connectors.catalog.checkpoint import Checkpoint
-from ahi_catalog.connectors.catalog.conflicts import until_it_wins
 from ahi_catalog.connectors.catalog.description import Description, refuse_other
 from ahi_catalog.connectors.catalog.layout import Partition, Unit
 from ahi_catalog.connectors.catalog.verification import Verification
-from ahi_catalog.connectors.errors import ConflictError, DamagedError, StateError, UsageError
+from ahi_catalog.connectors.errors import ConflictError, DamagedError, Remedy, StateError, UsageError
+from ahi_catalog.connectors.retrying import retry_on_conflict
 from ahi_catalog.connectors.storage import Entry, Store
 from ahi_catalog.connectors.storage.probe import probe
 from ahi_catalog.schemas import PhiPolicy
 
 _RUN_FORMAT: Final = 1
+_RUN_FIELDS: Final = {
+    **dict.fromkeys(("flow", "outcome", "started_at"), str),
+    **dict.fromkeys(("requests", "throttles", "retries", "new", "updated", "removed"), int),
+    "seconds": int | float,
+    "verification": dict | None,
+    "watermark_after": str | None,
+}
+"""What whoever shows run reports counts on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +78,7 @@ class Catalog:
             DamagedError: The one that is there is damaged, or another catalog's.
             StateError: It is of a later format.
         """
-        return until_it_wins(self._swap_checkpoint, datastore_id, change, self._decode)
+        return retry_on_conflict(self._swap_checkpoint, datastore_id, change, self._decode)
 
     def renew_checkpoint(self, fresh: Checkpoint) -> Checkpoint:
         """The checkpoint of a data store: the one that is there, or a fresh one in place of a damaged or lost one."""
@@ -81,7 +89,7 @@ class Catalog:
             except DamagedError:
                 return None
 
-        return until_it_wins(self._swap_checkpoint, fresh.datastore_id, lambda found: found or fresh, decode)
+        return retry_on_conflict(self._swap_checkpoint, fresh.datastore_id, lambda found: found or fresh, decode)
 
     def _swap_checkpoint(
         self,
@@ -151,23 +159,31 @@ class Catalog:
                 raise StateError("another run is verifying this data store; let it finish, then run again to go on")
             self.store.put(key, verifications.encode(verification), expected=stored.etag if stored else None)
 
-        until_it_wins(keep)
+        retry_on_conflict(keep)
 
     def write_run(self, key: str, report: dict[str, Any]) -> None:
         """Keep a run report: counts, never rows."""
         self.store.put(key, json.dumps(report, indent=1).encode() + b"\n", expected=None)
 
-    def runs(self, datastore_id: str, last: int) -> Iterator[dict[str, Any]]:
-        """The newest run reports, newest first.
+    def run_keys(self, datastore_id: str) -> list[str]:
+        """The keys of the run reports of a data store, newest first."""
+        listed = (entry.key for entry in self.store.entries(layout.runs_prefix(datastore_id)))
+        return sorted(filter(layout.is_run, listed), reverse=True)
+
+    def run(self, key: str) -> dict[str, Any] | None:
+        """A run report; None where there is none.
 
         Raises:
-            StateError: One is damaged.
+            StateError: It is damaged, or of a later version.
         """
-        listed = (entry.key for entry in self.store.entries(layout.runs_prefix(datastore_id)))
-        for key in sorted(filter(layout.is_run, listed), reverse=True)[:last]:
-            stored = self.store.get(key)
-            if stored:
-                yield checkpoints.parse_state(stored.body, f"the run report {key}", _RUN_FORMAT, "delete that file")
+        stored = self.store.get(key)
+        if stored is None:
+            return None
+        what, advice = f"the run report {key}", "delete that file"
+        report = checkpoints.parse_state(stored.body, what, _RUN_FORMAT, advice)
+        if not all(isinstance(report.get(name), kind) for name, kind in _RUN_FIELDS.items()):
+            raise DamagedError(f"{what} is damaged; {advice}")
+        return report
 
 
 def open_catalog(store: Store) -> Catalog:
@@ -179,7 +195,7 @@ def open_catalog(store: Store) -> Catalog:
     """
     stored = store.get(layout.DESCRIPTION_KEY)
     if stored is None:
-        raise UsageError(f"there is no catalog at {store.url}: check the place, or make one with ahi-catalog sync")
+        raise UsageError(f"there is no catalog at {store.url}: check the place", remedy=Remedy.SYNC)
     return Catalog(store, descriptions.decode(stored.body))
 
 
@@ -215,7 +231,7 @@ def open_or_create(
     if unit is not None and unit is not catalog.description.unit:
         raise UsageError(
             f"the catalog at {store.url} is partitioned by {catalog.description.unit}, which cannot be changed; "
-            f"leave out --partition, or sync into a new catalog"
+            f"leave `partition` out, or sync into a new catalog"
         )
     if phi is not None:
         refuse_other(phi, catalog.description.phi, store.url)

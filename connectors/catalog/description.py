@@ -81,7 +81,7 @@ def refuse_other(asked: PhiPolicy, fixed: PhiPolicy, url: str) -> None:
     """
     if str(asked) != str(fixed):
         raise UsageError(
-            f"the catalog at {url} was made with the PHI policy {fixed}, which cannot be changed; "
+            f"the catalog at {url} was made with `phi` {fixed}, which cannot be changed; "
             f"leave the PHI settings out, or sync into a new catalog"
         )
     if asked.key_check != fixed.key_check:

@@ -7,9 +7,9 @@ import pyarrow.compute as pc
 
 from ahi_catalog.connectors.catalog import parquet
 from ahi_catalog.connectors.catalog.comparison import belonging, tidy
-from ahi_catalog.connectors.catalog.conflicts import until_it_wins
 from ahi_catalog.connectors.catalog.layout import Partition
 from ahi_catalog.connectors.errors import DamagedError
+from ahi_catalog.connectors.retrying import retry_on_conflict
 from ahi_catalog.connectors.storage import Store, Stored
 from ahi_catalog.schemas import SCHEMA
 
@@ -55,7 +55,7 @@ def mend(store: Store, partition: Partition) -> None:
         rows = SCHEMA.empty_table() if found.is_unreadable else tidy(parquet.decode(stored.body), partition)
         store.put(partition.key, parquet.encode([rows]), expected=stored.etag)
 
-    until_it_wins(mend_once)
+    retry_on_conflict(mend_once)
 
 
 def _look(stored: Stored | None, partition: Partition) -> Inspection:

@@ -15,13 +15,12 @@ import pyarrow as pa
 
 from ahi_catalog.connectors.catalog import parquet
 from ahi_catalog.connectors.catalog.comparison import unlisted
-from ahi_catalog.connectors.catalog.conflicts import CONFLICT_BACKOFF, until_it_wins
 from ahi_catalog.connectors.catalog.layout import Partition
 from ahi_catalog.connectors.catalog.merge import Side, merge
 from ahi_catalog.connectors.catalog.packing import Packed
 from ahi_catalog.connectors.catalog.stretches import NO_ROWS, Stretches
 from ahi_catalog.connectors.errors import DamagedError, StateError
-from ahi_catalog.connectors.retrying import Backoff
+from ahi_catalog.connectors.retrying import CONFLICT_BACKOFF, Backoff, retry_on_conflict
 from ahi_catalog.connectors.storage import Store, Stored
 from ahi_catalog.connectors.windows import Coverage
 from ahi_catalog.schemas import SCHEMA
@@ -90,7 +89,7 @@ def publish(
         StateError: The partition's object is damaged, or of a later version; it is left as it was.
         StoreError: It cannot be read or written, or other runs win all the time.
     """
-    return until_it_wins(_publish_once, store, batch, confirm_gone, backoff=backoff)
+    return retry_on_conflict(_publish_once, store, batch, confirm_gone, backoff=backoff)
 
 
 def _publish_once(store: Store, batch: Batch, confirm_gone: ConfirmGone) -> Published:

@@ -1,15 +1,19 @@
 """What is in a catalog, in numbers: for `status`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
 from ahi_catalog.connectors.catalog.checkpoint import Checkpoint
 from ahi_catalog.connectors.catalog.dataset import count_rows
 from ahi_catalog.connectors.catalog.verification import Verification
-from ahi_catalog.connectors.errors import DamagedError
+from ahi_catalog.connectors.errors import DamagedError, Remedy, StateError
 from ahi_catalog.connectors.windows import NOWHERE, Coverage, Window
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,10 +21,10 @@ class Summary:
     """One data store's part of a catalog.
 
     Attributes:
-        watermark: End of the first covered stretch; None where nothing is covered.
+        watermark: End of the first covered window; None where nothing is covered.
         followed_to: Changes are merged up to here; None where nothing was ever synced.
         coverage: All that is covered.
-        gaps: What lies between the covered stretches, and before the first where a sync without --start was to begin.
+        gaps: What lies between the covered windows, and before the first where a sync without `start` was to begin.
         rows: Image sets in the table.
         bytes: Of the data objects.
         partitions: Data objects.
@@ -51,19 +55,23 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
         runs: How many run reports, at most.
 
     Raises:
-        StateError: The checkpoint or a run report is of a later version.
+        StoreError: The store refuses, or cannot be reached.
     """
-    problems = []
-    checkpoint: Checkpoint | None = None
+    problems: list[str] = []
+
+    def read(what: Callable[[], _T | None]) -> _T | None:
+        try:
+            return what()
+        except StateError as error:
+            problems.append(str(error))
+            return None
+
+    # Before the objects are listed: what a run publishes in between is no loss then.
+    checkpoint = read(lambda: _checkpoint(catalog, datastore_id))
+    verification = read(lambda: catalog.verification(datastore_id))
+    reports = [read(partial(catalog.run, key)) for key in catalog.run_keys(datastore_id)[:runs]]
     objects = catalog.objects(datastore_id)
     partitions = objects.partitions
-    try:
-        checkpoint = catalog.checkpoint(datastore_id)
-    except DamagedError as error:
-        problems.append(str(error))
-    else:
-        if checkpoint is None:
-            problems.append("the checkpoint is lost")
     coverage, populated = (checkpoint.coverage, checkpoint.populated) if checkpoint else (NOWHERE, NOWHERE)
     lost = populated.minus(partition.window for partition in partitions)
     problems += [f"data objects are lost: {window}" for window in lost]
@@ -79,10 +87,17 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
         rows=rows,
         bytes=sum(entry.size for entry in partitions.values()),
         partitions=len(partitions),
-        runs=list(catalog.runs(datastore_id, runs)),
-        verification=catalog.verification(datastore_id),
+        runs=[report for report in reports if report is not None],
+        verification=verification,
         problems=problems,
     )
+
+
+def _checkpoint(catalog: Catalog, datastore_id: str) -> Checkpoint:
+    found = catalog.checkpoint(datastore_id)
+    if found is None:
+        raise DamagedError("the checkpoint is lost", remedy=Remedy.REPAIR)
+    return found
 
 
 def _gaps(coverage: Coverage, start: datetime | None) -> Coverage:

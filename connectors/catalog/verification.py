@@ -121,6 +121,8 @@ def decode(body: bytes) -> Verification:
     """
     advice = "begin a new one with: ahi-catalog verify --restart"
     document: dict[str, Any] = parse_state(body, "the state of the last verification", FORMAT, advice)
+    if not isinstance(document.get("asked"), str):
+        raise DamagedError(f"the state of the last verification is damaged; {advice}")
     try:
         return Verification(
             run_id=document["run_id"],

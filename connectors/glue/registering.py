@@ -10,9 +10,9 @@ from typing import Any, Final, Protocol
 import botocore.exceptions as boto
 
 from ahi_catalog.connectors import aws
-from ahi_catalog.connectors.catalog.conflicts import until_it_wins
 from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, UsageError
 from ahi_catalog.connectors.glue.table import Json, brought_up_to_date, new_table
+from ahi_catalog.connectors.retrying import retry_on_conflict
 from ahi_catalog.schemas.external import ExternalTable
 
 _NAME: Final = re.compile(r"[a-z0-9_][a-z0-9_-]{0,254}")
@@ -70,7 +70,7 @@ def register(client: Client, table: ExternalTable) -> Registration:
     for name in (table.database, table.name):
         if not _NAME.fullmatch(name):
             raise UsageError("a name in Glue is 1 to 255 of a-z, 0-9, _ and -: Athena knows no capitals")
-    return Registration(database=table.database, table=table.name, changes=until_it_wins(_attempt, client, table))
+    return Registration(database=table.database, table=table.name, changes=retry_on_conflict(_attempt, client, table))
 
 
 def _attempt(client: Client, table: ExternalTable) -> list[str]:

@@ -33,7 +33,7 @@ def open_store(url: str, s3: S3Access = _ANY) -> Store:
 
         return open_s3_store(bucket, path, s3)
     if s3 != _ANY:
-        raise UsageError("--bucket-owner, --kms-key and --sse-s3 go with a catalog on S3")
+        raise UsageError("`bucket_owner`, `kms_key` and `sse_s3` go with a catalog on S3")
     return LocalStore(Path(path).expanduser())
 
 

@@ -113,9 +113,7 @@ def test_the_policy_is_fixed_at_creation(world: World) -> None:
     assert KEY not in (world.catalog / "_state/catalog.json").read_text()
     before = data_objects(world.catalog)
     for other in ("keep", "drop", "pseudonymize"):
-        with pytest.raises(
-            UsageError, match="made with the PHI policy pseudonymize --keep-text, which cannot be changed"
-        ):
+        with pytest.raises(UsageError, match="made with `phi` pseudonymize --keep-text, which cannot be changed"):
             world.sync(phi=other)
     same: list[dict[str, Any]] = [{"phi": "pseudonymize", "keep_text": True}, {}]
     for asked in same:
