@@ -91,8 +91,9 @@ def _picture(opened: "Catalog", summaries: "list[Summary]") -> "RenderableType":
                 make_table("problems", [""], [[in_shell_words(problem)] for problem in summary.problems], header=False)
             )
             parts.append(
-                f"Mend them: ahi-catalog verify --repair --catalog {opened.store.url} "
-                f"--datastore-id {summary.datastore_id}\n(a file that is none of the catalog's is yours to delete)\n"
+                f"Checkpoint and data objects are mended by: ahi-catalog verify --repair "
+                f"--catalog {opened.store.url} --datastore-id {summary.datastore_id}\n"
+                "(a file that is none of the catalog's is yours to delete)\n"
             )
         if summary.runs:
             parts.append(_runs_table(summary.runs))
@@ -121,12 +122,12 @@ def _document(summary: "Summary", now: datetime) -> dict[str, Any]:
 
 def _pairs(summary: "Summary", now: datetime) -> list[tuple[str, str]]:
     lag = _lag(summary, now)
-    stretches = ", ".join(str(window) for window in summary.coverage) or "nothing yet"
+    covered = ", ".join(str(window) for window in summary.coverage) or "nothing yet"
     return [
         ("watermark", _time(summary.watermark) or "none"),
         ("lag", "-" if lag is None else str(timedelta(seconds=lag))),
         ("changes followed to", _time(summary.followed_to) or "never"),
-        ("covered", stretches),
+        ("covered", covered),
         ("gaps", ", ".join(str(window) for window in summary.gaps) or "none"),
         ("rows", f"{summary.rows:,}"),
         ("data objects", f"{summary.partitions:,} ({summary.bytes / 1e6:,.1f} MB)"),

@@ -5,14 +5,17 @@ Never plain http, but to this machine.
 
 import logging
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Final
 
 import boto3
 import botocore.exceptions
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 
 from ahi_catalog.connectors.endpoints import check_endpoint
 from ahi_catalog.connectors.errors import UsageError
@@ -20,6 +23,15 @@ from ahi_catalog.connectors.errors import UsageError
 _CODE: Final = re.compile(r"[A-Za-z0-9.]{1,64}")
 _TALKATIVE: Final = ("botocore", "boto3", "s3transfer", "urllib3")
 """Loggers that at DEBUG write requests and answers down, bodies and signatures included."""
+
+_NO_CREDENTIALS: Final = (
+    botocore.exceptions.NoCredentialsError,
+    botocore.exceptions.PartialCredentialsError,
+    botocore.exceptions.CredentialRetrievalError,
+    botocore.exceptions.TokenRetrievalError,
+    botocore.exceptions.SSOError,
+    botocore.exceptions.UnauthorizedSSOTokenError,
+)
 
 _SESSION: Final[ContextVar[boto3.Session | None]] = ContextVar("session", default=None)
 
@@ -104,6 +116,45 @@ def error_code(error: botocore.exceptions.ClientError) -> str:
     """The code of an answer that refuses; ``unknown`` where it is none that a service would make up."""
     code = str(error.response.get("Error", {}).get("Code", ""))
     return code if _CODE.fullmatch(code) else "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """What it means that a request got no answer, or none that can be read.
+
+    Attributes:
+        advice: What is wrong, and what to do.
+        may_pass: Whether trying again may help.
+    """
+
+    advice: str
+    may_pass: bool
+
+
+def no_answer(error: Exception, variable: str) -> NoAnswer:
+    """What a failure of botocore's means that is no refusal (ClientError); nothing of the request is in it.
+
+    Args:
+        error: What the call raised.
+        variable: Names the endpoint, as `AWS_ENDPOINT_URL_S3`.
+    """
+    if isinstance(error, _NO_CREDENTIALS):
+        advice = "no usable AWS credentials: set AWS_PROFILE or AWS_ACCESS_KEY_ID (aws sts get-caller-identity tells)"
+        return NoAnswer(advice, may_pass=False)
+    if _refused_certificate(error):
+        advice = "the endpoint's certificate is not trusted: check AWS_CA_BUNDLE and proxies"
+        return NoAnswer(advice, may_pass=False)
+    if isinstance(error, ResponseParserError | UnicodeDecodeError):
+        return NoAnswer(f"the answer cannot be read: check {variable} and proxies; run again to resume", may_pass=True)
+    advice = f"cannot be reached ({type(error).__name__}): check region, network, proxies and {variable}"
+    return NoAnswer(f"{advice}; run again to resume", may_pass=True)
+
+
+def _refused_certificate(error: BaseException) -> bool:
+    """Whether this side refused a certificate; a handshake may also fail because a connection was cut."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return True
+    return any(_refused_certificate(cause) for cause in (error.__cause__, error.__context__) if cause)
 
 
 class _NoBodies(logging.Filter):

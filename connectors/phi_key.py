@@ -57,7 +57,7 @@ def load_phi_key(place: str, more_readers: Mapping[str, Reader] = MappingProxyTy
 def _from_environment(_: str) -> bytes:
     key = os.environ.get(VARIABLE)
     if key is None:
-        raise UsageError(f"pseudonyms need a key: set {VARIABLE}, or say where it is kept by `phi_key_from`")
+        raise UsageError(f"pseudonyms need a key: set {VARIABLE}, or say in `phi_key_from` where it is kept")
     return os.fsencode(key)
 
 

@@ -1,8 +1,8 @@
-"""Trying again what may pass, with capped exponential back-off and full jitter.
+"""Trying again: what may pass, and writes that another run overtook. Capped exponential back-off with full jitter.
 
 Source: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 
-A loop of ten lines and not a library: a run that is asked to stop ends the wait between two tries.
+A loop and not a library, because a stop has to end its wait.
 """
 
 import math
@@ -43,15 +43,15 @@ def retry(
     wait: Callable[[float], object] = time.sleep,
     say: Callable[[Exception, int, float], None] = _say_nothing,
 ) -> _T:
-    """What the first attempt brings that does not fail, or fails in another way.
+    """Calls until it neither fails nor has failed too often; what the last call returns or raises.
 
     Args:
-        attempt: What to do, from its start each time.
-        on: The failures after which it is done again; any other is raised at once.
-        tries: As many at most; the last one's failure is raised.
-        backoff: How long to wait between two.
+        attempt: What to call, from its start each time.
+        on: The failures after which to call again; any other is raised at once.
+        tries: Calls at most.
+        backoff: Seconds to wait after so many calls.
         wait: Waits so many seconds.
-        say: Is told of a failure after which there will be another try: its number, and the seconds until then.
+        say: Is told of a failure that is followed by another call: the number of calls, and the seconds until then.
     """
     tried = 0
     while True:
@@ -72,12 +72,12 @@ CONFLICT_BACKOFF: Final = full_jitter(first=0.02, longest=2)
 
 
 def retry_on_conflict(attempt: Callable[..., _T], *arguments: Any, backoff: Backoff = CONFLICT_BACKOFF) -> _T:
-    """The result of the first attempt that meets no conflict: optimistic writing.
+    """Writes optimistically: reads, changes and writes, and all of it again where another run wrote first.
 
     Args:
-        attempt: Reads, changes and writes; from the start each time.
+        attempt: Reads, changes and writes, from the start each time.
         arguments: Of the attempt.
-        backoff: Seconds to wait after so many conflicts.
+        backoff: Seconds to wait after so many conflicts; a test hands in none.
 
     Raises:
         ConflictError: Other runs win all the time.

@@ -1,29 +1,25 @@
 """Rows of a table: which lie in given windows, which a scan did not find, and taking some of them out. Pure."""
 
 from collections.abc import Iterable
-from functools import reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ahi_catalog.connectors.windows import Window
+from ahi_catalog.connectors.windows import Coverage, Window
 from ahi_catalog.schemas import Table
 
 
-def lies_in(moments: pa.ChunkedArray, windows: Iterable[Window]) -> pa.ChunkedArray:
+def lies_in(moments: pa.ChunkedArray, windows: Iterable[Window]) -> pa.Array:
     """For each moment whether one of the windows has it.
 
     Args:
         moments: timestamp[us, UTC]; null lies nowhere.
         windows: Half-open ranges.
     """
-
-    def lies_in_one(window: Window) -> pa.ChunkedArray:
-        start, end = (pa.scalar(bound, moments.type) for bound in (window.start, window.end))
-        return pc.fill_null(pc.and_(pc.greater_equal(moments, start), pc.less(moments, end)), False)
-
-    nowhere = pa.chunked_array([pa.repeat(False, len(moments))])
-    return reduce(pc.or_, (lies_in_one(window) for window in windows), nowhere)
+    bounds = pa.array([bound for window in Coverage(windows) for bound in (window.start, window.end)], moments.type)
+    # Among sorted bounds, a moment in a window has an odd number of them at or before it.
+    passed = pc.search_sorted(bounds, moments, side="right")
+    return pc.fill_null(pc.equal(pc.bit_wise_and(passed, 1), 1), False)
 
 
 def pick(rows: pa.Table, picked: pa.ChunkedArray | pa.Array) -> pa.Table:

@@ -100,7 +100,7 @@ class Coverage:
 
     @property
     def watermark(self) -> datetime | None:
-        """The end of the first contiguous stretch; None where nothing is covered."""
+        """The end of the first window; None where nothing is covered."""
         return self.windows[0].end if self.windows else None
 
     def union(self, other: Iterable[Window]) -> "Coverage":
@@ -109,7 +109,7 @@ class Coverage:
 
     def minus(self, other: Iterable[Window]) -> "Coverage":
         """The moments of this one that are not in the other."""
-        return Coverage(_without(self.windows, Coverage(other).windows))
+        return Coverage(_difference(self.windows, Coverage(other).windows))
 
     def within(self, bounds: Window) -> "Coverage":
         """The moments of this one inside the bounds."""
@@ -139,19 +139,22 @@ def _united(windows: Iterable[Window]) -> Iterator[Window]:
         yield current
 
 
-def _without(windows: Iterable[Window], holes: Sequence[Window]) -> Iterator[Window]:
-    """What holes leave of windows; both are sorted and disjoint, so each is looked at once."""
-    first = 0
+def _difference(windows: Iterable[Window], holes: Sequence[Window]) -> Iterator[Window]:
+    """What is left of windows without the holes, both sorted and disjoint; one pass over the two."""
+    number = 0
     for window in windows:
         start = window.start
-        while first < len(holes) and holes[first].end <= start:
-            first += 1
-        at = first
-        while at < len(holes) and holes[at].start < window.end:
-            if holes[at].start > start:
-                yield Window(start, holes[at].start)
-            start = holes[at].end
-            at += 1
+        while number < len(holes) and holes[number].end <= start:
+            number += 1
+        # The last hole that touches this window may reach into the next one, so that it is looked at again.
+        while number < len(holes) and holes[number].start < window.end:
+            hole = holes[number]
+            if start < hole.start:
+                yield Window(start, hole.start)
+            start = max(start, hole.end)
+            if start >= window.end:
+                break
+            number += 1
         if start < window.end:
             yield Window(start, window.end)
 

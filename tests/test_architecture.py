@@ -96,17 +96,7 @@ def test_pure_modules_know_no_network_and_read_no_clock(path: Path) -> None:
     assert not calls & CLOCKS
 
 
-@pytest.mark.parametrize(
-    "room",
-    [
-        # The owners of these two convert theirs side by side with this test: when all are merged, no mark is needed.
-        pytest.param(room, marks=pytest.mark.xfail(strict=False, reason="converted in branches of their own"))
-        if room in {"connectors", "schemas"}
-        else room
-        for room in MAY_IMPORT
-        if room != "cli"
-    ],
-)
+@pytest.mark.parametrize("room", [room for room in MAY_IMPORT if room != "cli"])
 def test_a_room_names_no_option_and_no_command(room: str) -> None:
     """What the command line calls things is known in cli/ alone: elsewhere not even a comment names one."""
     named = re.compile(rf"(?<![\w-])--[a-z][a-z-]*|ahi-catalog ({'|'.join(cli.commands)})\b")

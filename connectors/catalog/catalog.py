@@ -22,6 +22,14 @@ from ahi_catalog.connectors.storage.probe import probe
 from ahi_catalog.schemas import IMAGE_SETS, PhiPolicy
 
 _RUN_FORMAT: Final = 1
+_RUN_FIELDS: Final = {
+    **dict.fromkeys(("flow", "outcome", "started_at"), str),
+    **dict.fromkeys(("requests", "throttles", "retries", "new", "updated", "removed"), int),
+    "seconds": int | float,
+    "verification": dict | None,
+    "watermark_after": str | None,
+}
+"""What whoever shows run reports counts on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +171,7 @@ class Catalog:
         return sorted(filter(layout.is_run, listed), reverse=True)
 
     def run(self, key: str) -> dict[str, Any] | None:
-        """A run report; None where it is gone.
+        """A run report; None where there is none.
 
         Raises:
             StateError: It is damaged, or of a later version.
@@ -171,7 +179,11 @@ class Catalog:
         stored = self.store.get(key)
         if stored is None:
             return None
-        return checkpoints.parse_state(stored.body, f"the run report {key}", _RUN_FORMAT, "delete that file")
+        what, advice = f"the run report {key}", "delete that file"
+        report = checkpoints.parse_state(stored.body, what, _RUN_FORMAT, advice)
+        if not all(isinstance(report.get(name), kind) for name, kind in _RUN_FIELDS.items()):
+            raise DamagedError(f"{what} is damaged; {advice}")
+        return report
 
 
 def open_catalog(store: Store) -> Catalog:
@@ -183,7 +195,7 @@ def open_catalog(store: Store) -> Catalog:
     """
     stored = store.get(layout.DESCRIPTION_KEY)
     if stored is None:
-        raise UsageError(f"there is no catalog at {store.url}: check the place, or make one", remedy=Remedy.SYNC)
+        raise UsageError(f"there is no catalog at {store.url}: check the place", remedy=Remedy.SYNC)
     return Catalog(store, descriptions.decode(stored.body))
 
 
@@ -219,7 +231,7 @@ def open_or_create(
     if unit is not None and unit is not catalog.description.unit:
         raise UsageError(
             f"the catalog at {store.url} is partitioned by {catalog.description.unit}, which cannot be changed; "
-            "leave out `partition`, or sync into a new catalog"
+            f"leave `partition` out, or sync into a new catalog"
         )
     if phi is not None:
         refuse_other(phi, catalog.description.phi, store.url)

@@ -78,12 +78,11 @@ def decode(body: bytes, datastore_id: str, catalog_id: str) -> Checkpoint:
         DamagedError: The bytes are no checkpoint, or one of another data store or catalog.
         StateError: They are of a later format.
     """
-    advice = f"to make it anew from the data store, doubling no row, {Remedy.REPAIR}"
-    document = parse_state(body, "the checkpoint", FORMAT, advice)
+    document = parse_state(body, "the checkpoint", FORMAT, remedy=Remedy.REPAIR)
     if document.get("datastore_id") != datastore_id:
-        raise DamagedError(f"the checkpoint belongs to another data store; {advice}")
+        raise DamagedError("the checkpoint belongs to another data store", remedy=Remedy.REPAIR)
     if document.get("catalog_id", "") != catalog_id:
-        raise DamagedError(f"the checkpoint belongs to another catalog; {advice}")
+        raise DamagedError("the checkpoint belongs to another catalog", remedy=Remedy.REPAIR)
     try:
         created = document.get("datastore_created_at")
         return Checkpoint(
@@ -95,11 +94,20 @@ def decode(body: bytes, datastore_id: str, catalog_id: str) -> Checkpoint:
             datastore_created_at=None if created is None else parse_time(created),
         )
     except (KeyError, TypeError, ValueError):
-        raise DamagedError(f"the checkpoint is damaged; {advice}") from None
+        raise DamagedError("the checkpoint is damaged", remedy=Remedy.REPAIR) from None
 
 
-def parse_state(body: bytes, what: str, expected_format: int, advice: str) -> dict[str, Any]:
+def parse_state(
+    body: bytes, what: str, expected_format: int, advice: str = "", *, remedy: Remedy | None = None
+) -> dict[str, Any]:
     """A JSON object of the expected format.
+
+    Args:
+        body: JSON.
+        what: Names it, for the text of an error.
+        expected_format: What its ``format`` has to be.
+        advice: What to do about damage, where no remedy says it.
+        remedy: What helps against damage.
 
     Raises:
         DamagedError: The bytes are something else; says what to do.
@@ -110,7 +118,7 @@ def parse_state(body: bytes, what: str, expected_format: int, advice: str) -> di
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or type(document.get("format")) is not int:
-        raise DamagedError(f"{what} is damaged; {advice}")
+        raise DamagedError(f"{what} is damaged{f'; {advice}' if advice else ''}", remedy=remedy)
     if document["format"] != expected_format:
         raise StateError(
             f"{what} is of format {document['format']}, this version reads {expected_format}; upgrade ahi-catalog"

@@ -72,9 +72,7 @@ class RemoteDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has 
 
     def filter(self, expression: ds.Expression) -> "RemoteDataset":
         """The dataset with those of its rows only."""
-        filtered = RemoteDataset(*self._made_of)
-        filtered._rows = self._both(expression)  # its own
-        return filtered
+        return RemoteDataset(*self._made_of, self._both(expression))
 
     def scanner(self, columns: Columns = None, filter: Rows = None, **options: Any) -> "RemoteScan":  # noqa: A002
         """A scan of these rows and columns; arguments as of pyarrow's."""

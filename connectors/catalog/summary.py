@@ -7,9 +7,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
+from ahi_catalog.connectors.catalog.checkpoint import Checkpoint
 from ahi_catalog.connectors.catalog.dataset import count_rows
 from ahi_catalog.connectors.catalog.verification import Verification
-from ahi_catalog.connectors.errors import StateError
+from ahi_catalog.connectors.errors import DamagedError, Remedy, StateError
 from ahi_catalog.connectors.windows import NOWHERE, Coverage, Window
 from ahi_catalog.schemas import IMAGE_SETS
 
@@ -21,10 +22,10 @@ class Summary:
     """One data store's part of a catalog.
 
     Attributes:
-        watermark: End of the first covered stretch; None where nothing is covered.
+        watermark: End of the first covered window; None where nothing is covered.
         followed_to: Changes are merged up to here; None where nothing was ever synced.
         coverage: All that is covered.
-        gaps: What lies between the covered stretches, and before the first where a sync without `start` was to begin.
+        gaps: What lies between the covered windows, and before the first where a sync without `start` was to begin.
         rows: Image sets in the table.
         bytes: Of the data objects.
         partitions: Data objects.
@@ -58,10 +59,18 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
         StoreError: The store refuses, or cannot be reached.
     """
     problems: list[str] = []
-    # Before the objects: a run that publishes meanwhile adds objects first, and only then notes them.
-    checkpoint = _read(lambda: catalog.checkpoint(datastore_id), problems)
-    if checkpoint is None and not problems:
-        problems.append("the checkpoint is lost")
+
+    def read(what: Callable[[], _T | None]) -> _T | None:
+        try:
+            return what()
+        except StateError as error:
+            problems.append(str(error))
+            return None
+
+    # Before the objects are listed: what a run publishes in between is no loss then.
+    checkpoint = read(lambda: _checkpoint(catalog, datastore_id))
+    verification = read(lambda: catalog.verification(datastore_id))
+    reports = [read(partial(catalog.run, key)) for key in catalog.run_keys(datastore_id)[:runs]]
     objects = catalog.objects(datastore_id)
     partitions = objects.partitions
     coverage, populated = (checkpoint.coverage, checkpoint.populated) if checkpoint else (NOWHERE, NOWHERE)
@@ -70,7 +79,6 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
     rows, unreadable = count_rows(catalog, [partition.key(IMAGE_SETS) for partition in partitions])
     problems += [f"a data object is unreadable: {key}" for key in unreadable]
     problems += [f"a file is none of the catalog's: {key}" for key in objects.foreign]
-    reports = (_read(partial(catalog.run, key), problems) for key in catalog.run_keys(datastore_id)[:runs])
     return Summary(
         datastore_id=datastore_id,
         watermark=coverage.watermark,
@@ -81,18 +89,16 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
         bytes=sum(entry.size for entry in partitions.values()),
         partitions=len(partitions),
         runs=[report for report in reports if report is not None],
-        verification=_read(lambda: catalog.verification(datastore_id), problems),
+        verification=verification,
         problems=problems,
     )
 
 
-def _read(read: Callable[[], _T | None], problems: list[str]) -> _T | None:
-    """What is read of the state; None, and a line among the problems, where it is damaged or of a later version."""
-    try:
-        return read()
-    except StateError as error:
-        problems.append(str(error))
-        return None
+def _checkpoint(catalog: Catalog, datastore_id: str) -> Checkpoint:
+    found = catalog.checkpoint(datastore_id)
+    if found is None:
+        raise DamagedError("the checkpoint is lost", remedy=Remedy.REPAIR)
+    return found
 
 
 def _gaps(coverage: Coverage, start: datetime | None) -> Coverage:

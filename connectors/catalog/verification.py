@@ -126,8 +126,10 @@ def decode(body: bytes) -> Verification:
         DamagedError: The bytes are none.
         StateError: They are of a later format.
     """
-    advice = str(Remedy.RESTART_VERIFY)
-    document: dict[str, Any] = parse_state(body, "the state of the last verification", FORMAT, advice)
+    remedy = Remedy.RESTART_VERIFY
+    document: dict[str, Any] = parse_state(body, "the state of the last verification", FORMAT, remedy=remedy)
+    if not isinstance(document.get("asked"), str):
+        raise DamagedError("the state of the last verification is damaged", remedy=remedy)
     try:
         return Verification(
             run_id=document["run_id"],

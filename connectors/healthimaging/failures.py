@@ -3,10 +3,9 @@
 from typing import Final
 
 import botocore.exceptions as boto
-from botocore.parsers import ResponseParserError
 
 from ahi_catalog.connectors import aws
-from ahi_catalog.connectors.errors import InvalidRequestError, SourceError, ThrottledError, TransientError
+from ahi_catalog.connectors.errors import InvalidRequestError, Remedy, SourceError, ThrottledError, TransientError
 from ahi_catalog.schemas import MalformedSummaryError
 
 _THROTTLED: Final = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"})
@@ -15,7 +14,7 @@ _TRANSIENT_STATUS: Final = frozenset({408, 500, 502, 503, 504})
 _TOO_MANY_REQUESTS: Final = 429
 
 _WHAT_TO_DO: Final = {
-    "AccessDeniedException": "allow medical-imaging:{operation} on this data store (ahi-catalog iam-policy)",
+    "AccessDeniedException": "allow medical-imaging:{operation} on this data store",
     "MissingAuthenticationTokenException": "check the AWS credentials",
     "UnrecognizedClientException": "check the AWS credentials",
     "InvalidSignatureException": "check the AWS credentials and this machine's clock",
@@ -25,29 +24,6 @@ _WHAT_TO_DO: Final = {
     "ExpiredToken": "renew the AWS credentials and run again",
     _NOT_FOUND: "check the data store id and the region (aws medical-imaging list-datastores)",
 }
-
-_FAILURES: Final[tuple[tuple[tuple[type[Exception], ...], type[SourceError], str], ...]] = (
-    (
-        (
-            boto.NoCredentialsError,
-            boto.PartialCredentialsError,
-            boto.CredentialRetrievalError,
-            boto.TokenRetrievalError,
-            boto.SSOError,
-            boto.UnauthorizedSSOTokenError,
-        ),
-        SourceError,
-        "no usable AWS credentials: set AWS_PROFILE or AWS_ACCESS_KEY_ID (aws sts get-caller-identity tells)",
-    ),
-    ((boto.ParamValidationError,), InvalidRequestError, "botocore refuses the request"),
-    ((boto.SSLError,), SourceError, "the endpoint's certificate is not trusted: check AWS_CA_BUNDLE and proxies"),
-    (
-        (boto.EndpointConnectionError, boto.ConnectTimeoutError),
-        TransientError,
-        "the endpoint cannot be reached: check region, network and AWS_ENDPOINT_URL_MEDICAL_IMAGING",
-    ),
-)
-"""What a failure that is no answer means, first match first."""
 
 
 def translate(error: Exception, operation: str) -> SourceError:
@@ -61,12 +37,10 @@ def translate(error: Exception, operation: str) -> SourceError:
         return _translate_answer(error, operation)
     if isinstance(error, MalformedSummaryError):
         return TransientError(f"{operation}: {error}")
-    if isinstance(error, ResponseParserError | UnicodeDecodeError):
-        return TransientError(f"{operation}: the answer cannot be read; run again to resume")
-    for kinds, failure, advice in _FAILURES:
-        if isinstance(error, kinds):
-            return failure(f"{operation}: {advice}")
-    return TransientError(f"{operation}: the connection failed ({type(error).__name__}); run again to resume")
+    if isinstance(error, boto.ParamValidationError):
+        return InvalidRequestError(f"{operation}: botocore refuses the request")
+    told = aws.no_answer(error, "AWS_ENDPOINT_URL_MEDICAL_IMAGING")
+    return (TransientError if told.may_pass else SourceError)(f"{operation}: {told.advice}")
 
 
 def is_not_found(error: Exception) -> bool:
@@ -78,11 +52,12 @@ def _translate_answer(error: boto.ClientError, operation: str) -> SourceError:
     code = aws.error_code(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code in _THROTTLED or status == _TOO_MANY_REQUESTS:
-        return ThrottledError(f"{operation}: throttled by the service; lower --rate if others share the quota")
+        return ThrottledError(f"{operation}: throttled by the service; lower `rate` if others share the quota")
     if status in _TRANSIENT_STATUS:
         return TransientError(f"{operation}: the service answers {status}; run again to resume")
     if code == "ValidationException":
         return InvalidRequestError(f"{operation}: the service refuses the request as invalid")
     # The service's own message may quote the request; its code says enough.
     advice = _WHAT_TO_DO.get(code, "see the service's documentation of that error").format(operation=operation)
-    return SourceError(f"{operation}: {code}: {advice}")
+    remedy = Remedy.POLICY if code == "AccessDeniedException" else None
+    return SourceError(f"{operation}: {code}: {advice}", remedy=remedy)

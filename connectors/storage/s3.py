@@ -16,7 +16,7 @@ from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
 from ahi_catalog.connectors import aws
-from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, StoreError
+from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, Remedy, StoreError
 from ahi_catalog.connectors.retrying import Backoff, full_jitter, retry
 from ahi_catalog.connectors.settings import S3Access
 from ahi_catalog.connectors.storage.base import Entry, Part, Stored, check_key
@@ -31,8 +31,8 @@ _FINAL_STATUS: Final = frozenset({301, 307, 400, 401, 403, 404, 405, 411, 501})
 
 _ANY: Final = S3Access()
 _DENIED: Final = frozenset({"AccessDenied", "403"})
-_ACCESS: Final = "access denied: allow s3:GetObject, s3:PutObject and s3:ListBucket (ahi-catalog iam-policy)"
-_OWNER: Final = f"the bucket belongs to another account than --bucket-owner says, or {_ACCESS}"
+_ACCESS: Final = "access denied to s3:GetObject, s3:PutObject or s3:ListBucket"
+_OWNER: Final = f"the bucket belongs to another account than `bucket_owner` says, or {_ACCESS}"
 _WHAT_TO_DO: Final = {
     "NoSuchBucket": "there is no such bucket; create it, or check the URL and the region",
     "AccessDenied": _ACCESS,
@@ -222,12 +222,9 @@ class S3Store:
         raise failure
 
     def _translate(self, error: Exception) -> AhiCatalogError:
-        if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError):
-            return StoreError("no usable AWS credentials for S3: set AWS_PROFILE or AWS_ACCESS_KEY_ID")
         if not isinstance(error, boto.ClientError):
-            return _DoubtError(
-                f"{self.url} cannot be reached ({type(error).__name__}): check network, region and AWS_ENDPOINT_URL_S3"
-            )
+            told = aws.no_answer(error, "AWS_ENDPOINT_URL_S3")
+            return (_DoubtError if told.may_pass else StoreError)(f"{self.url}: {told.advice}")
         code = aws.error_code(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if code in _EXPECTED:
@@ -235,7 +232,8 @@ class S3Store:
             return kind(f"{self.url}: {text}")
         if code in _WHAT_TO_DO or status in _FINAL_STATUS:
             advice = _OWNER if self._owner and code in _DENIED else _WHAT_TO_DO.get(code)
-            return StoreError(f"{self.url}: {advice or f'the store refuses with {code}'}")
+            remedy = Remedy.POLICY if code in _DENIED else None
+            return StoreError(f"{self.url}: {advice or f'the store refuses with {code}'}", remedy=remedy)
         return _DoubtError(f"{self.url}: the store answers {code}; run again to resume")
 
 

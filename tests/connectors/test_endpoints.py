@@ -91,7 +91,7 @@ def test_a_bucket_of_another_account_is_refused(stub: S3Stub) -> None:
         lambda: list(store.entries("image_sets/")),
         lambda: run_query(open_catalog(store), "select 1"),
     ):
-        with pytest.raises(StoreError, match="another account than --bucket-owner says"):
+        with pytest.raises(StoreError, match="another account than `bucket_owner` says"):
             attempt()
     assert stub.objects == before
 

@@ -39,6 +39,13 @@ def test_coverage_is_a_set_of_seconds(left: list[Window], right: list[Window], b
         assert all(x.end < y.start for x, y in itertools.pairwise(found.windows))
 
 
+def test_a_coverage_may_have_many_holes() -> None:
+    """Ten years of days of which each second one is lost leave the others."""
+    days = [Window(EPOCH + timedelta(days=day), EPOCH + timedelta(days=day + 1)) for day in range(3_650)]
+    assert Coverage(days).minus(days[1::2]).windows == tuple(days[::2])
+    assert Coverage(days[::2]).minus(Coverage(days)) == Coverage()
+
+
 @settings(max_examples=100, deadline=None)
 @given(coverages, coverages)
 def test_unions_commute_and_repeat_without_effect(left: list[Window], right: list[Window]) -> None:

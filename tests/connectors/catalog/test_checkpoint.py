@@ -116,7 +116,7 @@ def test_the_watermark_is_not_read_back() -> None:
 )
 def test_what_is_no_checkpoint_is_refused(body: bytes) -> None:
     """Damaged, foreign and later checkpoints raise the one error that says what to do."""
-    with pytest.raises(StateError, match=r"verify --repair|upgrade"):
+    with pytest.raises(StateError, match=r"verify it with `repair`|upgrade"):
         decode(body, ID, CATALOG)
 
 

@@ -1,6 +1,7 @@
 """Publishing, state and objects of a catalog, on the store in memory."""
 
 import io
+import json
 import tempfile
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,13 @@ from ahi_catalog.schemas import IMAGE_SETS
 DAY = datetime(2024, 2, 29, tzinfo=UTC)
 CATALOG = "c" * 32
 ID = "0" * 32
+RUN = {
+    "format": 1,
+    "flow": "sync",
+    "outcome": "done",
+    "started_at": "2024-02-29T00:00:00Z",
+    **dict.fromkeys(("requests", "throttles", "retries", "new", "updated", "removed", "seconds"), 1),
+}
 PARTITION = Partition(ID, Unit.DAY, date(2024, 2, 29))
 KEY = PARTITION.key(IMAGE_SETS)
 
@@ -335,7 +343,7 @@ def test_a_publish_that_never_wins_ends() -> None:
 
 
 def test_a_catalog_knows_its_data_stores_and_runs() -> None:
-    """Data stores are those with a checkpoint; runs come newest first, and a damaged report is named."""
+    """Data stores are those with a checkpoint; runs come newest first."""
     catalog = open_or_create(MemoryStore(), None)
     assert catalog.datastore_ids() == []
     catalog.update_checkpoint(
@@ -343,14 +351,21 @@ def test_a_catalog_knows_its_data_stores_and_runs() -> None:
     )
     for number in range(3):
         key = layout.run_key(ID, DAY + timedelta(hours=number), "abcdef01")
-        catalog.write_run(key, {"format": 1, "number": number})
+        catalog.write_run(key, RUN | {"new": number})
     catalog.write_run(layout.run_key("1" * 32, DAY, "abcdef01"), {"format": 1})
     assert catalog.datastore_ids() == [ID]
-    assert [catalog.run(key) for key in catalog.run_keys(ID)] == [{"format": 1, "number": n} for n in (2, 1, 0)]
-    damaged = layout.run_key(ID, DAY + timedelta(hours=9), "abcdef01")
-    catalog.store.put(damaged, b"{", expected=None)
-    with pytest.raises(StateError, match="20240229T090000Z-abcdef01"):
-        catalog.run(damaged)
+    reports = [catalog.run(key) for key in catalog.run_keys(ID)]
+    assert [report and report["new"] for report in reports] == [2, 1, 0]
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"format": 2}', json.dumps(RUN | {"new": "many"}).encode()])
+def test_a_damaged_run_report_is_named(body: bytes) -> None:
+    """Whatever it is that cannot be shown, the error says which file it is."""
+    catalog = open_or_create(MemoryStore(), None)
+    key = layout.run_key(ID, DAY, "abcdef01")
+    catalog.store.put(key, body, expected=None)
+    with pytest.raises(StateError, match="20240229T000000Z-abcdef01"):
+        catalog.run(key)
 
 
 def test_runs_that_create_a_catalog_at_once_share_it() -> None:

@@ -55,9 +55,9 @@ def test_a_failure_is_one_line_without_values(error: Exception) -> None:
 @pytest.mark.parametrize(
     ("code", "status", "kind", "says"),
     [
-        ("ThrottlingException", 429, ThrottledError, "--rate"),
-        ("SomethingNew", 429, ThrottledError, "--rate"),
-        ("TooManyRequestsException", 400, ThrottledError, "--rate"),
+        ("ThrottlingException", 429, ThrottledError, "`rate`"),
+        ("SomethingNew", 429, ThrottledError, "`rate`"),
+        ("TooManyRequestsException", 400, ThrottledError, "`rate`"),
         ("InternalServerException", 500, TransientError, "500"),
         ("502", 502, TransientError, "502"),
         ("ServiceUnavailableException", 503, TransientError, "503"),
@@ -86,7 +86,8 @@ def test_an_answer_says_whether_to_try_again_and_what_to_do(
     [
         (boto.NoCredentialsError(), SourceError, "AWS_PROFILE"),
         (boto.TokenRetrievalError(provider="x", error_msg="y"), SourceError, "AWS_PROFILE"),
-        (boto.SSLError(endpoint_url="x", error=OSError()), SourceError, "AWS_CA_BUNDLE"),
+        (boto.SSLError(endpoint_url="x", error=OSError()), TransientError, "SSLError"),
+        (boto.SSOTokenLoadError(error_msg="y"), SourceError, "AWS_PROFILE"),
         (boto.EndpointConnectionError(endpoint_url="x"), TransientError, "cannot be reached"),
         (boto.ReadTimeoutError(endpoint_url="x"), TransientError, "ReadTimeoutError"),
         (boto.ConnectionClosedError(endpoint_url="x"), TransientError, "ConnectionClosedError"),
