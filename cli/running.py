@@ -91,7 +91,7 @@ def run_job(job: Job, flow: Callable[[], Any], settings: Settings, *, prefect: b
 
             state = call_flow(flow)
             # A verification that found differences has a failed state too, and a report to show.
-            if (state.is_failed() or state.is_crashed()) and not (reports and reports[-1].left):
+            if (state.is_failed() or state.is_crashed()) and not (reports and reports[-1].unrepaired):
                 state.result(raise_on_failure=True)
             if state.is_cancelled() and not reports:
                 raise StoppedError("stopped before anything was read")
@@ -108,7 +108,7 @@ def run_job(job: Job, flow: Callable[[], Any], settings: Settings, *, prefect: b
         _print_findings("what was found", report)
     if report.outcome is Outcome.STOPPED:
         return INTERRUPTED
-    return 1 if report.left else 0
+    return 1 if report.unrepaired else 0
 
 
 @contextmanager

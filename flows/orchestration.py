@@ -75,9 +75,9 @@ def _run_one(job: Job, settings: Settings) -> State[None]:
         report = job(settings, executor=PrefectScanExecutor(executor), stop=stop, connection=connect(settings))
     if report.outcome is Outcome.STOPPED:
         return Cancelled(message="stopped; the next run resumes where this one ended")
-    if report.left:
+    if report.unrepaired:
         return Failed(
-            name="Differs", message=f"{report.left:,} differences between catalog and service; {Remedy.REPAIR}"
+            name="Differs", message=f"{report.unrepaired:,} differences between catalog and service; {Remedy.REPAIR}"
         )
     return Completed(message=f"{report.rows_read:,} image sets read, {report.new + report.updated:,} rows changed")
 

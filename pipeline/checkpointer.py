@@ -55,18 +55,18 @@ class Checkpointer:
             populated: Partitions that are known to have an object.
         """
         settled = Coverage(windows).before(self._settled_to())
-        checkpoint = self._update(lambda found: found.covering(settled, populated))
+        checkpoint = self._update(lambda found: found.with_coverage(settled, populated))
         self._report.watermark_after = checkpoint.coverage.watermark
 
     def remove(self, windows: Collection[Window]) -> None:
         """Take windows whose rows are lost out of the coverage, so that they are read again."""
         if windows:
-            self._update(lambda found: found.uncovering(windows))
+            self._update(lambda found: found.without_coverage(windows))
 
     def follow(self, to: datetime, populated: Coverage) -> None:
         """Write down how far changes are followed and published, as far as they had settled."""
         settled = min(to, self._settled_to())
-        checkpoint = self._update(lambda found: found.following(settled).covering((), populated))
+        checkpoint = self._update(lambda found: found.following(settled).with_coverage((), populated))
         self._report.followed_to = checkpoint.followed_to
 
     def _settled_to(self) -> datetime:

@@ -62,8 +62,8 @@ class Result:
             # The text of an error that is not ours may quote data.
             is_ours = isinstance(self.error, AhiCatalogError)
             return str(self.error) if is_ours else f"unexpected {type(self.error).__name__}"
-        if self.report and self.report.left:
-            return f"{self.report.left:,} differences between catalog and service; {Remedy.REPAIR}"
+        if self.report and self.report.unrepaired:
+            return f"{self.report.unrepaired:,} differences between catalog and service; {Remedy.REPAIR}"
         return None
 
     def document(self) -> dict[str, Any]:

@@ -83,8 +83,8 @@ class RunReport:
         self.bytes_written += published.bytes_written
 
     @property
-    def left(self) -> int:
-        """Differences between catalog and service that a verification found and did not mend."""
+    def unrepaired(self) -> int:
+        """Differences between catalog and service that a verification found and did not repair."""
         return self.verification.unrepaired if self.verification else 0
 
     def document(self) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class RunReport:
 
     def _verification_table(self, verification: Verification) -> list[tuple[str, str]]:
         return [
-            ("outcome", outcome_in_words(str(self.outcome), self.left)),
+            ("outcome", outcome_in_words(str(self.outcome), self.unrepaired)),
             ("image sets read", f"{self.rows_read:,}"),
             ("found", findings.in_words(verification)),
             ("in how many places", f"{len(verification.findings):,}"),
@@ -152,10 +152,10 @@ def summary_table(runs: Iterable[tuple[str, Outcome, RunReport | None]]) -> tupl
     verifies = any(report and report.verification for _, _, report in known)
     rows = []
     for datastore_id, outcome, report in known:
-        row = [datastore_id, outcome_in_words(str(outcome), report.left if report else 0)]
+        row = [datastore_id, outcome_in_words(str(outcome), report.unrepaired if report else 0)]
         if report is not None:
             found = report.verification.totals.total() if report.verification else 0
-            counts = [found, report.left] if verifies else [report.new + report.updated + report.removed]
+            counts = [found, report.unrepaired] if verifies else [report.new + report.updated + report.removed]
             row += [*(f"{number:,}" for number in (report.rows_read, *counts)), f"{report.seconds:,.1f}"]
         rows.append(row)
     return ["data store", "outcome", "read", *(["found", "left"] if verifies else ["rows changed"]), "seconds"], rows

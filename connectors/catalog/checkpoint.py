@@ -1,7 +1,7 @@
 """The checkpoint of one data store: what is covered, and how far changes are followed. Pure: JSON and back.
 
 All of it only grows (set unions, the later of two moments), so the updates of any number of runs commute. The one
-exception is `uncovering`, for a repair that has found a data object unreadable and reads its range again.
+exception is `without_coverage`, for a repair that has found a data object unreadable and reads its range again.
 """
 
 import json
@@ -38,11 +38,11 @@ class Checkpoint:
     catalog_id: str = ""
     datastore_created_at: datetime | None = None
 
-    def covering(self, windows: Iterable[Window], populated: Iterable[Window] = ()) -> "Checkpoint":
+    def with_coverage(self, windows: Iterable[Window], populated: Iterable[Window] = ()) -> "Checkpoint":
         """With more windows covered, and more partitions that have an object."""
         return replace(self, coverage=self.coverage.union(windows), populated=self.populated.union(populated))
 
-    def uncovering(self, windows: Iterable[Window]) -> "Checkpoint":
+    def without_coverage(self, windows: Iterable[Window]) -> "Checkpoint":
         """Without windows whose rows are lost; they are read again."""
         return replace(self, coverage=self.coverage.minus(windows), populated=self.populated.minus(windows))
 

@@ -38,7 +38,7 @@ def inspect(store: Store, table: Table, partition: Partition) -> Inspection:
     return _look(store.get(partition.key(table)), table, partition)
 
 
-def mend(store: Store, table: Table, partition: Partition) -> None:
+def repair_object(store: Store, table: Table, partition: Partition) -> None:
     """Writes the object of a partition again without the rows that are too many; an unreadable one without any.
 
     The range of an unreadable one has to be taken out of the coverage first, and read again afterwards.

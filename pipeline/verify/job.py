@@ -24,7 +24,7 @@ from ahi_catalog.pipeline.privacy import LoadKey
 from ahi_catalog.pipeline.run import Clock, Run, now, open_run
 from ahi_catalog.pipeline.run_report import RunReport
 from ahi_catalog.pipeline.scan_task import ScanExecutor
-from ahi_catalog.pipeline.verify.inspection import Inspection, inspect, mend
+from ahi_catalog.pipeline.verify.inspection import Inspection, inspect, repair_object
 from ahi_catalog.pipeline.verify.sink import Verifier
 from ahi_catalog.schemas import IMAGE_SETS
 
@@ -136,7 +136,7 @@ def _read(run: Run, verifier: Verifier) -> None:
         verifier.keep(verifier.verification.reading_again(windows))
         run.checkpointer.remove(windows)
         for partition in damaged:
-            mend(run.catalog.store, IMAGE_SETS, partition)
+            repair_object(run.catalog.store, IMAGE_SETS, partition)
         unreadable = Counter({Finding.UNREADABLE: 1})
         verifier.keep(verifier.verification.noting((partition.value, unreadable) for partition in damaged))
         replaced |= damaged
@@ -195,7 +195,7 @@ def _inspect(run: Run, verifier: Verifier, scope: Scope, checkpoint: Checkpoint,
         unreadable = [partition for partition, found in inspected.items() if found.is_unreadable]
         run.checkpointer.remove([partition.window for partition in (*unreadable, *lost)])
         for partition in inspected:
-            mend(run.catalog.store, IMAGE_SETS, partition)
+            repair_object(run.catalog.store, IMAGE_SETS, partition)
     prefix = layout.table_prefix(IMAGE_SETS, run.datastore_id)
     verifier.keep(
         replace(verifier.verification, is_inspected=True).noting(
@@ -203,7 +203,7 @@ def _inspect(run: Run, verifier: Verifier, scope: Scope, checkpoint: Checkpoint,
                 *wrong,
                 *((partition.value, _findings(found)) for partition, found in inspected.items()),
                 *((partition.value, Counter({Finding.LOST: 1})) for partition in lost),
-                *((key.removeprefix(prefix), Counter({Finding.UNEXPECTED: 1})) for key in objects.foreign),
+                *((key.removeprefix(prefix), Counter({Finding.UNEXPECTED: 1})) for key in objects.unexpected),
             ]
         )
     )

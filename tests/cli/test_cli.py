@@ -58,7 +58,7 @@ def test_status_names_a_gap_at_the_beginning(world: World, capsys: pytest.Captur
     assert checkpoint is not None
     start = checkpoint.coverage.windows[0].start
     oldest = Window(start, start + timedelta(days=1))
-    catalog.update_checkpoint(world.datastore_id, lambda _: checkpoint.uncovering([oldest]))
+    catalog.update_checkpoint(world.datastore_id, lambda _: checkpoint.without_coverage([oldest]))
     capsys.readouterr()
     run(["status", "--catalog", str(world.catalog), "--json"])
     [store] = json.loads(capsys.readouterr().out)["datastores"]

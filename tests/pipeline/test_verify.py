@@ -169,7 +169,7 @@ def test_a_sound_catalog_is_found_sound(synced: World) -> None:
     synced.service.reset_counters()
     report = synced.verify()
     assert findings(report) == {}
-    assert (report.left, report.partitions_written, report.rows_read) == (0, 0, ROWS)
+    assert (report.unrepaired, report.partitions_written, report.rows_read) == (0, 0, ROWS)
     assert "GetImageSet" not in synced.service.counters.requests
     assert data_objects(synced.catalog) == before
 
@@ -182,7 +182,7 @@ def test_damage_is_found_and_left_as_it_is(synced: World, name: str) -> None:
     before = data_objects(synced.catalog)
     report = synced.verify()
     assert findings(report) == expected
-    assert report.left == sum(counts.total() for counts in expected.values())
+    assert report.unrepaired == sum(counts.total() for counts in expected.values())
     assert data_objects(synced.catalog) == before
 
 
@@ -194,7 +194,7 @@ def test_damage_is_mended(synced: World, name: str) -> None:
     damage(synced)
     report = synced.verify(is_repairing=True)
     assert findings(report).keys() == expected.keys()
-    assert report.left == 0
+    assert report.unrepaired == 0
     synced.assert_catalog_equals_service()
     assert covered(synced) == whole
     assert findings(synced.verify()) == {}
@@ -249,7 +249,7 @@ def test_files_of_others_are_named_and_left(synced: World) -> None:
     for is_repairing in (False, True):
         report = synced.verify(is_repairing=is_repairing)
         assert findings(report) == expected
-        assert report.left == 1
+        assert report.unrepaired == 1
     assert foreign.exists()
 
 
@@ -522,7 +522,7 @@ def test_a_repair_mends_what_is_damaged_after_its_inspection(synced: World, body
     synced.object(SECOND).write_bytes(body)
     report = synced.verify(is_repairing=True)
     assert findings(report) == {"2024-01-02": Counter({Finding.UNREADABLE: 1, Finding.MISSING: 210})}
-    assert report.left == 0
+    assert report.unrepaired == 0
     assert report.verification is not None
     assert report.verification.finished_at is not None
     synced.assert_catalog_equals_service()

@@ -63,8 +63,8 @@ def test_updates_commute_and_only_grow(
     checkpoint: Checkpoint, left: list[Window], right: list[Window], early: datetime, late: datetime
 ) -> None:
     """Whatever the order of two runs' updates, the checkpoint ends the same, and nothing proven is taken back."""
-    one = checkpoint.covering(left).following(early).covering(right).following(late)
-    other = checkpoint.covering(right).following(late).covering(left).following(early)
+    one = checkpoint.with_coverage(left).following(early).with_coverage(right).following(late)
+    other = checkpoint.with_coverage(right).following(late).with_coverage(left).following(early)
     assert one == other
     assert not checkpoint.coverage.minus(one.coverage)
     assert one.followed_to == max(checkpoint.followed_to, early, late)

@@ -320,7 +320,7 @@ def test_checkpoint_updates_of_many_threads_unite() -> None:
     pieces = Window(DAY, DAY + timedelta(days=1)).split(24)
 
     def cover(piece: Window) -> None:
-        catalog.update_checkpoint(ID, lambda found: (found or fresh).covering([piece]))
+        catalog.update_checkpoint(ID, lambda found: (found or fresh).with_coverage([piece]))
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(cover, pieces))
@@ -435,4 +435,4 @@ def test_one_listing_tells_partitions_from_foreign_files() -> None:
         store.put(key, b"", expected=None)
     before = store.listed
     objects = catalog.objects(ID)
-    assert (list(objects.partitions), objects.foreign, store.listed - before) == ([PARTITION], sorted(foreign), 1)
+    assert (list(objects.partitions), objects.unexpected, store.listed - before) == ([PARTITION], sorted(foreign), 1)

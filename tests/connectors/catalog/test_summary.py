@@ -29,7 +29,7 @@ def put_rows(catalog: Catalog, partition: Partition) -> None:
         partition.key(IMAGE_SETS), parquet.encode(IMAGE_SETS, IMAGE_SETS.schema.empty_table()), expected=None
     )
     fresh = Checkpoint(datastore_id=ID, coverage=Coverage(), followed_to=DAY)
-    catalog.update_checkpoint(ID, lambda found: (found or fresh).covering([partition.window], [partition.window]))
+    catalog.update_checkpoint(ID, lambda found: (found or fresh).with_coverage([partition.window], [partition.window]))
 
 
 def made(store: MemoryStore) -> Catalog:

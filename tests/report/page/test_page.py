@@ -50,7 +50,7 @@ def test_gaps_are_named_and_hatched(tmp_path: Path) -> None:
     assert checkpoint
     [window] = checkpoint.coverage.windows
     later = type(window)(window.end.replace(day=10), window.end.replace(day=20))
-    catalog.update_checkpoint(checkpoint.datastore_id, lambda _: checkpoint.covering([later]))
+    catalog.update_checkpoint(checkpoint.datastore_id, lambda _: checkpoint.with_coverage([later]))
     page = page_of(catalog)
     assert "Not covered yet: 2024-07-01 00:00 UTC to 2024-07-10 00:00 UTC." in page
     assert 'fill="url(#hatch)"' in page
