@@ -17,6 +17,7 @@ QUICK = {
     "cost": ("--rows", "3000", "--most", "9000"),
     "incremental": ("--rows", "20000", "--changes", "100"),
     "far_store": ("--rows", "1500"),
+    "far_queries": ("--rows", "3000"),
 }
 
 

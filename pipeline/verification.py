@@ -172,7 +172,7 @@ def _inspect(run: Run, verifier: Verifier, scope: Scope, checkpoint: Checkpoint,
                 *wrong,
                 *((partition.value, _findings(found)) for partition, found in inspected.items()),
                 *((partition.value, Counter({Finding.LOST: 1})) for partition in lost),
-                *((key.removeprefix(prefix), Counter({Finding.FOREIGN: 1})) for key in objects.foreign),
+                *((key.removeprefix(prefix), Counter({Finding.FOREIGN: 1})) for key in objects.unexpected),
             ]
         )
     )

@@ -38,11 +38,11 @@ class Objects:
 
     Attributes:
         partitions: Those that have an object.
-        foreign: Keys, sorted, of what is none of ours and what readers would read all the same.
+        unexpected: Keys, sorted, of what is none of ours and what readers would read all the same.
     """
 
     partitions: dict[Partition, Entry]
-    foreign: list[str]
+    unexpected: list[str]
 
 
 class Catalog:
@@ -119,13 +119,13 @@ class Catalog:
     def objects(self, datastore_id: str) -> Objects:
         """What lies where a data store's objects are, by one listing."""
         partitions: dict[Partition, Entry] = {}
-        foreign: list[str] = []
+        unexpected: list[str] = []
         for entry in self.store.entries(layout.table_prefix(datastore_id)):
             if layout.is_foreign(entry.key, self.description.unit):
-                foreign.append(entry.key)
+                unexpected.append(entry.key)
             elif found := layout.parse_partition(entry.key):
                 partitions[found] = entry
-        return Objects(partitions=partitions, foreign=sorted(foreign))
+        return Objects(partitions=partitions, unexpected=sorted(unexpected))
 
     def partitions(self, datastore_id: str) -> dict[Partition, Entry]:
         """The partitions of a data store that have an object."""

@@ -77,7 +77,7 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
     problems += [f"data objects are lost: {window}" for window in lost]
     rows, unreadable = count_rows(catalog, [partition.key for partition in partitions])
     problems += [f"a data object is unreadable: {key}" for key in unreadable]
-    problems += [f"a file is none of the catalog's: {key}" for key in objects.foreign]
+    problems += [f"a file is none of the catalog's: {key}" for key in objects.unexpected]
     return Summary(
         datastore_id=datastore_id,
         watermark=coverage.watermark,

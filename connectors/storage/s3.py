@@ -138,13 +138,14 @@ class S3Store:
             return _part(answer, start, length)
 
         try:
-            return self._try(self._call, read)
+            part: Part = self._try(self._call, read)
         except _AbsentError:
             return None
         except _BeyondError:
             # Servers differ in what they answer of an object without bytes.
             found = self.get(key)
             return None if found is None else Part(b"", 0, len(found.body), found.etag)
+        return part
 
     def put(self, key: str, body: bytes, *, expected: str | None) -> str:
         def put_once() -> str:

@@ -458,4 +458,4 @@ def test_one_listing_tells_partitions_from_foreign_files() -> None:
         store.put(key, b"", expected=None)
     before = store.listed
     objects = catalog.objects(ID)
-    assert (list(objects.partitions), objects.foreign, store.listed - before) == ([PARTITION], sorted(foreign), 1)
+    assert (list(objects.partitions), objects.unexpected, store.listed - before) == ([PARTITION], sorted(foreign), 1)
