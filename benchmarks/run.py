@@ -18,6 +18,7 @@ QUICK = {
     "dense_partitions": ("--day", "2000", "--month", "4000"),
     "incremental": ("--rows", "20000", "--changes", "100"),
     "far_store": ("--rows", "1500"),
+    "far_queries": ("--rows", "3000"),
 }
 
 

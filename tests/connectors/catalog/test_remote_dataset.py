@@ -1,6 +1,8 @@
 """Reading a catalog on S3: through the store's own client, one version of each object, and errors of ours."""
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -248,6 +250,26 @@ def test_a_dataset_may_be_sent_to_another_process(s3_url: str) -> None:
     assert b"secret" not in sent
     received: Any = pickle.loads(sent)  # noqa: S301  # our own bytes
     assert received.count_rows() == 30
+
+
+_READ_A_LITTLE = """
+import sys
+from ahi_catalog import Catalog
+catalog = Catalog(sys.argv[1])
+assert len(catalog.query("select patient_id from image_sets limit 1").arrow()) == 1
+batches = catalog.dataset().to_batches(columns=["patient_id"])
+assert len(next(batches)) == 10
+"""
+
+
+def test_a_process_may_end_while_a_catalog_is_read(s3_url: str) -> None:
+    """What is being read ahead then neither holds it up nor ends it in another way."""
+    catalog = filled(open_store(s3_url))
+    for day in range(4, 29):
+        write(catalog.store, Partition("0" * 32, Unit.DAY, date(2024, 2, day)), 10)
+    command = [sys.executable, "-c", _READ_A_LITTLE, s3_url]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_a_catalog_opened_again_reads_the_same(s3_url: str) -> None:
