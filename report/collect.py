@@ -11,7 +11,7 @@ from ahi_catalog.report import facts, groups, quality
 from ahi_catalog.report.arrivals import Arrivals, arrivals
 from ahi_catalog.report.groups import Group
 from ahi_catalog.report.history import RunRecord, history
-from ahi_catalog.report.quality import Finding
+from ahi_catalog.report.quality import QualityIssue
 from ahi_catalog.schemas import PhiPolicy, Policy
 
 FREQUENT: Final = "FREQUENT_ACCESS"
@@ -53,8 +53,8 @@ class DatastoreReport:
     by_body_part: tuple[Group, ...]
     by_tier: tuple[Group, ...]
     idle: tuple[Group, ...]
-    unparsable: tuple[Finding, ...]
-    findings: tuple[Finding, ...]
+    unparsable: tuple[QualityIssue, ...]
+    findings: tuple[QualityIssue, ...]
     runs: tuple[RunRecord, ...]
 
     @property

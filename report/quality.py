@@ -9,7 +9,7 @@ from ahi_catalog.schemas import unparsable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class QualityIssue:
     """Something to look at.
 
     Attributes:
@@ -51,21 +51,21 @@ _LOOKED_FOR: Final = (
 """What is counted, over which rows, under which condition, in which words."""
 
 
-def findings(facts: Facts) -> tuple[Finding, ...]:
+def findings(facts: Facts) -> tuple[QualityIssue, ...]:
     """Contradictions first, then what is missing; of a catalog without identifiers and dates what shows without."""
     return tuple(
-        Finding(what=what, unit=unit, count=_count(facts, source, condition))
+        QualityIssue(what=what, unit=unit, count=_count(facts, source, condition))
         for unit, source, condition, what in _LOOKED_FOR
         if facts.tells_patients or condition in _WITHOUT_IDENTIFIERS
     )
 
 
-def unparsable_values(facts: Facts) -> tuple[Finding, ...]:
+def unparsable_values(facts: Facts) -> tuple[QualityIssue, ...]:
     """By column, the values that the service sent and that the column cannot hold; most first."""
     counts = unparsable(facts.possibly_unparsable())
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return tuple(
-        Finding(what=name, unit="values of", count=count if count >= SMALLEST else None) for name, count in ordered
+        QualityIssue(what=name, unit="values of", count=count if count >= SMALLEST else None) for name, count in ordered
     )
 
 
