@@ -484,7 +484,7 @@ def test_what_was_never_synced_cannot_be_verified(world: World) -> None:
         ({"part": "4/3"}, "none"),
         ({"part": "1/0"}, "3/30"),
         ({"part": "x"}, "3/30"),
-        ({"start": TODAY, "end": BORN}, "--from"),
+        ({"start": TODAY, "end": BORN}, "begin before it ends"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(synced: World, asked: dict[str, Any], says: str) -> None:
