@@ -35,23 +35,23 @@ $(INSTALLED): $(DEMO) requirements.lock
 	$(call LOCKED,requirements.lock)
 	@touch $@
 
-demo: $(DEMO)  ## Sync a real public catalog from the embedded service, then query it; again: incrementally.
+demo: $(DEMO)  ## Sync a real public catalog from the embedded service, then query it; again: incrementally (two minutes, the first of them to set up: 0.6 GB).
 	@$(BIN)/ahi-catalog demo
 
-test: $(INSTALLED)  ## Run all tests, the fault suite in its short form.
+test: $(INSTALLED)  ## Run all tests, the fault suite in its short form (five minutes, and one or two to set up: 1.3 GB).
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-faults: $(INSTALLED)  ## Run the fault suite in full, with a table of what was injected (AHI_FAULTS_SEED=1: the first seed).
 	AHI_FAULTS=full $(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/faults
 
-test-spark: $(INSTALLED)  ## Prove the DDL on Spark: installs pyspark (460 MB); skips where there is no Java 17.
+test-spark: $(INSTALLED)  ## Prove the DDL on Spark (two minutes): installs pyspark (460 MB); skips where there is no Java 17.
 	$(call LOCKED,requirements-spark.lock)
 	$(BIN)/python -m pytest -m spark tests/spark
 
-test-prefect: $(INSTALLED)  ## Run the deployments on a real Prefect server and worker (minutes).
+test-prefect: $(INSTALLED)  ## Run the deployments on real Prefect servers and workers (three minutes).
 	$(BIN)/python -m pytest -m prefect
 
-lint: $(INSTALLED)  ## Check style, formatting and types.
+lint: $(INSTALLED)  ## Check style, formatting and types (a minute).
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

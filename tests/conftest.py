@@ -8,6 +8,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.loaders import JSONFileLoader
 from moto.server import ThreadedMotoServer
 
 from ahi_catalog.emulator import Emulator, Service, ServiceOptions
@@ -16,6 +17,22 @@ from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, running_pr
 from tests.support.world import World
 
 _BUCKET = "catalogs"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def service_models_read_once() -> Iterator[None]:
+    """botocore reads each of its JSON files once a process, not once a session: that is half of making a client."""
+    load = JSONFileLoader.load_file
+    known: dict[str, Any] = {}
+
+    def load_once(loader: JSONFileLoader, file_path: str) -> Any:
+        if file_path not in known:
+            known[file_path] = load(loader, file_path)
+        return known[file_path]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", load_once)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -198,7 +198,9 @@ def catalog(world: World) -> Path:
 
 
 @pytest.mark.parametrize("sql", HOSTILE_SQL)
-def test_hostile_sql_gets_nowhere(catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str) -> None:
+def test_hostile_sql_gets_nowhere(
+    idc_catalogs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
     """No file is read, written or listed, no setting unlocked, no variable of Python seen: one line refuses it."""
     monkeypatch.setenv("AHI_CATALOG_PHI_KEY", SECRET_FILE)
     hostile_local = {"secret": [SECRET_FILE]}
@@ -208,7 +210,7 @@ def test_hostile_sql_gets_nowhere(catalog: Path, tmp_path: Path, monkeypatch: py
     file = folder / "secret.csv"
     file.write_text(SECRET_FILE)
     with pytest.raises(AhiCatalogError) as refused:
-        run_query(open_catalog(open_store(str(catalog))), sql.format(file=file, folder=folder))
+        run_query(open_catalog(open_store(str(idc_catalogs["month"]))), sql.format(file=file, folder=folder))
     assert "\n" not in str(refused.value)
     assert SECRET_FILE not in str(refused.value)
     assert list(folder.iterdir()) == [file]
