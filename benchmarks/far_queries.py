@@ -27,7 +27,7 @@ from botocore.config import Config
 from ahi_catalog.connectors.catalog import Catalog, Unit, layout, open_or_create, open_store, parquet
 from ahi_catalog.connectors.catalog.dataset import data_keys, open_dataset
 from ahi_catalog.connectors.catalog.querying import run_query
-from ahi_catalog.schemas import SCHEMA
+from ahi_catalog.schemas import IMAGE_SETS
 from benchmarks.harness import Goal, arguments, conclude, scratch, show
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, running_s3_server
 
@@ -44,6 +44,7 @@ QUERIES = {
 
 def fill(url: str, rows: int, days: int) -> Catalog:
     """A catalog of so many rows, evenly over so many days."""
+    schema = IMAGE_SETS.schema
     step = days * 86_400_000_000 // rows
     created = pa.array([int(FIRST.timestamp() * 1e6) + number * step for number in range(rows)])
     columns = {
@@ -55,10 +56,10 @@ def fill(url: str, rows: int, days: int) -> Catalog:
         "study_instance_uid": [f"1.2.840.{number * 7_919 % (rows // 4)}" for number in range(rows)],
         "series_instance_uid": [f"1.2.840.{number}.{number * number}" for number in range(rows)],
     }
-    table = pa.table([columns.get(name, pa.nulls(rows)) for name in SCHEMA.names], SCHEMA.names).cast(SCHEMA)
+    table = pa.table([columns.get(name, pa.nulls(rows)) for name in schema.names], schema.names).cast(schema)
     catalog = open_or_create(open_store(url), Unit.DAY)
-    for partition, part in layout.partition_rows("0" * 32, Unit.DAY, table):
-        catalog.store.put(partition.key, parquet.encode([part]), expected=None)
+    for partition, part in layout.partition_rows(IMAGE_SETS, "0" * 32, Unit.DAY, table):
+        catalog.store.put(partition.key(IMAGE_SETS), parquet.encode(IMAGE_SETS, [part]), expected=None)
     return catalog
 
 
