@@ -1,6 +1,7 @@
 """The checkpoint of a run: coverage is committed after the rows that prove it, and only as far as they had settled."""
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from ahi_catalog.connectors.catalog import Catalog, Checkpoint
@@ -50,12 +51,22 @@ class Checkpointer:
     def commit(self, windows: Collection[Window], populated: Coverage) -> None:
         """Add windows to the coverage whose rows are published, as far as they had settled.
 
+        A run beside this one that followed changes left out those in windows that were not covered yet. So changes
+        are to be followed again from where this run began to read.
+
         Args:
             windows: Ranges of createdAt.
             populated: Partitions that are known to have an object.
         """
-        settled = Coverage(windows).before(self._settled_to())
-        checkpoint = self._update(lambda found: found.with_coverage(settled, populated))
+        began_at = self._settled_to()
+        settled = Coverage(windows).before(began_at)
+
+        def cover(found: Checkpoint) -> Checkpoint:
+            is_gaining = bool(settled.minus(found.coverage))
+            since = min(found.followed_to, began_at) if is_gaining else found.followed_to
+            return replace(found.with_coverage(settled, populated), followed_to=since)
+
+        checkpoint = self._update(cover)
         self._report.watermark_after = checkpoint.coverage.watermark
 
     def remove(self, windows: Collection[Window]) -> None:
@@ -63,10 +74,22 @@ class Checkpointer:
         if windows:
             self._update(lambda found: found.without_coverage(windows))
 
-    def follow(self, to: datetime, populated: Coverage) -> None:
-        """Write down how far changes are followed and published, as far as they had settled."""
+    def follow(self, to: datetime, populated: Coverage, covered: Coverage) -> None:
+        """Write down how far changes are followed and published, as far as they had settled.
+
+        Args:
+            to: An updatedAt, aware UTC.
+            populated: Partitions that are known to have an object.
+            covered: Where changes were published. What a run beside this one has covered since had its changes left
+                out, so the next run follows them once more.
+        """
         settled = min(to, self._settled_to())
-        checkpoint = self._update(lambda found: found.following(settled).with_coverage((), populated))
+
+        def move(found: Checkpoint) -> Checkpoint:
+            reached = found.followed_to if found.coverage.minus(covered) else settled
+            return found.following(reached).with_coverage((), populated)
+
+        checkpoint = self._update(move)
         self._report.followed_to = checkpoint.followed_to
 
     def _settled_to(self) -> datetime:

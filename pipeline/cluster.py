@@ -18,7 +18,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from typing import Any, Final, TypeAlias
 
@@ -32,6 +32,7 @@ from ahi_catalog.connectors.healthimaging.client import make_client
 from ahi_catalog.connectors.healthimaging.limiter import Limiter
 from ahi_catalog.connectors.healthimaging.scan import ScanRequest, ScanResult
 from ahi_catalog.connectors.healthimaging.source import FLOW_SHARE, Connection, open_source
+from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import Quota, Settings
 from ahi_catalog.pipeline.privacy import LoadKey, make_protection
 from ahi_catalog.pipeline.scan_task import Pending, ScanTask, make_scan
@@ -100,6 +101,7 @@ class ClusterExecutor:
         self._watch.join()
         self._end_run()
 
+    @redact_errors
     def _finish(self, future: _Future) -> ScanResult:
         try:
             scan = future.result()
@@ -137,7 +139,8 @@ class ClusterExecutor:
             except _LOST:
                 is_waiting_in_vain = True
             if is_waiting_in_vain:
-                self._client.cancel(list(self._outstanding), force=True)
+                with suppress(*_LOST):
+                    self._client.cancel(list(self._outstanding), force=True)
 
     def _end_run(self) -> None:
         if not self._is_known_to_workers:

@@ -50,7 +50,9 @@ def open_executor(settings: Settings, stop: threading.Event) -> Iterator[ScanExe
     try:
         # An extra, and half a second.
         from ahi_catalog.pipeline.cluster import open_cluster  # noqa: PLC0415
-    except ImportError:
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in {"dask", "distributed"}:
+            raise
         raise UsageError("Dask comes with an extra: pip install 'ahi-catalog[dask]'") from None
     with open_cluster(settings, stop) as cluster:
         yield cluster

@@ -5,7 +5,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -81,7 +81,7 @@ class Observers:
 class InBackground:
     """An observer that may take its time, as one that does not: its calls are made on a thread of its own.
 
-    Progress that is out of date by the time that the thread is free is left out.
+    Progress that is out of date by the time that the thread is free is left out. It watches one run at a time.
 
     Args:
         observer: Called from one thread, in the context that this was made in.
@@ -90,23 +90,31 @@ class InBackground:
     def __init__(self, observer: Observer) -> None:
         self._calls: queue.Queue[Progress | RunReport] = queue.Queue(1)
         self._observer = Observers(observer)
-        context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._run,), name="observer", daemon=True)
-        self._thread.start()
+        self._context = contextvars.copy_context()
+        self._thread: threading.Thread | None = None
 
     def progressed(self, progress: Progress) -> None:
         """Pass progress on, unless the thread is busy with what came before."""
-        if self._calls.empty():
-            self._calls.put(progress)
+        self._start()
+        with suppress(queue.Full):
+            self._calls.put_nowait(progress)
 
     def finished(self, report: RunReport) -> None:
         """Pass the report on, and wait for that some seconds at most."""
+        thread = self._start()
         try:
             self._calls.put(report, timeout=_LAST_WORD_SECONDS)
         except queue.Full:
             _log.warning("an observer of the run does not answer and is left out")
             return
-        self._thread.join(_LAST_WORD_SECONDS)
+        thread.join(_LAST_WORD_SECONDS)
+
+    def _start(self) -> threading.Thread:
+        """The thread, begun by the first call: a run that fails before it has begun calls nobody."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._context.run, args=(self._run,), name="observer", daemon=True)
+            self._thread.start()
+        return self._thread
 
     def _run(self) -> None:
         while isinstance(call := self._calls.get(), Progress):

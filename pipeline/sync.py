@@ -89,14 +89,14 @@ def _follow_changes(run: Run, followed_to: datetime, upper: datetime, *, is_sort
             # A run that was asked to stop has followed the first contiguous stretch.
             done = reading.proven
             if reading.is_sorted and done.watermark and done.windows[0].start == since:
-                run.checkpointer.follow(done.watermark, publisher.populated)
+                run.checkpointer.follow(done.watermark, publisher.populated, covered)
             if reading.is_sorted or run.stop.is_set():
                 return
     # What is not sorted moves to the front when it is updated, and was passed over where that happened meanwhile.
     run.checkpointer.note_clock(run.source.clock(run.report.counts))
     changes = read_changes(run.source.page, since, run.report.counts)
     engine.write_rows(run, _protected(run, changes), publisher, covered)
-    run.checkpointer.follow(upper, publisher.populated)
+    run.checkpointer.follow(upper, publisher.populated, covered)
 
 
 def _protected(run: Run, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

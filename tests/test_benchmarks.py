@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize(
     ("name", "sizes", "says"),
     [
-        ("phi_policies", ("--rows", "300"), "shift-dates"),
+        ("phi_policies", ("--rows", "300"), "shift_dates"),
         ("emulator_pages", ("--rows", "1000", "--seconds", "1"), "pages a CPU second"),
         ("cluster_cost", ("--rows", "300"), "--dask local"),
     ],

@@ -63,11 +63,12 @@ class Limiter:
             return max(round(self._tokens), 0)
 
     def change(self, quota: Quota) -> None:
-        """Go on with another quota; a rate that has fallen stays in proportion."""
+        """Go on with another quota; a rate that has fallen, and how long requests wait, stay in proportion."""
         with self._lock:
             self._refill()
             self._rate *= quota.rate / self._quota.rate
-            self._tokens = min(self._tokens, float(quota.burst))
+            debt = min(self._tokens, 0.0) * quota.rate / self._quota.rate
+            self._tokens = min(max(self._tokens, 0.0), float(quota.burst)) + debt
             self._quota = quota
 
     def acquire(self, stop: threading.Event) -> None:

@@ -219,10 +219,10 @@ class _Reading:
         if self._is_sorted and moments:
             self._first = moments[0] if self._first is None else self._first
             self._last = moments[-1]
-            end = min(max(floor_second(from_epoch_microseconds(self._last)), self._window.start), self._window.end)
+            end = min(floor_second(from_epoch_microseconds(self._last)), self._window.end)
             if end > self._proven_end:
+                self._proven_end = end
                 self._restarts = 0
-            self._proven_end = end
         if self.token is None or (self._is_sorted and self._proven_end == self._window.end):
             self.is_complete = True
 

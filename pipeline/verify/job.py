@@ -99,12 +99,14 @@ def verify(
         everything = Coverage([Window(start, upper)] if start < upper else ())
         checkpoint = Checkpoint(datastore_id=settings.datastore_id, coverage=everything, followed_to=upper)
     with setup.running("verify", catalog, protect) as run:
+        begun = _begin(run, request, scope, checkpoint, clock())
         if wrong and request.is_repairing:
-            # Made anew, nothing is covered before it has been read again.
+            # Made anew, nothing is covered before it has been read again. What is to be read stands in the
+            # verification by now, for a run that ends here.
             run.catalog.renew_checkpoint(replace(checkpoint, coverage=Coverage()))
         run.report.watermark_before = run.report.watermark_after = None if wrong else checkpoint.coverage.watermark
         run.report.followed_to = checkpoint.followed_to
-        verifier = Verifier(run, _begin(run, request, scope, checkpoint, clock()), checkpoint.followed_to)
+        verifier = Verifier(run, begun, checkpoint.followed_to)
         try:
             if not verifier.verification.is_inspected:
                 _inspect(run, verifier, scope, checkpoint, wrong)
@@ -159,23 +161,34 @@ def _find_checkpoint(catalog: Catalog, datastore_id: str) -> tuple[Checkpoint | 
     return None, [(CHECKPOINT, Counter({Finding.LOST: 1}))]
 
 
+def _interrupted(run: Run, request: Request) -> Verification | None:
+    try:
+        found = run.catalog.verification(run.datastore_id)
+    except DamagedError:
+        if not request.is_restart:
+            raise
+        return None
+    return found if found is not None and found.finished_at is None else None
+
+
 def _begin(run: Run, request: Request, scope: Scope, checkpoint: Checkpoint, now: datetime) -> Verification:
-    """The verification that was interrupted, if the same was asked for then; or a new one."""
-    before = None if request.is_restart else run.catalog.verification(run.datastore_id)
-    if (
-        before is not None
-        and before.finished_at is None
-        and (before.asked, before.is_repairing) == (str(scope), request.is_repairing)
-    ):
+    """The verification that was interrupted, if the same was asked for then; or a new one.
+
+    What an interrupted repair had still to read may be covered no longer, so the new one plans it too.
+    """
+    before = _interrupted(run, request)
+    is_the_same = before is not None and (before.asked, before.is_repairing) == (str(scope), request.is_repairing)
+    if before is not None and is_the_same and not request.is_restart:
         begun = replace(before, run_id=run.report.run_id)
     else:
+        left = before.remaining if before is not None and before.is_repairing else Coverage()
         partitions_of = partial(layout.partitions, run.datastore_id, run.catalog.description.unit)
         begun = Verification(
             run_id=run.report.run_id,
             asked=str(scope),
             started_at=floor_second(now),
             is_repairing=request.is_repairing,
-            windows=plan_verify(checkpoint.coverage, partitions_of, scope),
+            windows=plan_verify(checkpoint.coverage.union(left), partitions_of, scope),
         )
     run.catalog.keep_verification(run.datastore_id, begun, is_new=True)
     return begun

@@ -97,7 +97,10 @@ def test_credentials_that_expire_in_the_middle(kind: str, seed: int, make_world:
     assert ended.code == 1
     assert "Traceback" not in ended.error
     [line] = [line for line in ended.error.splitlines() if line.startswith("Error: ")]
-    advice = {"expired": "the credentials have expired: renew them and run again", "denied": "allow s3:GetObject"}
+    advice = {
+        "expired": "the credentials have expired: renew them and run again",
+        "denied": "access denied to s3:GetObject",
+    }
     assert advice[kind] in line
     proxy.clear()
     world.witness.look()

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.pipeline.observers import InBackground, Observers, Progress, collecting_reports, watched_by
 from ahi_catalog.pipeline.run_report import RunReport
 from tests.support.world import World
@@ -125,3 +126,21 @@ def test_observers_are_called_in_their_order() -> None:
 
     Observers(Named("a"), Named("b")).progressed(PROGRESS)
     assert called == ["a", "b"]
+
+
+def test_an_observer_of_a_run_that_never_begins_leaves_no_thread(world: World) -> None:
+    """A job that fails before its run calls no observer, so none waits for a call for ever."""
+    before = threading.active_count()
+    with watched_by(InBackground(Failing(at=0))), pytest.raises(UsageError):
+        world.verify()
+    assert threading.active_count() == before
+
+
+def test_an_observer_watches_one_run_after_another() -> None:
+    """A report ends the thread, and the next call begins another."""
+    watching = Failing(at=0)
+    observer = InBackground(watching)
+    for _ in range(2):
+        observer.progressed(PROGRESS)
+        observer.finished(REPORT)
+    assert watching.calls >= 2

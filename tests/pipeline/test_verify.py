@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from ahi_catalog.connectors.catalog import Partition, Unit, layout, open_catalog, open_store, parquet
+from ahi_catalog.connectors.catalog import Catalog, Partition, Unit, layout, open_catalog, open_store, parquet
 from ahi_catalog.connectors.catalog.verification import Finding
 from ahi_catalog.connectors.errors import DamagedError, SourceError, StateError, UsageError
 from ahi_catalog.connectors.storage import LocalStore, Stored
@@ -297,6 +297,34 @@ def test_a_rebuild_that_is_interrupted_covers_only_what_it_has_read(synced: Worl
     assert stopped.outcome == "stopped"
     assert Coverage([Window(BORN, SETTLED)]).minus(covered(synced))
     synced.verify(is_repairing=True)
+    synced.assert_catalog_equals_service()
+    assert covered(synced) == Coverage([Window(BORN, SETTLED)])
+
+
+def test_a_rebuild_that_ends_as_it_begins_is_taken_up(synced: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new checkpoint covers nothing; the verify after it still knows what there was to read."""
+    (synced.catalog / layout.checkpoint_key(synced.datastore_id)).unlink()
+    synced.object(THIRD).unlink()
+
+    def end(*_: Any, **__: Any) -> None:
+        raise SourceError("ended")
+
+    for step in ("keep_verification", "renew_checkpoint"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Catalog, step, end)
+            with pytest.raises(SourceError):
+                synced.verify(is_repairing=True)
+    synced.verify(is_repairing=True)
+    synced.assert_catalog_equals_service()
+    assert covered(synced) == Coverage([Window(BORN, SETTLED)])
+
+
+def test_a_repair_begun_anew_reads_what_the_interrupted_one_had_left(synced: World) -> None:
+    """What an interrupted repair took out of the coverage is not forgotten by a restart."""
+    (synced.catalog / layout.checkpoint_key(synced.datastore_id)).unlink()
+    synced.object(THIRD).unlink()
+    stop_after(synced, 4, is_repairing=True)
+    synced.verify(is_repairing=True, is_restart=True)
     synced.assert_catalog_equals_service()
     assert covered(synced) == Coverage([Window(BORN, SETTLED)])
 

@@ -40,6 +40,7 @@ class FakeSearch:
         page_rows: Rows on a page.
         sorts: Whether it sorts as it is asked, and says so; else newest update first, and says nothing.
         is_inclusive: Whether BETWEEN includes its ends.
+        cuts_bounds: Whether it cuts the fractions of seconds off the bounds of a search.
         has_offset_tokens: Whether a token counts rows instead of naming the last one.
         rejects: Numbers of requests whose token is refused; a request without one goes through.
         repeats: Numbers of requests whose answer repeats its own token.
@@ -53,6 +54,7 @@ class FakeSearch:
     page_rows: int = 3
     sorts: bool = True
     is_inclusive: bool = True
+    cuts_bounds: bool = False
     has_offset_tokens: bool = False
     rejects: Collection[int] = ()
     repeats: Collection[int] = ()
@@ -105,7 +107,7 @@ class FakeSearch:
     def _passes(self, moment: int, search: Search) -> bool:
         if search.bounds is None:
             return True
-        start, end = map(micros, search.bounds)
+        start, end = (micros(bound.replace(microsecond=0) if self.cuts_bounds else bound) for bound in search.bounds)
         return start <= moment <= end if self.is_inclusive else start < moment < end
 
     def _token(self, name: str) -> str:

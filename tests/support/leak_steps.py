@@ -8,12 +8,12 @@ import importlib
 import json
 import logging
 import os
-import random
 import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +25,9 @@ def main() -> None:
     logging.basicConfig(level=logging.DEBUG)
     from ahi_catalog.cli.main import run  # noqa: PLC0415
 
-    random.uniform = lambda *_: 0.0  # no back-off waits
+    # No back-off waits of ours; Prefect's client needs its own while its server is busy.
+    retrying: Any = importlib.import_module("ahi_catalog.connectors.retrying")
+    retrying.random = SimpleNamespace(uniform=lambda *_: 0.0)
     for step in json.load(sys.stdin):
         for name in list(logging.root.manager.loggerDict):
             logging.getLogger(name).setLevel(logging.DEBUG)

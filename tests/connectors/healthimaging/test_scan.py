@@ -291,6 +291,14 @@ def test_progress_forgives_restarts() -> None:
     assert ids(walk(service, window(0, 60))) == set(rows)
 
 
+def test_the_margin_of_a_search_is_no_progress() -> None:
+    """A service that cuts bounds to seconds shows the second before again after each restart: no progress."""
+    rows = {f"i{n}": created(n / 4) for n in range(80)}
+    service = FakeSearch(created=rows, cuts_bounds=True, rejects=range(2, 10_000, 3))
+    with pytest.raises(SourceError, match="within one second of"):
+        walk(service, window(0, 20))
+
+
 def test_a_refused_search_is_the_callers() -> None:
     """A first page that is refused as invalid is no matter of tokens."""
 
