@@ -7,6 +7,7 @@ everything that they write in one folder; then every byte there outside `image_s
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -58,6 +59,12 @@ class Leaks:
         self.codes: list[str] = []
         for name in ("home", "tmp", "work"):
             (folder / name).mkdir()
+
+    def put_database(self, database: Path) -> None:
+        """Have Prefect's server begin with a database."""
+        home = self.folder / "home/prefect"
+        home.mkdir()
+        shutil.copy(database, home)
 
     def run(self, *steps: dict[str, Any], **environment: str) -> None:
         """Run commands in one process; their exit codes are in `codes`."""
@@ -114,6 +121,16 @@ def _forms(mark: bytes) -> Iterator[bytes]:
         yield base64.b64encode(b"\0" * offset + mark)[4 if offset else 0 : -4]
 
 
+@pytest.fixture(scope="session")
+def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database of Prefect's server: making one at DEBUG writes 70,000 lines that tell nothing."""
+    folder = tmp_path_factory.mktemp("prefect")
+    command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+    environment = {**os.environ, "PREFECT_HOME": str(folder), "DO_NOT_TRACK": "1"}
+    subprocess.run(command, env=environment, capture_output=True, check=True, timeout=240)
+    return folder / "prefect.db"
+
+
 @pytest.fixture
 def leaks(world: World, tmp_path: Path) -> Leaks:
     """Marked data behind the service, which has the machine's own clock."""
@@ -124,6 +141,8 @@ def leaks(world: World, tmp_path: Path) -> Leaks:
 
 
 RANGE = ["--from", f"{BORN:%Y-%m-%d}", "--to", f"{BORN + timedelta(days=1):%Y-%m-%d}"]
+FEW = ["--concurrency", "2"]
+"""Scans side by side, and so many fewer in all: as Prefect's tasks, each has its events and its log."""
 BAD_PAGES = [{"kind": kind, "next": 2} for kind in ("cut", "shorten", "garble_bytes")]
 HOSTILE = (
     "select cast(patient_name as int) from image_sets",
@@ -134,10 +153,13 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("prefect", ["--no-prefect", "--prefect"])
-def test_nothing_leaks_whatever_fails(leaks: Leaks, prefect: str) -> None:
+def test_nothing_leaks_whatever_fails(leaks: Leaks, prefect: str, request: pytest.FixtureRequest) -> None:
     """Commands that go through, retry and fail at DEBUG leave no mark outside of image_sets/."""
-    sync, backfill = leaks.arguments("sync", prefect, "--json"), leaks.arguments("backfill", prefect, *RANGE)
-    verify = leaks.arguments("verify", prefect, "--repair", "--restart")
+    if prefect == "--prefect":
+        leaks.put_database(request.getfixturevalue("prefect_database"))
+    sync = leaks.arguments("sync", prefect, *FEW, "--json")
+    backfill = leaks.arguments("backfill", prefect, *FEW, *RANGE)
+    verify = leaks.arguments("verify", prefect, *FEW, "--repair", "--restart")
     leaks.run(
         {"args": sync, "break": "cast"},
         {"args": sync, "faults": [{"kind": "shorten", "next": 1_000}]},
@@ -212,14 +234,16 @@ def test_a_key_leaks_nowhere(leaks: Leaks) -> None:
     ("plant", "where"),
     [("log", ".err"), ("bodies", ".err"), ("temp", "tmp"), ("prefect", "prefect.db")],
 )
-def test_a_planted_leak_is_found(leaks: Leaks, plant: str, where: str) -> None:
+def test_a_planted_leak_is_found(leaks: Leaks, plant: str, where: str, request: pytest.FixtureRequest) -> None:
     """The search finds rows in our log, in botocore's and in a temporary file, and a name in a Prefect artifact."""
     prefect = "--prefect" if plant == "prefect" else "--no-prefect"
+    if prefect == "--prefect":
+        leaks.put_database(request.getfixturevalue("prefect_database"))
     with running_s3_stub() as stub:
         # botocore logs what a store answers; pages are taken out of answers before it could.
         stub.failing = "image_sets"
         catalog = "s3://catalogs/x" if plant == "bodies" else None
-        step = {"args": leaks.arguments("sync", prefect, catalog=catalog), "plant": plant}
+        step = {"args": leaks.arguments("sync", prefect, *FEW, catalog=catalog), "plant": plant}
         leaks.run(step, AWS_ENDPOINT_URL_S3=stub.endpoint)
     assert leaks.codes == ["1" if plant == "bodies" else "0"]
     assert any(where in name or name.startswith(where) for name in leaks.found())
