@@ -8,7 +8,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
 from ahi_catalog.connectors import aws
-from ahi_catalog.connectors.errors import Remedy, StateError, StoppedError, UsageError
+from ahi_catalog.connectors.errors import StateError, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.source import connect
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.flows.artifacts import PrefectObserver
@@ -23,6 +23,7 @@ from ahi_catalog.pipeline.signals import stop_on_signals
 
 _FINAL: Final = (UsageError, StateError)
 """What fails again however often it is tried."""
+_STOPPED: Final = "stopped; the next run resumes where this one ended"
 
 
 def run_in_flow(
@@ -74,11 +75,9 @@ def _run_one(job: Job, settings: Settings) -> State[None]:
     ):
         report = job(settings, executor=PrefectScanExecutor(executor), stop=stop, connection=connect(settings))
     if report.outcome is Outcome.STOPPED:
-        return Cancelled(message="stopped; the next run resumes where this one ended")
-    if report.unrepaired:
-        return Failed(
-            name="Differs", message=f"{report.unrepaired:,} differences between catalog and service; {Remedy.REPAIR}"
-        )
+        return Cancelled(message=_STOPPED)
+    if report.difference:
+        return Failed(name="Differs", message=report.difference)
     return Completed(message=f"{report.rows_read:,} image sets read, {report.new + report.updated:,} rows changed")
 
 
@@ -103,7 +102,7 @@ def _run_many(job: Job, settings: Settings, datastore_ids: list[str] | None) -> 
                 _give_up_retries()
             return Failed(message="\n".join([f"{len(failures)} of {len(results)} data stores failed", *failures]))
         case Outcome.STOPPED:
-            return Cancelled(message="stopped; the next run resumes where this one ended")
+            return Cancelled(message=_STOPPED)
         case Outcome.DONE:
             read = sum(result.report.rows_read for result in results if result.report)
             return Completed(message=f"{len(results)} data stores, {read:,} image sets read")

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from ahi_catalog.connectors.errors import AhiCatalogError, Remedy, StoppedError, UsageError
+from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.source import Connection, connect, list_datastores
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.pipeline.observers import Observer, collecting_reports, watched_by
@@ -62,9 +62,7 @@ class Result:
             # The text of an error that is not ours may quote data.
             is_ours = isinstance(self.error, AhiCatalogError)
             return str(self.error) if is_ours else f"unexpected {type(self.error).__name__}"
-        if self.report and self.report.unrepaired:
-            return f"{self.report.unrepaired:,} differences between catalog and service; {Remedy.REPAIR}"
-        return None
+        return self.report.difference if self.report else None
 
     def document(self) -> dict[str, Any]:
         """As JSON goes."""

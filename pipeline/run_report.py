@@ -9,6 +9,7 @@ from typing import Any
 
 from ahi_catalog.connectors.catalog import Published
 from ahi_catalog.connectors.catalog.verification import Verification, outcome_in_words
+from ahi_catalog.connectors.errors import Remedy
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.scan import ScanResult
 from ahi_catalog.connectors.windows import format_time
@@ -86,6 +87,13 @@ class RunReport:
     def unrepaired(self) -> int:
         """Differences between catalog and service that a verification found and did not repair."""
         return self.verification.unrepaired if self.verification else 0
+
+    @property
+    def difference(self) -> str | None:
+        """Those in one line, with what helps; None where there are none."""
+        if not self.unrepaired:
+            return None
+        return f"{self.unrepaired:,} differences between catalog and service; {Remedy.REPAIR}"
 
     def document(self) -> dict[str, Any]:
         """The report as JSON goes: for `_state/…/runs` and for machines."""

@@ -9,7 +9,8 @@ from ahi_catalog.connectors.healthimaging.scan import ScanRequest, ScanResult, s
 from ahi_catalog.connectors.healthimaging.source import Source
 from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import Settings
-from ahi_catalog.schemas import PhiKey, PhiPolicy, Protect
+from ahi_catalog.pipeline.privacy import LoadKey
+from ahi_catalog.schemas import PhiPolicy, Protect
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +20,13 @@ class ScanTask:
     Attributes:
         settings: Of the run: all that another process needs to make a source of its own.
         phi: The catalog's policy, which the rows of a scan are under.
-        load_key: Loads the key of pseudonyms by where it is kept; a function of a module, which can be pickled.
+        load_key: Loads the key of pseudonyms.
         run: Scans in this process.
     """
 
     settings: Settings
     phi: PhiPolicy
-    load_key: Callable[[str], PhiKey]
+    load_key: LoadKey
     run: Callable[[ScanRequest], ScanResult]
 
 

@@ -31,8 +31,8 @@ _RANGES: Final = 8
 
 _PARQUET: Final = ds.ParquetFileFormat()
 Columns = Sequence[str] | Mapping[str, Any] | None
-Rows = Any
-"""A filter, an Expression of pyarrow's; None: every row."""
+Filter = Any
+"""An Expression of pyarrow's; None: every row."""
 
 
 class RemoteDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has no types
@@ -57,7 +57,7 @@ class RemoteDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has 
         keys: Sequence[str],
         schema: pa.Schema,
         partitioning: ds.Partitioning,
-        rows: Rows = None,
+        rows: Filter = None,
     ) -> None:
         self._made_of = store, keys, schema, partitioning
         self._store = store
@@ -74,14 +74,14 @@ class RemoteDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has 
         """The dataset with those of its rows only."""
         return RemoteDataset(*self._made_of, self._both(expression))
 
-    def scanner(self, columns: Columns = None, filter: Rows = None, **options: Any) -> "RemoteScan":  # noqa: A002
+    def scanner(self, columns: Columns = None, filter: Filter = None, **options: Any) -> "RemoteScan":  # noqa: A002
         """A scan of these rows and columns; arguments as of pyarrow's."""
         return RemoteScan(self, columns, self._both(filter), options)
 
-    def _both(self, rows: Rows) -> Rows:
+    def _both(self, rows: Filter) -> Filter:
         return rows if self._rows is None else self._rows if rows is None else self._rows & rows
 
-    def load(self, fragment: ds.ParquetFileFragment, wanted: set[str], rows: Rows, ranges: ThreadPoolExecutor) -> Any:
+    def load(self, fragment: ds.ParquetFileFragment, wanted: set[str], rows: Filter, ranges: ThreadPoolExecutor) -> Any:
         """The fragment in memory, as far as it is needed.
 
         Args:
@@ -103,7 +103,9 @@ class RemoteDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has 
             self.failure = self.failure or copy.copy(error)
             raise
 
-    def _load(self, fragment: ds.ParquetFileFragment, wanted: set[str], rows: Rows, ranges: ThreadPoolExecutor) -> Any:
+    def _load(
+        self, fragment: ds.ParquetFileFragment, wanted: set[str], rows: Filter, ranges: ThreadPoolExecutor
+    ) -> Any:
         key = fragment.path
         tail = self._store.get_part(key, -_TAIL_BYTES, _TAIL_BYTES)
         if tail is None:
@@ -142,7 +144,7 @@ class RemoteScan:
         options: Further ones of pyarrow's Scanner.
     """
 
-    def __init__(self, dataset: RemoteDataset, columns: Columns, rows: Rows, options: dict[str, Any]) -> None:
+    def __init__(self, dataset: RemoteDataset, columns: Columns, rows: Filter, options: dict[str, Any]) -> None:
         self._dataset = dataset
         self._rows = rows
         self._arguments = {"columns": columns, "filter": rows, **options}
@@ -239,7 +241,7 @@ def _footer_start(tail: Part) -> int:
     return max(0, tail.size - 8 - length) if tail.body.endswith(b"PAR1") else tail.start
 
 
-def _named(names: Sequence[str], columns: Columns, rows: Rows) -> set[str]:
+def _named(names: Sequence[str], columns: Columns, rows: Filter) -> set[str]:
     """The columns that a scan reads: those asked for, and those of its expressions, which tell them by their text."""
     if columns is None:
         return set(names)

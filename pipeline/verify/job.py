@@ -11,7 +11,7 @@ from typing import Final
 
 from ahi_catalog.connectors.catalog import Catalog, Checkpoint, Partition, layout
 from ahi_catalog.connectors.catalog.verification import Finding, Verification
-from ahi_catalog.connectors.errors import DamagedError, StoppedError, UsageError
+from ahi_catalog.connectors.errors import DamagedError, StateError, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.pages import Field
 from ahi_catalog.connectors.healthimaging.source import Connection
 from ahi_catalog.connectors.phi_key import load_phi_key
@@ -164,10 +164,10 @@ def _find_checkpoint(catalog: Catalog, datastore_id: str) -> tuple[Checkpoint | 
 def _interrupted(run: Run, request: Request) -> Verification | None:
     try:
         found = run.catalog.verification(run.datastore_id)
-    except DamagedError:
+    except StateError:
         if not request.is_restart:
             raise
-        return None
+        return None  # A restart needs nothing of it, whatever it is.
     return found if found is not None and found.finished_at is None else None
 
 

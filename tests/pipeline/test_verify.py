@@ -329,6 +329,17 @@ def test_a_repair_begun_anew_reads_what_the_interrupted_one_had_left(synced: Wor
     assert covered(synced) == Coverage([Window(BORN, SETTLED)])
 
 
+@pytest.mark.parametrize("body", [b"{", b'{"format": 1000}'])
+def test_a_restart_needs_nothing_of_what_was_kept(synced: World, body: bytes) -> None:
+    """Where the state of the last verification is damaged or a later version's, a restart goes on without it."""
+    synced.verify()
+    kept = synced.catalog / layout.verification_key(synced.datastore_id)
+    kept.write_bytes(body)
+    with pytest.raises(StateError):
+        synced.verify()
+    assert synced.verify(is_restart=True).rows_read == ROWS
+
+
 def stop_after(world: World, requests: int, **asked: Any) -> RunReport:
     """Verify until so many requests have come, then stop in order."""
     stop, numbers = threading.Event(), count(1)
