@@ -4,7 +4,7 @@ The service answers after 100 ms and throttles by itself. Other work on the mach
 of some runs the fastest counts. How many requests a run makes is up to chance (which scan is looked at when), so
 there it is their mean.
 
-    python -m benchmarks.quota [--rows 60000] [--raised 100000] [--runs 3]
+    python -m benchmarks.quota [--rows 60000] [--raised 250000] [--runs 3]
 """
 
 import math
@@ -55,7 +55,7 @@ def run(
 
 def main() -> None:
     """Measure and print."""
-    given = arguments(__doc__, rows=(60_000, "image sets"), raised=(100_000, "of the raised quota"), runs=(3, "runs"))
+    given = arguments(__doc__, rows=(60_000, "image sets"), raised=(250_000, "of the raised quota"), runs=(3, "runs"))
     usual, (used, _, throttled, ratio) = run(given.rows, given.runs, 25, 50)
     raised, (more, _, _, _) = run(given.raised, given.runs, 200, 400)
     evenly, (most, _, _, _) = run(given.raised, given.runs, 200, 400, evenly=True)
