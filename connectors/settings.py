@@ -271,6 +271,10 @@ class Options(S3Access):
         ),
         Metavar("PLACE"),
     ] = "env"
+    unknown_fields: Annotated[
+        Literal["keep", "fail"],
+        Field(description="Fields of the service that this version does not know: keep them in extra, or fail."),
+    ] = "keep"
     page_budget: Annotated[
         int, Field(ge=1, description="Pages after which a scan hands the remainder of its window back.")
     ] = 4

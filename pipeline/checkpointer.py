@@ -1,5 +1,6 @@
 """The checkpoint of a run: coverage is committed after the rows that prove it, and only as far as they had settled."""
 
+import logging
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -8,6 +9,8 @@ from ahi_catalog.connectors.catalog import Catalog, Checkpoint
 from ahi_catalog.connectors.errors import StateError
 from ahi_catalog.connectors.windows import Coverage, Window, floor_second
 from ahi_catalog.pipeline.run_report import RunReport
+
+_log = logging.getLogger(__name__)
 
 
 class Checkpointer:
@@ -99,7 +102,22 @@ class Checkpointer:
         return floor_second(self._first_served_at - self._settle)
 
     def _update(self, change: Callable[[Checkpoint], Checkpoint]) -> Checkpoint:
-        return self._catalog.update_checkpoint(self._report.datastore_id, lambda found: change(_existing(found)))
+        report, met = self._report, set(self._report.unknown_fields)
+
+        def change_existing(found: Checkpoint | None) -> Checkpoint:
+            known = _existing(found)
+            drift.update(met - set(known.unknown_fields))
+            return change(known).meeting(met, floor_second(report.started_at))
+
+        drift: set[str] = set()
+        checkpoint = self._catalog.update_checkpoint(report.datastore_id, change_existing)
+        if news := drift - report.drift:
+            report.drift |= news
+            _log.warning(
+                "the service sends fields that this version does not know: %s; a later version may have columns for them",
+                ", ".join(sorted(news)),
+            )
+        return checkpoint
 
 
 def _existing(checkpoint: Checkpoint | None) -> Checkpoint:

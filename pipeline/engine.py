@@ -188,6 +188,7 @@ class _Engine:
             raise
         self._scheduler.finish(request, scan)
         self._run.report.count_scan(scan)
+        self._run.refuse_unknown_fields(scan.unknown_fields)
         self._run.checkpointer.note_clock(scan.served_at)
         self._is_sorted &= scan.is_sorted
         if scan.proven is None:

@@ -12,7 +12,7 @@ from functools import cache
 
 from ahi_catalog.connectors.catalog import Catalog, Unit, layout, open_catalog, open_or_create
 from ahi_catalog.connectors.catalog.description import refuse_other
-from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError
+from ahi_catalog.connectors.errors import AhiCatalogError, SourceError, StoppedError
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.source import Connection, Source, open_source
 from ahi_catalog.connectors.settings import Settings
@@ -75,6 +75,21 @@ class Run:
         """How many requests the quota lets out beyond those that the scans under way make."""
         # The workers of a cluster hold the quota among them.
         return self.source.spare_requests if self.settings.dask is None else self.settings.workers
+
+    def refuse_unknown_fields(self, unknown: Collection[str]) -> None:
+        """Fail where the service sends what the declaration does not know, if the settings say so.
+
+        Args:
+            unknown: Names of fields.
+
+        Raises:
+            SourceError: There are some.
+        """
+        if unknown and self.settings.unknown_fields == "fail":
+            raise SourceError(
+                f"the service sends fields that this version does not know: {', '.join(sorted(unknown))}; "
+                "upgrade ahi-catalog, or keep them in the column extra with `unknown_fields` keep"
+            )
 
     def confirm_deleted(self, image_set_ids: Collection[str]) -> list[str]:
         """Of image sets that a scan should have found, those that the service confirms deleted.

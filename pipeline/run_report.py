@@ -37,6 +37,8 @@ class RunReport:
         rows_read: Image sets in the ranges read; those of overlapping reads count again.
         new, updated, unchanged, removed: What publishing them came to.
         unparsable: Values sent that their column cannot hold, by column.
+        unknown_fields: In how many rows read the service sent which field that the declaration does not know.
+        drift: Those of them that no run before had met.
         watermark_before, watermark_after: End of the first covered stretch.
         followed_to: How far changes are followed.
         verification: Of a verify, what it found.
@@ -58,6 +60,8 @@ class RunReport:
     partitions_written: int = 0
     bytes_written: int = 0
     unparsable: Counter[str] = field(default_factory=Counter)
+    unknown_fields: Counter[str] = field(default_factory=Counter)
+    drift: set[str] = field(default_factory=set)
     watermark_before: datetime | None = None
     watermark_after: datetime | None = None
     followed_to: datetime | None = None
@@ -67,12 +71,13 @@ class RunReport:
         """A scan has ended."""
         self.windows += 1
         self.counts.add(scan.counts)
-        self.count_rows(len(scan.rows), scan.unparsable)
+        self.count_rows(len(scan.rows), scan.unparsable, scan.unknown_fields)
 
-    def count_rows(self, rows: int, unparsable: Mapping[str, int]) -> None:
-        """Rows have been read, with so many values by column that it cannot hold."""
+    def count_rows(self, rows: int, unparsable: Mapping[str, int], unknown_fields: Mapping[str, int]) -> None:
+        """Rows have been read, with so many values by column that it cannot hold, and so many fields unknown."""
         self.rows_read += rows
         self.unparsable.update(unparsable)
+        self.unknown_fields.update(unknown_fields)
 
     def count_published(self, published: Published) -> None:
         """A partition has been published."""
@@ -107,6 +112,8 @@ class RunReport:
             "outcome": str(self.outcome),
             "seconds": round(self.seconds, 3),
             "unparsable": dict(sorted(self.unparsable.items())),
+            "unknown_fields": dict(sorted(self.unknown_fields.items())),
+            "drift": sorted(self.drift),
             **{name: format_time(values[name]) if values[name] else None for name in times},
             "verification": self.verification and findings.document(self.verification),
         }
@@ -116,7 +123,6 @@ class RunReport:
         if self.verification is not None:
             return self._verification_table(self.verification)
         document = self.document()
-        unparsable = ", ".join(f"{name} {count:,}" for name, count in document["unparsable"].items())
         return [
             ("outcome", document["outcome"]),
             ("image sets read", f"{self.rows_read:,}"),
@@ -125,7 +131,8 @@ class RunReport:
             ("rows unchanged", f"{self.unchanged:,}"),
             ("rows removed", f"{self.removed:,}"),
             ("partitions written", f"{self.partitions_written:,} ({self.bytes_written / 1e6:,.1f} MB)"),
-            ("unparsable values", unparsable or "none"),
+            ("unparsable values", _counted(document["unparsable"])),
+            ("unknown fields", _counted(document["unknown_fields"])),
             ("windows", f"{self.windows:,}"),
             ("requests", f"{self.counts.requests:,}"),
             ("throttled, retried", f"{self.counts.throttles:,}, {self.counts.retries:,}"),
@@ -148,6 +155,10 @@ class RunReport:
             ("throttled, retried", f"{self.counts.throttles:,}, {self.counts.retries:,}"),
             ("seconds", f"{self.seconds:,.1f}"),
         ]
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
 
 
 def summary_table(runs: Iterable[tuple[str, Outcome, RunReport | None]]) -> tuple[list[str], list[list[str]]]:

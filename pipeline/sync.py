@@ -23,7 +23,7 @@ from ahi_catalog.pipeline.run import Clock, Run, now, open_run
 from ahi_catalog.pipeline.run_report import RunReport
 from ahi_catalog.pipeline.scan_task import ScanExecutor
 from ahi_catalog.pipeline.sink import Publisher
-from ahi_catalog.schemas import unparsable
+from ahi_catalog.schemas import unknown_fields, unparsable
 
 _log = logging.getLogger(__name__)
 
@@ -102,5 +102,7 @@ def _follow_changes(run: Run, followed_to: datetime, upper: datetime, *, is_sort
 def _protected(run: Run, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """Rows that come past the scans, counted, and then under the catalog's PHI policy too."""
     for table in tables:
-        run.report.count_rows(len(table), unparsable(table))
+        unknown = unknown_fields(table)
+        run.report.count_rows(len(table), unparsable(table), unknown)
+        run.refuse_unknown_fields(unknown)
         yield run.protect(table)

@@ -3,7 +3,7 @@
 Nothing here reads a clock, a network or a disk.
 """
 
-from ahi_catalog.schemas.decoding import flatten, read, unparsable
+from ahi_catalog.schemas.decoding import flatten, read, unknown_fields, unparsable
 from ahi_catalog.schemas.decoding.answer import Answer, MalformedSummaryError, Rows
 from ahi_catalog.schemas.image_sets import IMAGE_SETS
 from ahi_catalog.schemas.phi.policy import PhiPolicy, Policy
@@ -26,5 +26,6 @@ __all__ = [
     "flatten",
     "protection",
     "read",
+    "unknown_fields",
     "unparsable",
 ]

@@ -5,8 +5,8 @@ exception is `without_coverage`, for a repair that has found a data object unrea
 """
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,6 +14,8 @@ from ahi_catalog.connectors.errors import DamagedError, Remedy, StateError
 from ahi_catalog.connectors.windows import NOWHERE, Coverage, Window, format_time, parse_time
 
 FORMAT: Final = 1
+_MOST_FIELDS: Final = 100
+"""Names of unknown fields that are kept: a service that invents them must not make the checkpoint grow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,7 @@ class Checkpoint:
         catalog_id: The catalog that it belongs to.
         datastore_created_at: When the data store was created; aware UTC on a whole second. None where no run has
             asked for it yet.
+        unknown_fields: Fields that the service sent and the declaration does not know, and since when, aware UTC.
     """
 
     datastore_id: str
@@ -37,6 +40,7 @@ class Checkpoint:
     populated: Coverage = NOWHERE
     catalog_id: str = ""
     datastore_created_at: datetime | None = None
+    unknown_fields: Mapping[str, datetime] = field(default_factory=dict)
 
     def with_coverage(self, windows: Iterable[Window], populated: Iterable[Window] = ()) -> "Checkpoint":
         """With more windows covered, and more partitions that have an object."""
@@ -49,6 +53,14 @@ class Checkpoint:
     def created(self, at: datetime | None) -> "Checkpoint":
         """With the moment when the data store was created, if it is known."""
         return replace(self, datastore_created_at=at or self.datastore_created_at)
+
+    def meeting(self, unknown: Iterable[str], at: datetime) -> "Checkpoint":
+        """With fields that a run has met which the declaration does not know."""
+        since = dict(self.unknown_fields)
+        for name in sorted(unknown):
+            if name in since or len(since) < _MOST_FIELDS:
+                since[name] = min(since.get(name, at), at)
+        return replace(self, unknown_fields=since)
 
     def following(self, to: datetime) -> "Checkpoint":
         """With changes followed at least to a moment."""
@@ -67,6 +79,7 @@ def encode(checkpoint: Checkpoint) -> bytes:
         "datastore_created_at": format_time(created) if created else None,
         "coverage": format_windows(checkpoint.coverage),
         "populated": format_windows(checkpoint.populated),
+        "unknown_fields": {name: format_time(since) for name, since in sorted(checkpoint.unknown_fields.items())},
     }
     return json.dumps(document, indent=1).encode() + b"\n"
 
@@ -92,8 +105,9 @@ def decode(body: bytes, datastore_id: str, catalog_id: str) -> Checkpoint:
             populated=parse_windows(document.get("populated", [])),
             catalog_id=catalog_id,
             datastore_created_at=None if created is None else parse_time(created),
+            unknown_fields={name: parse_time(since) for name, since in document.get("unknown_fields", {}).items()},
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise DamagedError("the checkpoint is damaged", remedy=Remedy.REPAIR) from None
 
 

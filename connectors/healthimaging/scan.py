@@ -31,7 +31,7 @@ from ahi_catalog.connectors.windows import (
     from_epoch_microseconds,
     to_epoch_microseconds,
 )
-from ahi_catalog.schemas import IMAGE_SETS, Protect, Rows, flatten, unparsable
+from ahi_catalog.schemas import IMAGE_SETS, Protect, Rows, flatten, unknown_fields, unparsable
 
 _DAY: Final = timedelta(days=1)
 _RESTARTS: Final = 5
@@ -86,6 +86,7 @@ class ScanResult:
         counts: Requests made.
         served_at: The service's clock at the first page; aware UTC, cut to the second. None: no page was read.
         unparsable: Values sent that their column cannot hold, by column; counted as the service sent them.
+        unknown_fields: In how many rows the service sent which field that the declaration does not know.
     """
 
     rows: pa.Table = field(repr=False)
@@ -96,6 +97,7 @@ class ScanResult:
     counts: RequestCounts
     served_at: datetime | None
     unparsable: Mapping[str, int] = field(default_factory=dict)
+    unknown_fields: Mapping[str, int] = field(default_factory=dict)
 
 
 def scan(
@@ -192,6 +194,7 @@ class _Reading:
             counts=self.counts,
             served_at=self._served_at,
             unparsable=unparsable(fresh),
+            unknown_fields=unknown_fields(fresh),
         )
 
     def _pace(self) -> timedelta | None:

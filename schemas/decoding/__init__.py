@@ -6,6 +6,7 @@ Dates and times of DICOM are parsed in :mod:`ahi_catalog.schemas.dicom`.
 
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 from ahi_catalog.schemas.decoding import lenient, strict
 from ahi_catalog.schemas.decoding.answer import Answer, Rows
 from ahi_catalog.schemas.dicom import combine, parse_dates, parse_times, unpad
-from ahi_catalog.schemas.image_sets import IMAGE_SETS, RECEIVED
+from ahi_catalog.schemas.image_sets import IMAGE_SETS, RECEIVED, TAGS
 
 _PARSED: Final = {
     "patient_birth_date": ("dicom_patient_birth_date", parse_dates),
@@ -24,6 +25,10 @@ _PARSED: Final = {
     "study_datetime": ("dicom_study_time", parse_times),
 }
 """Computed columns, the raw column whose text they need, and what parses it."""
+
+_FIELD_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
+"""What a field of the API is called; any other text may be anything, and is not repeated."""
+_OTHER_NAME: Final = "(a name of another form)"
 
 
 def read(body: bytes) -> Answer:
@@ -85,3 +90,27 @@ def unparsable(table: pa.Table) -> dict[str, int]:
         extra = json.loads(text)
         counts.update(column.name for column in RECEIVED if lenient.lookup(extra, column.source) is not None)
     return {name: count for name, count in counts.items() if count}
+
+
+def unknown_fields(table: pa.Table) -> dict[str, int]:
+    """In how many rows the service sent which field that the declaration does not know.
+
+    Args:
+        table: Rows of `image_sets`, before a PHI policy has taken from ``extra``.
+
+    Returns:
+        Counts by the field's name (``DICOMTags.DICOMKVP``), without those that are none.
+    """
+    counts = Counter[str]()
+    known = {column.source for column in RECEIVED}
+    for text in table["extra"].drop_null().to_pylist():
+        extra = json.loads(text)
+        tags = extra.pop(TAGS, None)
+        paths = [(name,) for name in extra] + ([(TAGS, name) for name in tags] if isinstance(tags, dict) else [])
+        # Several names of another form are told once a row.
+        counts.update({".".join(map(_told, path)) for path in paths if path not in known})
+    return dict(counts)
+
+
+def _told(name: str) -> str:
+    return name if _FIELD_NAME.fullmatch(name) else _OTHER_NAME

@@ -58,7 +58,7 @@ def test_a_report_adds_up(asked: list[RequestCounts], written: list[Published], 
     for one in written:
         run.count_published(one)
     for misfit in misfits:
-        run.count_rows(7, misfit)
+        run.count_rows(7, misfit, {})
     document = run.document()
     assert document["windows"] == len(asked)
     assert document["rows_read"] == 7 * len(misfits)
@@ -96,7 +96,7 @@ def test_people_read_the_same_numbers() -> None:
     run.count_published(
         Published(new=12_345, updated=0, unchanged=0, removed=0, is_populated=True, bytes_written=2_500_000)
     )
-    run.count_rows(12_345, {"study_date": 1_001})
+    run.count_rows(12_345, {"study_date": 1_001}, {})
     table = dict(run.table())
     assert table["rows new"] == table["image sets read"] == "12,345"
     assert table["partitions written"] == "1 (2.5 MB)"
