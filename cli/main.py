@@ -13,6 +13,7 @@ from typing import Final
 import click
 from click.core import ParameterSource
 
+from ahi_catalog.cli.check import check
 from ahi_catalog.cli.completion import completion
 from ahi_catalog.cli.ddl import ddl
 from ahi_catalog.cli.demo import demo
@@ -81,6 +82,7 @@ _COMMANDS: Final = (
     plan,
     serve,
     status,
+    check,
     query,
     report,
     ddl,

@@ -116,6 +116,8 @@ def _document(summary: "Summary", now: datetime) -> dict[str, Any]:
         "lag_seconds": _lag(summary, now),
         "coverage": [[_time(w.start), _time(w.end)] for w in summary.coverage],
         "gaps": [[_time(w.start), _time(w.end)] for w in summary.gaps],
+        "lost": [[_time(w.start), _time(w.end)] for w in summary.lost],
+        "unknown_fields": {name: _time(since) for name, since in summary.unknown_fields.items()},
         "verification": summary.verification and findings.document(summary.verification),
     }
 
@@ -132,6 +134,7 @@ def _pairs(summary: "Summary", now: datetime) -> list[tuple[str, str]]:
         ("rows", f"{summary.rows:,}"),
         ("data objects", f"{summary.partitions:,} ({summary.bytes / 1e6:,.1f} MB)"),
         ("last verified", _verified(summary)),
+        ("unknown fields", _unknown_fields(summary)),
         ("problems", f"{len(summary.problems):,}, see below" if summary.problems else "none"),
     ]
 
@@ -165,6 +168,10 @@ def _verified(summary: "Summary") -> str:
     left = f", {verification.unrepaired:,} left to mend" if verification.unrepaired else ""
     mended = ", mended" if verification.is_repairing and verification.findings and not left else ""
     return f"{when}{of}: {findings.in_words(verification)}{left}{mended}"
+
+
+def _unknown_fields(summary: "Summary") -> str:
+    return ", ".join(f"{name} since {_time(since)}" for name, since in summary.unknown_fields.items()) or "none"
 
 
 def _lag(summary: "Summary", now: datetime) -> int | None:

@@ -114,7 +114,7 @@ class Checkpointer:
         if news := drift - report.drift:
             report.drift |= news
             _log.warning(
-                "the service sends fields that this version does not know: %s; a later version may have columns for them",
+                "the service sends fields that this version does not know: %s; a later one may have columns for them",
                 ", ".join(sorted(news)),
             )
         return checkpoint

@@ -1,6 +1,6 @@
 """What is in a catalog, in numbers: for `status`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -26,6 +26,8 @@ class Summary:
         followed_to: Changes are merged up to here; None where nothing was ever synced.
         coverage: All that is covered.
         gaps: What lies between the covered windows, and before the first where a sync without `start` was to begin.
+        lost: Partitions that had an object, and have none.
+        unknown_fields: Fields that the service sent and the declaration does not know, and since when.
         rows: Image sets in the table.
         bytes: Of the data objects.
         partitions: Data objects.
@@ -39,6 +41,8 @@ class Summary:
     followed_to: datetime | None
     coverage: Coverage
     gaps: Coverage
+    lost: Coverage
+    unknown_fields: Mapping[str, datetime]
     rows: int
     bytes: int
     partitions: int
@@ -85,6 +89,8 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
         followed_to=checkpoint.followed_to if checkpoint else None,
         coverage=coverage,
         gaps=_gaps(coverage, checkpoint.datastore_created_at if checkpoint else None),
+        lost=lost,
+        unknown_fields=checkpoint.unknown_fields if checkpoint else {},
         rows=rows,
         bytes=sum(entry.size for entry in partitions.values()),
         partitions=len(partitions),

@@ -26,6 +26,12 @@ _PARSED: Final = {
 }
 """Computed columns, the raw column whose text they need, and what parses it."""
 
+UNPARSABLE: Final = frozenset({*_PARSED, *(column.name for column in RECEIVED)})
+"""Columns that may be unable to hold what was sent."""
+
+QUALITY_COLUMNS: Final = [*_PARSED, *(raw for raw, _ in _PARSED.values()), "extra"]
+"""What `unparsable` looks at."""
+
 _FIELD_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 """What a field of the API is called; any other text may be anything, and is not repeated."""
 _OTHER_NAME: Final = "(a name of another form)"
@@ -78,7 +84,7 @@ def unparsable(table: pa.Table) -> dict[str, int]:
     """How many values of each column were sent but could not be held or parsed; columns without any left out.
 
     Args:
-        table: Rows of `image_sets`.
+        table: Rows of `image_sets`, `QUALITY_COLUMNS` of them at least.
     """
     counts = Counter[str]()
     for name, (raw, parse) in _PARSED.items():
