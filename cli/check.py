@@ -31,16 +31,16 @@ class _Share(click.ParamType[tuple[str, float]]):
 
 @click.command()
 @read_options
-@option("--max-lag", type=Duration, metavar="DURATION", help="The watermark is at most so old.")
-@option("--max-gap", type=Duration, metavar="DURATION", help="No uncovered range is longer; 0: there is none.")
-@option("--max-verify-age", type=Duration, metavar="DURATION", help="A verify has ended so lately, and left nothing.")
+@option("--max-lag", type=Duration, metavar="2h", help="The watermark is at most so old.")
+@option("--max-gap", type=Duration, metavar="0", help="No uncovered range is longer; 0: there is none.")
+@option("--max-verify-age", type=Duration, metavar="35d", help="A verify has ended so lately, and left nothing.")
 @option("--no-lost-objects", is_flag=True, help="No data object is lost.")
 @option(
     "--max-unparsable",
     type=_Share(),
     multiple=True,
-    metavar="COLUMN=SHARE",
-    help="In at most so many rows the column cannot hold what was sent: study_date=1%. Again for each column.",
+    metavar="study_date=1%",
+    help="In at most so many rows the column cannot hold what was sent. Again for each column.",
 )
 @option("--no-unknown-fields", is_flag=True, help="The service has sent no field that this version does not know.")
 @json_option

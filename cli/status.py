@@ -35,8 +35,16 @@ if TYPE_CHECKING:
     metavar="[SECONDS]",
     help="Show it again every few seconds (5), until Ctrl-C.",
 )
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "openmetrics"]),
+    default="table",
+    show_default=True,
+    help="For people, for machines, or for Prometheus.",
+)
 @json_option
-def status(*, catalog: str, bucket_owner: str | None, runs: int, watch: float | None, as_json: bool) -> int:
+def status(*, catalog: str, bucket_owner: str | None, runs: int, watch: float | None, form: str, as_json: bool) -> int:
     """Show what a catalog holds: watermark, lag, gaps, rows, bytes, last runs, and what is wrong with it.
 
     Exit code 1 where something is damaged or lost, as far as can be told without asking the service; the whole
@@ -45,24 +53,31 @@ def status(*, catalog: str, bucket_owner: str | None, runs: int, watch: float | 
     \b
     While a sync runs elsewhere:
       ahi-catalog status --catalog s3://bucket/imaging --watch 10
+    For the node exporter's textfile collector, from cron:
+      ahi-catalog status --catalog s3://bucket/imaging --format openmetrics > ahi.prom.new && mv ahi.prom.new ahi.prom
     """
+    form = "json" if as_json else form
     opened = open_to_read(catalog, bucket_owner)
     if watch is not None:
-        _watch(opened, runs, watch, as_json=as_json)
+        _watch(opened, runs, watch, is_for_people=form == "table")
         return 0
     summaries = _summaries(opened, runs)
-    if as_json:
+    if form == "json":
         print_json(_everything(opened, summaries))
+    elif form == "openmetrics":
+        from ahi_catalog.report.metrics import openmetrics
+
+        click.echo(openmetrics(summaries, datetime.now(UTC)), nl=False)
     else:
         show(_picture(opened, summaries))
     return int(any(summary.problems for summary in summaries))
 
 
-def _watch(opened: "Catalog", runs: int, seconds: float, *, as_json: bool) -> None:
+def _watch(opened: "Catalog", runs: int, seconds: float, *, is_for_people: bool) -> None:
     """Ctrl-C is how watching ends, so it is no failure."""
     from ahi_catalog.cli.watching import keep_showing
 
-    if as_json or not sys.stdout.isatty():
+    if not is_for_people or not sys.stdout.isatty():
         raise UsageError("--watch is for a terminal; for machines call status --json again and again")
     with suppress(KeyboardInterrupt):
         keep_showing(lambda: _picture(opened, _summaries(opened, runs)), lambda: time.sleep(seconds))

@@ -1,0 +1,102 @@
+"""A catalog's state as OpenMetrics, for Prometheus and what reads its format (https://openmetrics.io)."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.openmetrics.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from ahi_catalog.connectors.catalog.summary import Summary
+from ahi_catalog.connectors.catalog.verification import outcome_told
+
+_OF_RUNS: Final = {
+    "requests": "Requests of the newest run.",
+    "throttles": "Requests of the newest run that the service throttled.",
+    "retries": "Requests of the newest run that were made again.",
+    "rows_read": "Image sets that the newest run read.",
+}
+_DONE: Final = "done"
+
+
+def openmetrics(summaries: Iterable[Summary], now: datetime) -> str:
+    """The state of each data store's part of a catalog: counts and times.
+
+    Args:
+        summaries: With the newest run reports.
+        now: Aware.
+    """
+    registry = CollectorRegistry()
+    registry.register(_Catalog(list(summaries), now))
+    return str(generate_latest(registry), "utf-8")
+
+
+class _Catalog(Collector):
+    def __init__(self, summaries: list[Summary], now: datetime) -> None:
+        self._summaries = summaries
+        self._now = now
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._gauge("watermark_timestamp_seconds", "End of the first covered range.", lambda s: s.watermark)
+        yield self._gauge(
+            "lag_seconds", "Between the watermark and now.", lambda s: s.watermark and (self._now - s.watermark)
+        )
+        yield self._gauge("followed_to_timestamp_seconds", "Changes are merged up to here.", lambda s: s.followed_to)
+        yield self._gauge(
+            "gap_seconds", "Uncovered between covered ranges.", lambda s: sum(window.seconds for window in s.gaps)
+        )
+        yield self._gauge("rows", "Image sets in the table.", lambda s: s.rows)
+        yield self._gauge("size_bytes", "Of the data objects.", lambda s: s.bytes)
+        yield self._gauge("data_objects", "Partitions with an object.", lambda s: s.partitions)
+        yield self._gauge("problems", "What is damaged or lost.", lambda s: len(s.problems))
+        yield self._gauge(
+            "unknown_fields", "Fields that the declaration does not know.", lambda s: len(s.unknown_fields)
+        )
+        yield self._gauge(
+            "verify_age_seconds",
+            "Since the last verification ended.",
+            lambda s: s.verification and s.verification.finished_at and (self._now - s.verification.finished_at),
+        )
+        yield self._gauge("verify_differences", "That it left.", lambda s: s.verification and s.verification.unrepaired)
+        yield from self._of_runs()
+
+    def _gauge(self, name: str, doc: str, value: Any) -> Metric:
+        family = GaugeMetricFamily(f"ahi_catalog_{name}", doc, labels=["datastore_id"])
+        for summary in self._summaries:
+            if (found := value(summary)) is not None:
+                family.add_metric([summary.datastore_id], _number(found))
+        return family
+
+    def _of_runs(self) -> Iterator[Metric]:
+        """The newest run of each flow, and how many of the newest in a row have failed."""
+        labels = ["datastore_id", "flow"]
+        newest = [
+            (summary.datastore_id, flow, [run for run in summary.runs if run["flow"] == flow])
+            for summary in self._summaries
+            for flow in sorted({run["flow"] for run in summary.runs})
+        ]
+        for name, doc in _OF_RUNS.items():
+            family = GaugeMetricFamily(f"ahi_catalog_last_run_{name}", doc, labels=labels)
+            for datastore_id, flow, runs in newest:
+                family.add_metric([datastore_id, flow], runs[0][name])
+            yield family
+        started = GaugeMetricFamily("ahi_catalog_last_run_timestamp_seconds", "When it started.", labels=labels)
+        failed = GaugeMetricFamily(
+            "ahi_catalog_failed_runs", "Newest runs in a row that did not end as done.", labels=labels
+        )
+        outcome = InfoMetricFamily("ahi_catalog_last_run", "How the newest run ended.", labels=labels)
+        for datastore_id, flow, runs in newest:
+            outcomes = [outcome_told(run) for run in runs]
+            started.add_metric([datastore_id, flow], datetime.fromisoformat(runs[0]["started_at"]).timestamp())
+            in_a_row = outcomes.index(_DONE) if _DONE in outcomes else len(outcomes)
+            failed.add_metric([datastore_id, flow], in_a_row)
+            outcome.add_metric([datastore_id, flow], {"outcome": outcomes[0]})
+        yield from (started, failed, outcome)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, datetime):
+        return value.timestamp()
+    return value.total_seconds() if hasattr(value, "total_seconds") else float(value)
