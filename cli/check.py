@@ -2,14 +2,18 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import click
 
 from ahi_catalog.cli.opening import open_to_read, read_options
-from ahi_catalog.cli.options import json_option, option
+from ahi_catalog.cli.options import json_option, notify_option, option
 from ahi_catalog.cli.output import print_json, print_table
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.settings import Duration
+
+if TYPE_CHECKING:
+    from ahi_catalog.connectors.catalog import Catalog
 
 
 class _Share(click.ParamType[tuple[str, float]]):
@@ -29,6 +33,22 @@ class _Share(click.ParamType[tuple[str, float]]):
         return column, share
 
 
+def _tell(opened: "Catalog", datastore_id: str, failed: list[str]) -> None:
+    from ahi_catalog.connectors import notices  # `--help` does without pyarrow
+
+    state = "failed" if failed else notices.WELL
+    words = f"fails: {', '.join(failed)}" if failed else "is well again"
+    notice = {
+        "text": f"ahi-catalog: the check of data store {datastore_id} {words}",
+        "flow": "check",
+        "state": state,
+        "catalog": opened.store.url,
+        "datastore_id": datastore_id,
+        "failed": failed,
+    }
+    notices.tell_change(opened.store, datastore_id, "check", state, notice)
+
+
 @click.command()
 @read_options
 @option("--max-lag", type=Duration, metavar="2h", help="The watermark is at most so old.")
@@ -43,6 +63,7 @@ class _Share(click.ParamType[tuple[str, float]]):
     help="In at most so many rows the column cannot hold what was sent. Again for each column.",
 )
 @option("--no-unknown-fields", is_flag=True, help="The service has sent no field that this version does not know.")
+@notify_option
 @json_option
 def check(
     *,
@@ -93,6 +114,8 @@ def check(
     }
     if not found:
         raise UsageError("the catalog holds no data store yet; sync it first")
+    for datastore_id, checked in found.items():
+        _tell(opened, datastore_id, [its.name for its in checked if not its.is_met])
     passed = all(its.is_met for checked in found.values() for its in checked)
     if as_json:
         stores = [

@@ -1,5 +1,6 @@
 """Options that commands share, made of the declared settings, and the types of options' values."""
 
+import os
 from collections.abc import Callable
 from functools import cached_property
 from types import NoneType, UnionType
@@ -156,10 +157,29 @@ reading_options = options(
     setting("buffer_bytes"),
     setting("max_attempts"),
 )
+
+
+def _set_receiver(context: click.Context, parameter: click.Parameter, url: str | None) -> None:
+    del context, parameter
+    if url:
+        from ahi_catalog.connectors import notices  # `--help` does without pyarrow
+
+        os.environ[notices.VARIABLE] = notices.check_receiver(url)
+
+
+notify_option = option(
+    "--notify",
+    metavar="URL",
+    expose_value=False,
+    callback=_set_receiver,
+    help="POST a notice here when this fails, differs or drifts, and when it is well again (Slack, Teams, Mattermost). "
+    "The URL is a secret: better in the variable than in the command.",
+)
 run_options = options(
     catalog_option,
     datastore_options,
     reading_options,
+    notify_option,
     option("--prefect/--no-prefect", default=True, help="Run as a Prefect flow, or on plain threads."),
     json_option,
 )

@@ -9,6 +9,7 @@ from ahi_catalog.cli.options import (
     catalog_option,
     creation_options,
     datastore_option,
+    notify_option,
     option,
     reading_options,
     sync_options,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 )
 @option("--part", metavar="K/N", default="today/30", help="What each verify takes of the catalog.")
 @option("--time-zone", default="UTC", metavar="ZONE", help="Of the schedules, as in Europe/Berlin.")
+@notify_option
 @reading_options
 @creation_options
 @sync_options

@@ -30,7 +30,7 @@ class Job(Protocol):
     """A sync, backfill or verify of one data store."""
 
     def __call__(
-        self, settings: Settings, *, executor: ScanExecutor, stop: threading.Event, connection: Connection
+        self, settings: Settings, /, *, executor: ScanExecutor, stop: threading.Event, connection: Connection
     ) -> RunReport: ...
 
 

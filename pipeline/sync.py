@@ -17,6 +17,7 @@ from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.windows import Coverage, Window, floor_second
 from ahi_catalog.pipeline import engine
+from ahi_catalog.pipeline.notifying import told
 from ahi_catalog.pipeline.planning import check_start, plan_sync
 from ahi_catalog.pipeline.privacy import LoadKey
 from ahi_catalog.pipeline.run import Clock, Run, now, open_run
@@ -28,6 +29,7 @@ from ahi_catalog.schemas import unknown_fields, unparsable
 _log = logging.getLogger(__name__)
 
 
+@told("sync")
 @redact_errors
 def sync(
     settings: Settings,

@@ -132,6 +132,11 @@ def verification_key(datastore_id: str) -> str:
     return f"{STATE}datastore_id={datastore_id}/verification.json"
 
 
+def notices_key(datastore_id: str) -> str:
+    """The key of what was told last of a data store."""
+    return f"{STATE}datastore_id={datastore_id}/notices.json"
+
+
 def is_unexpected(table: Table, key: str, unit: Unit) -> bool:
     """Whether readers of the table would read an object that is none of a catalog's of this unit.
 

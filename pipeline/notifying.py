@@ -1,0 +1,77 @@
+"""When a run is told of: it has failed, differs, met unknown fields, or is well again. Once a change."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, Final, ParamSpec
+
+from ahi_catalog.connectors import notices
+from ahi_catalog.connectors.catalog.verification import outcome_in_words
+from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError
+from ahi_catalog.connectors.settings import Settings
+from ahi_catalog.connectors.storage import open_store
+from ahi_catalog.connectors.windows import format_time
+from ahi_catalog.pipeline.run_report import Outcome, RunReport
+
+_P = ParamSpec("_P")
+_Job = Callable[Concatenate[Settings, _P], RunReport]
+
+_DONE: Final = str(Outcome.DONE)
+
+
+def told(flow: str) -> Callable[[_Job[_P]], _Job[_P]]:
+    """Have the receiver of notices told how runs of a job end; a run that was stopped changes nothing.
+
+    Args:
+        flow: What the job is called.
+    """
+
+    def decorate(job: _Job[_P]) -> _Job[_P]:
+        @wraps(job)
+        def run(settings: Settings, /, *args: _P.args, **given: _P.kwargs) -> RunReport:
+            try:
+                report = job(settings, *args, **given)
+            except StoppedError:
+                raise
+            except Exception:
+                _tell(settings, flow, str(Outcome.FAILED), None)
+                raise
+            if report.drift:
+                notices.tell_event(_notice(settings, flow, "drifted", report))
+            if report.outcome is not Outcome.STOPPED:
+                _tell(settings, flow, outcome_in_words(str(report.outcome), report.unrepaired), report)
+            return report
+
+        return run
+
+    return decorate
+
+
+def _tell(settings: Settings, flow: str, outcome: str, report: RunReport | None) -> None:
+    state = notices.WELL if outcome == _DONE else outcome
+    try:
+        store = open_store(settings.catalog, settings.s3)
+    except AhiCatalogError:
+        return  # There is no such place, and the run says so.
+    notices.tell_change(store, settings.datastore_id, flow, state, _notice(settings, flow, state, report))
+
+
+def _notice(settings: Settings, flow: str, state: str, report: RunReport | None) -> dict[str, object]:
+    counts: dict[str, object] = {}
+    if report is not None:
+        counts = {
+            "rows_read": report.rows_read,
+            "rows_changed": report.new + report.updated + report.removed,
+            "differences_left": report.unrepaired,
+            "unknown_fields": len(report.unknown_fields),
+            "watermark": format_time(report.watermark_after) if report.watermark_after else None,
+            "seconds": round(report.seconds, 1),
+        }
+    words = {notices.WELL: "is well again", "differs": "found differences", "drifted": "met fields that are unknown"}
+    return {
+        "text": f"ahi-catalog: the {flow} of data store {settings.datastore_id} {words.get(state, state)}",
+        "flow": flow,
+        "state": state,
+        "catalog": settings.catalog,
+        "datastore_id": settings.datastore_id,
+        **counts,
+    }
