@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     help="Show it again every few seconds (5), until Ctrl-C.",
 )
 @json_option
-def status(*, catalog: str, bucket_owner: str | None, runs: int, watch: float | None, as_json: bool) -> int:
+def status(
+    *, catalog: str, bucket_owner: str | None, allow_http: bool, runs: int, watch: float | None, as_json: bool
+) -> int:
     """Show what a catalog holds: watermark, lag, gaps, rows, bytes, last runs, and what is wrong with it.
 
     Exit code 1 where something is damaged or lost, as far as can be told without asking the service; the whole
@@ -46,7 +48,7 @@ def status(*, catalog: str, bucket_owner: str | None, runs: int, watch: float | 
     While a sync runs elsewhere:
       ahi-catalog status --catalog s3://bucket/imaging --watch 10
     """
-    opened = open_to_read(catalog, bucket_owner)
+    opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
     if watch is not None:
         _watch(opened, runs, watch, as_json=as_json)
         return 0
