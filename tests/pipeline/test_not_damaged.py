@@ -1,5 +1,6 @@
 """What cannot be read is not damaged: each refusal is told as what it is by every command, and mends nothing."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -20,15 +21,21 @@ SLASH, EMR = "/", "_$folder$"
 
 
 @pytest.fixture
-def stub(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Stub]:
-    """S3 with a synced catalog of one day; tries follow one another at once."""
+def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Stub]:
+    """S3; tries follow one another at once."""
     monkeypatch.setattr(retrying, "random", SimpleNamespace(uniform=lambda *_: 0.0))
     with running_s3_stub() as running:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", running.endpoint)
-        world.settings = replace(world.settings, catalog=URL)
-        world.fill(30)
-        world.sync()
         yield running
+
+
+@pytest.fixture
+def synced(world: World, stub: S3Stub) -> S3Stub:
+    """The same with a synced catalog of one day."""
+    world.settings = replace(world.settings, catalog=URL)
+    world.fill(30)
+    world.sync()
+    return stub
 
 
 def jobs(world: World) -> list[Callable[[], object]]:
@@ -54,30 +61,42 @@ def denied(action: str) -> str:
 
 
 ELSEWHERE = "The ciphertext refers to a customer master key that does not exist, or you are not allowed to access."
-READS: list[tuple[Refusal, str]] = [
+TOLD: list[tuple[Refusal, str]] = [
     ((403, "AccessDenied", denied("kms:Decrypt")), "KMS denies kms:Decrypt: allow it"),
-    ((403, "AccessDenied", message(ELSEWHERE)), "KMS denies kms:Decrypt: allow it"),
     ((400, "KMS.DisabledException", message("arn:aws:kms:us-east-1:1:key/k is disabled.")), "is disabled: enable it"),
-    ((400, "KMS.KMSInvalidStateException", message("is pending deletion")), "cancel its deletion"),
-    ((400, "KMS.NotFoundException", ""), "no such KMS key in the bucket's region"),
-    ((400, "KMS.InvalidKeyUsageException", ""), "KMS refuses with KMS.InvalidKeyUsageException"),
     ((403, "InvalidObjectState", ""), "in an archive class: restore it"),
     ((403, "AccessDenied", message("Access Denied")), "access denied to s3:GetObject"),
     ((503, "SlowDown", ""), "wants fewer requests at once (SlowDown)"),
+    ((0, "", ""), "cannot be reached"),
+]
+KINDRED: list[tuple[Refusal, str]] = [
+    ((403, "AccessDenied", message(ELSEWHERE)), "KMS denies kms:Decrypt: allow it"),
+    ((400, "KMS.KMSInvalidStateException", message("is pending deletion")), "cancel its deletion"),
+    ((400, "KMS.NotFoundException", ""), "no such KMS key in the bucket's region"),
+    ((400, "KMS.InvalidKeyUsageException", ""), "KMS refuses with KMS.InvalidKeyUsageException"),
     ((400, "ThrottlingException", message("Rate exceeded")), "wants fewer requests at once (ThrottlingException)"),
     ((400, "RequestTimeout", ""), "the store answers RequestTimeout"),
     ((500, "InternalError", ""), "the store answers InternalError"),
-    ((0, "", ""), "cannot be reached"),
 ]
 
 
-@pytest.mark.parametrize(("refusal", "says"), READS, ids=[f"{each[0][1]}-{each[1][:12]}" for each in READS])
+@pytest.mark.parametrize(("refusal", "says"), KINDRED)
+def test_a_refusal_of_the_same_kind_has_words_of_its_own(stub: S3Stub, refusal: Refusal, says: str) -> None:
+    """Which object, why, and what to do; the server's own text, which may name roles and keys, is not repeated."""
+    stub.refuse = lambda *_: refusal
+    with pytest.raises(StoreError, match=re.escape(says)) as refused:
+        open_store(URL).get("k")
+    assert str(refused.value).startswith("s3://catalogs/x/k: ")
+    assert "arn:" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("refusal", "says"), TOLD)
 def test_an_object_that_may_not_be_read_is_told_as_what_it_is(
-    world: World, stub: S3Stub, refusal: Refusal, says: str, capsys: pytest.CaptureFixture[str]
+    world: World, synced: S3Stub, refusal: Refusal, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In status, query, verify, repair and a sync's merge: which object, why, what to do; nothing is written."""
-    before = {key: body for key, body in stub.objects.items() if "image_sets/" in key}
-    stub.refuse = lambda method, key, _: refusal if method == "GET" and "image_sets/" in key else None
+    before = {key: body for key, body in synced.objects.items() if "image_sets/" in key}
+    synced.refuse = lambda method, key, _: refusal if method == "GET" and "image_sets/" in key else None
     told: list[str] = []
     for command in (["status"], ["query", "select count(*), max(patient_id) from image_sets"]):
         capsys.readouterr()
@@ -92,7 +111,7 @@ def test_an_object_that_may_not_be_read_is_told_as_what_it_is(
         assert says in line
         assert "image_sets/" in line
         assert not [word for word in ("damage", "repair", "unreadable", "TRY_CAST", "arn:") if word in line]
-    assert {key: body for key, body in stub.objects.items() if "image_sets/" in key} == before
+    assert {key: body for key, body in synced.objects.items() if "image_sets/" in key} == before
 
 
 @pytest.mark.parametrize(
@@ -121,11 +140,11 @@ def test_an_upload_that_is_too_slow_or_too_fast_is_repeated(stub: S3Stub) -> Non
 
 
 def test_an_object_that_is_gone_after_the_listing_is_no_damage(
-    world: World, stub: S3Stub, capsys: pytest.CaptureFixture[str]
+    world: World, synced: S3Stub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Readers say that it is gone, and a verify counts its rows as missing and mends them."""
-    [gone] = [key for key in stub.objects if "image_sets/" in key]
-    stub.refuse = lambda method, key, _: (404, "NoSuchKey", "") if (method, key) == ("GET", gone) else None
+    [gone] = [key for key in synced.objects if "image_sets/" in key]
+    synced.refuse = lambda method, key, _: (404, "NoSuchKey", "") if (method, key) == ("GET", gone) else None
     for command in (["status"], ["query", "from image_sets"]):
         capsys.readouterr()
         assert run([*command, "--catalog", URL]) == 1
@@ -137,14 +156,16 @@ def test_an_object_that_is_gone_after_the_listing_is_no_damage(
 
 
 @pytest.mark.parametrize("kind", ["s3", "folder"])
-def test_folder_markers_are_left_out(world: World, stub: S3Stub, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_markers_are_left_out(
+    world: World, synced: S3Stub, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What consoles, EMR and s3fs leave for a folder is no object; with bytes in it, it is a foreign one."""
     store = f"image_sets/datastore_id={world.datastore_id}"
     names = ["image_sets", store, f"{store}/created_date=2024-01-01", f"{store}/created_date=2023-01-01", "_state"]
     place: Callable[[str, bytes], object]
     ends: list[str]
     if kind == "s3":
-        ends, url, place = [SLASH, EMR], URL, lambda key, body: stub.objects.update({f"x/{key}": body})
+        ends, url, place = [SLASH, EMR], URL, lambda key, body: synced.objects.update({f"x/{key}": body})
     else:
         # Where a bucket is copied into a folder, only names that do not end in a slash become files.
         ends, url, place = [EMR], str(world.catalog), lambda key, body: (world.catalog / key).write_bytes(body)
