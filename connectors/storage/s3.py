@@ -258,6 +258,8 @@ class S3Store:
             advice = f"KMS denies {action}: allow it on the objects' key, in the role's policy and in the key's own"
             return StoreError(f"{where}: {advice}")
         advice = _OWNER if self._owner and code in _DENIED else _WHAT_TO_DO.get(code) or self._refusal(error, code)
+        if code in _DENIED and error.operation_name == "PutObject" and "SSEKMSKeyId" in self._encryption:
+            advice += ", or to kms:GenerateDataKey of `kms_key`"
         return StoreError(f"{where}: {advice}", remedy=Remedy.POLICY if code in _DENIED else None)
 
     def _refusal(self, error: boto.ClientError, code: str) -> str:

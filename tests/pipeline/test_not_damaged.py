@@ -118,6 +118,7 @@ def test_an_object_that_may_not_be_read_is_told_as_what_it_is(
     ("refusal", "says"),
     [
         ((403, "AccessDenied", denied("kms:GenerateDataKey")), "KMS denies kms:GenerateDataKey: allow it"),
+        ((403, "AccessDenied", message("Access Denied")), "access denied .* or to kms:GenerateDataKey of `kms_key`"),
         ((400, "KMS.DisabledException", ""), "is disabled: enable it"),
         ((400, "KMS.NotFoundException", ""), "check `kms_key` and the bucket's default encryption"),
     ],
@@ -127,7 +128,7 @@ def test_a_put_that_kms_refuses_asks_for_what_is_missing(stub: S3Stub, refusal: 
     stub.refuse = lambda method, *_: refusal if method == "PUT" else None
     with pytest.raises(StoreError, match=says) as refused:
         open_store(URL, S3Access(kms_key="alias/phi")).put("k", b"v", expected=None)
-    assert "s3:" not in str(refused.value).replace("s3://", "")
+    assert "kms:Decrypt" not in str(refused.value)
     assert "arn:" not in str(refused.value)
 
 
