@@ -67,7 +67,7 @@ def make_client(
     read_timeout: int = 60,
     adapt: Callable[[Any], Config | None] = lambda _: None,
     attempts: int = 1,
-    allow_http: bool = False,
+    allow_http: bool | None = None,
 ) -> Any:
     """A thread-safe client that tries each request once, unless asked for more; over https or to this machine.
 
@@ -79,7 +79,7 @@ def make_client(
         read_timeout: Seconds without an answer.
         adapt: More settings, as a client without them shows them to be needed; None: no more.
         attempts: Tries of a request by boto3; 1 where its repetition is our own business.
-        allow_http: Whether plain http is allowed to a host that is neither this machine nor AWS's.
+        allow_http: Whether plain http is allowed to a host that is neither this machine nor AWS's; None: never.
 
     Raises:
         UsageError: boto3 finds no region, a profile that does not exist, or an endpoint that is not https.

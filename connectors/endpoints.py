@@ -17,13 +17,14 @@ _OF_AWS: Final = (
 """How hosts of AWS end, those of VPC endpoints too."""
 
 
-def check_endpoint(service: str, url: str, *, allow_http: bool = False) -> None:
+def check_endpoint(service: str, url: str, *, allow_http: bool | None = None) -> None:
     """Let only endpoints through to which patients' data may travel: https, or this machine itself.
 
     Args:
         service: The service's id in boto3's model: ``S3``, ``Medical Imaging``.
         url: Where it is asked.
-        allow_http: Whether plain http is allowed to any host that is not AWS's, which all have https.
+        allow_http: Whether plain http is allowed to any host that is not AWS's, which all have https; None: to none,
+            and no setting of the service allows it.
 
     Raises:
         UsageError: It is neither.
@@ -31,10 +32,11 @@ def check_endpoint(service: str, url: str, *, allow_http: bool = False) -> None:
     scheme = urlsplit(url).scheme
     if scheme == "https" or (scheme == "http" and (is_loopback(host(url)) or (allow_http and not is_aws(url)))):
         return
+    switch = ", or accept that with `allow_http`" if allow_http is False and not is_aws(url) else ""
     variable = f"AWS_ENDPOINT_URL_{service.replace(' ', '_').upper()}"
     raise UsageError(
         f"the endpoint of {service} is not https: patients' data would be readable on its way; set {variable} "
-        f"(or AWS_ENDPOINT_URL) to an https URL{'' if is_aws(url) else ', or accept that with `allow_http`'}"
+        f"(or AWS_ENDPOINT_URL) to an https URL{switch}"
     )
 
 

@@ -22,6 +22,7 @@ from ahi_catalog.cli.main import run
 from ahi_catalog.connectors import retrying
 from ahi_catalog.connectors.catalog import open_catalog, open_or_create, open_store, reading
 from ahi_catalog.connectors.errors import StoreError, UsageError
+from ahi_catalog.connectors.glue.registering import open_glue
 from ahi_catalog.connectors.healthimaging.client import make_client
 from ahi_catalog.connectors.settings import S3Access
 from ahi_catalog.connectors.storage import s3
@@ -353,6 +354,10 @@ def test_plain_http_off_this_machine_takes_a_switch(
     with pytest.raises(UsageError, match="accept that with `allow_http`"):
         make_client(connections=1)
     assert open_store("folder", S3Access(allow_http=True))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_GLUE", "http://localstack:4566")
+    with pytest.raises(UsageError, match="is not https") as refused:
+        open_glue()
+    assert "allow_http" not in str(refused.value)  # which is for S3 and HealthImaging
 
 
 @pytest.mark.parametrize(
