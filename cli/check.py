@@ -69,6 +69,7 @@ def check(
     *,
     catalog: str,
     bucket_owner: str | None,
+    allow_http: bool,
     max_lag: timedelta | None,
     max_gap: timedelta | None,
     max_verify_age: timedelta | None,
@@ -107,7 +108,7 @@ def check(
         no_unknown_fields=no_unknown_fields,
     )
     limits = checks.USUAL if asked == checks.Limits() else asked
-    opened, now = open_to_read(catalog, bucket_owner), datetime.now(UTC)
+    opened, now = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http), datetime.now(UTC)
     found = {
         datastore_id: checks.check(opened, summarize(opened, datastore_id, runs=0), limits, now)
         for datastore_id in opened.datastore_ids()

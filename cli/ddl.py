@@ -29,6 +29,7 @@ def ddl(
     engine: str,
     catalog: str,
     bucket_owner: str | None,
+    allow_http: bool,
     database: str,
     table: str,
     only: str | None,
@@ -50,7 +51,7 @@ def ddl(
     from ahi_catalog.connectors.catalog.external import describe  # `--help` does without pyarrow
     from ahi_catalog.schemas.ddl import ENGINES
 
-    opened = open_to_read(catalog, bucket_owner)
+    opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
     described = describe(opened, engine, injected=injected, database=database, name=table)
     statements = [found for found in ENGINES[engine](described) if only in {None, found.makes}]
     if not statements:

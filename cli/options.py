@@ -136,9 +136,10 @@ datastore_options = options(
 )
 json_option = option("--json", "as_json", is_flag=True, help="One JSON document on stdout, for machines.")
 owner_option = setting("bucket_owner")
+http_option = setting("allow_http")
 phi_key_option = setting("phi_key_from")
 phi_options = options(setting("phi"), setting("keep_text"), setting("shift_dates"), phi_key_option)
-s3_options = options(owner_option, setting("kms_key"), setting("sse_s3"))
+s3_options = options(owner_option, setting("kms_key"), setting("sse_s3"), http_option)
 quota_options = options(
     setting("rate"),
     setting("burst"),

@@ -32,7 +32,7 @@ _BY_IDENTIFIER: Final = re.compile(r"\b(from|join)\s+(studies|patients)\b", re.I
 )
 @option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.argument("sql")
-def query(*, catalog: str, bucket_owner: str | None, form: str, as_json: bool, sql: str) -> None:
+def query(*, catalog: str, bucket_owner: str | None, allow_http: bool, form: str, as_json: bool, sql: str) -> None:
     """Ask a catalog something in SQL (DuckDB's), over the views image_sets, studies and patients.
 
     \b
@@ -48,7 +48,7 @@ def query(*, catalog: str, bucket_owner: str | None, form: str, as_json: bool, s
     form = "json" if as_json else form
     if form == "parquet" and sys.stdout.isatty():
         raise UsageError("Parquet is not for a terminal: send stdout to a file")
-    opened = open_to_read(catalog, bucket_owner)
+    opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
     answer = run_query(opened, sql)
     if not opened.description.phi.tells_patients and _BY_IDENTIFIER.search(sql):
         click.echo("This catalog keeps no identifiers (--phi drop): studies and patients are empty.", err=True)

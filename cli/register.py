@@ -16,7 +16,14 @@ from ahi_catalog.cli.output import print_json
 @option("--injected", is_flag=True, help="Each query names its datastore_id, so that new ones need no change.")
 @json_option
 def register(
-    *, catalog: str, bucket_owner: str | None, database: str, table: str, injected: bool, as_json: bool
+    *,
+    catalog: str,
+    bucket_owner: str | None,
+    allow_http: bool,
+    database: str,
+    table: str,
+    injected: bool,
+    as_json: bool,
 ) -> None:
     """Make a catalog on S3 a table of Athena's, in the Glue Data Catalog; again: bring it up to date.
 
@@ -30,7 +37,7 @@ def register(
     from ahi_catalog.connectors.glue import open_glue
     from ahi_catalog.connectors.glue import register as register_table
 
-    opened = open_to_read(catalog, bucket_owner)
+    opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
     described = describe(opened, "athena", injected=injected, database=database, name=table)
     done = register_table(open_glue(), described)
     if as_json:

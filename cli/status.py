@@ -44,7 +44,16 @@ if TYPE_CHECKING:
     help="For people, for machines, or for Prometheus.",
 )
 @json_option
-def status(*, catalog: str, bucket_owner: str | None, runs: int, watch: float | None, form: str, as_json: bool) -> int:
+def status(
+    *,
+    catalog: str,
+    bucket_owner: str | None,
+    allow_http: bool,
+    runs: int,
+    watch: float | None,
+    form: str,
+    as_json: bool,
+) -> int:
     """Show what a catalog holds: watermark, lag, gaps, rows, bytes, last runs, and what is wrong with it.
 
     Exit code 1 where something is damaged or lost, as far as can be told without asking the service; the whole
@@ -57,7 +66,7 @@ def status(*, catalog: str, bucket_owner: str | None, runs: int, watch: float | 
       ahi-catalog status --catalog s3://bucket/imaging --format openmetrics > ahi.prom.new && mv ahi.prom.new ahi.prom
     """
     form = "json" if as_json else form
-    opened = open_to_read(catalog, bucket_owner)
+    opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
     if watch is not None:
         _watch(opened, runs, watch, is_for_people=form == "table")
         return 0

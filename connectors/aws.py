@@ -1,12 +1,12 @@
 """boto3's clients as both ends use them: its own credentials, regions and endpoints, no retries unless asked for.
 
-Never plain http, but to this machine.
+Never plain http, but to this machine, or where that is allowed explicitly.
 """
 
 import logging
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ import botocore.exceptions
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
-from ahi_catalog.connectors.endpoints import check_endpoint
+from ahi_catalog.connectors.endpoints import check_endpoint, host, is_aws, is_loopback
 from ahi_catalog.connectors.errors import UsageError
 
 _CODE: Final = re.compile(r"[A-Za-z0-9.]{1,64}")
@@ -57,8 +57,7 @@ def current_session() -> boto3.Session:
 
 def has_custom_endpoint(client: Any) -> bool:
     """Whether a boto3 client talks to something else than AWS."""
-    url: str = client.meta.endpoint_url
-    return ".amazonaws." not in url and not url.endswith(".api.aws")
+    return not is_aws(client.meta.endpoint_url)
 
 
 def make_client(
@@ -66,8 +65,9 @@ def make_client(
     *,
     connections: int = 1,
     read_timeout: int = 60,
-    for_custom_endpoint: Config | None = None,
+    adapt: Callable[[Any], Config | None] = lambda _: None,
     attempts: int = 1,
+    allow_http: bool | None = None,
 ) -> Any:
     """A thread-safe client that tries each request once, unless asked for more; over https or to this machine.
 
@@ -77,8 +77,9 @@ def make_client(
         service: As boto3 names it.
         connections: Requests that may be under way at once.
         read_timeout: Seconds without an answer.
-        for_custom_endpoint: More settings, where the endpoint is not AWS's.
+        adapt: More settings, as a client without them shows them to be needed; None: no more.
         attempts: Tries of a request by boto3; 1 where its repetition is our own business.
+        allow_http: Whether plain http is allowed to a host that is neither this machine nor AWS's; None: never.
 
     Raises:
         UsageError: boto3 finds no region, a profile that does not exist, or an endpoint that is not https.
@@ -94,12 +95,13 @@ def make_client(
     try:
         session: Any = current_session()
         client = session.client(service, config=config)
-        if has_custom_endpoint(client):
-            if client.meta.endpoint_url.startswith("http://"):
-                # What does not leave this machine does not go by way of a proxy.
-                config = config.merge(Config(proxies={}))
+        more = adapt(client)
+        if is_loopback(host(client.meta.endpoint_url)):
+            # What does not leave this machine does not go by way of a proxy.
+            more = Config(proxies={}).merge(more or Config())
+        if more is not None:
             # The same session: it has read the service's model already, which takes a fifth of a second.
-            client = session.client(service, config=config.merge(for_custom_endpoint or Config()))
+            client = session.client(service, config=config.merge(more))
     except botocore.exceptions.NoRegionError:
         raise UsageError("no AWS region: set AWS_DEFAULT_REGION, or a region in your profile") from None
     except botocore.exceptions.ProfileNotFound as error:
@@ -107,7 +109,7 @@ def make_client(
     except ValueError:
         # Not quoted: a URL may hold a password.
         raise UsageError("boto3 cannot start: a setting (AWS_ENDPOINT_URL_*, AWS_CONFIG_FILE) is not valid") from None
-    check_endpoint(client.meta.service_model.service_id, client.meta.endpoint_url)
+    check_endpoint(client.meta.service_model.service_id, client.meta.endpoint_url, allow_http=allow_http)
     silence_bodies()
     return client
 

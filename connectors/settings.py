@@ -217,6 +217,13 @@ class S3Access(_Declared):
     sse_s3: Annotated[
         bool, Field(description="Encrypt objects in S3 with S3's own keys, whatever the bucket's default.")
     ] = False
+    allow_http: Annotated[
+        bool,
+        Field(
+            description="Let rows travel in the clear to an endpoint that is not https, as http://minio:9000 in a "
+            "network that you trust; never to AWS."
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         if self.kms_key is not None and self.sse_s3:
@@ -302,7 +309,7 @@ class Settings(Options):
     @property
     def s3(self) -> S3Access:
         """How objects in S3 are read and written."""
-        return S3Access(bucket_owner=self.bucket_owner, kms_key=self.kms_key, sse_s3=self.sse_s3)
+        return S3Access(**{each.name: getattr(self, each.name) for each in fields(S3Access)})
 
     @property
     def workers(self) -> int:

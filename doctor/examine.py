@@ -13,6 +13,7 @@ from ahi_catalog.connectors.errors import AhiCatalogError
 from ahi_catalog.connectors.healthimaging.client import make_client
 from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.settings import Settings
+from ahi_catalog.connectors.storage import s3
 from ahi_catalog.doctor import account, service, storage
 from ahi_catalog.doctor.check import Check, Verdict, fix, note, ok
 from ahi_catalog.pipeline.privacy import LoadKey, make_protection
@@ -46,7 +47,7 @@ def examine(
 
 def _healthimaging(settings: Settings, clock: Callable[[], datetime]) -> Iterator[Check]:
     try:
-        client: Any = make_client(connections=1)
+        client: Any = make_client(connections=1, allow_http=settings.allow_http)
     except AhiCatalogError as error:
         yield fix("region", str(error))
         return
@@ -80,7 +81,7 @@ def _storage(settings: Settings, load_key: LoadKey) -> Iterator[Check]:
     writes = storage.check_conditional_writes(store)
     yield writes
     if store.url.startswith("s3://"):
-        yield _encryption(store)
+        yield _encryption(store, settings)
 
 
 def _phi_key(store: Store, settings: Settings, load_key: LoadKey) -> Iterator[Check]:
@@ -98,10 +99,8 @@ def _phi_key(store: Store, settings: Settings, load_key: LoadKey) -> Iterator[Ch
         yield ok("PHI key", "the one that the catalog was made with")
 
 
-def _encryption(store: Store) -> Check:
-    client = aws.make_client(
-        "s3", connections=1, read_timeout=10, for_custom_endpoint=Config(s3={"addressing_style": "path"})
-    )
+def _encryption(store: Store, settings: Settings) -> Check:
+    client = s3.make_client(connections=1, read_timeout=10, allow_http=settings.allow_http)
     bucket, _, prefix = store.url.removeprefix("s3://").partition("/")
     key = f"{prefix}/{storage.PROBE_KEY}" if prefix else storage.PROBE_KEY
     return storage.check_encryption(client, bucket, key, is_aws=not aws.has_custom_endpoint(client))

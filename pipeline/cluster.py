@@ -254,11 +254,12 @@ class _Process:
     connection: Connection | None = None
 
     @classmethod
-    def connect(cls, connections: int, share: Quota) -> Connection:
+    def connect(cls, settings: Settings, share: Quota) -> Connection:
         """The process's connection, with the share of the quota that it may use from now on."""
         with cls.lock:
             if cls.connection is None:
-                cls.connection = Connection(make_client(connections=connections), Limiter(share))
+                client = make_client(connections=settings.workers, allow_http=settings.allow_http)
+                cls.connection = Connection(client, Limiter(share))
             cls.connection.limiter.change(share)
             return cls.connection
 
@@ -283,7 +284,7 @@ def _scan_on_worker(  # noqa: PLR0917  # as Dask hands them on
         stop = threading.Event()
         stop.set()  # The run has ended, so this hands the whole window back.
     try:
-        source = open_source(settings, stop, _Process.connect(settings.workers, share))
+        source = open_source(settings, stop, _Process.connect(settings, share))
         # Rows are put under the policy here, before they travel.
         return make_scan(source, settings, _Process.protection(phi, settings, load_key), stop)(request)
     except AhiCatalogError as error:

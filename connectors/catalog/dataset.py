@@ -8,7 +8,7 @@ import pyarrow.dataset as ds
 from ahi_catalog.connectors.catalog.catalog import Catalog
 from ahi_catalog.connectors.catalog.layout import Unit, parse_partition
 from ahi_catalog.connectors.catalog.publishing import read_object
-from ahi_catalog.connectors.catalog.remote import RemoteDataset
+from ahi_catalog.connectors.catalog.remote import RemoteDataset, removed
 from ahi_catalog.connectors.errors import StoreError
 from ahi_catalog.connectors.storage.base import RangeStore
 from ahi_catalog.schemas import IMAGE_SETS, Table
@@ -70,6 +70,7 @@ def count_rows(catalog: Catalog, keys: Sequence[str]) -> tuple[int, list[str]]:
     """How many rows data objects hold, by their footers, and the keys of those that have no readable one.
 
     Raises:
+        ConflictError: One is gone since it was listed.
         StoreError: One cannot be got.
     """
     total = _rows_of(catalog, keys)
@@ -77,7 +78,12 @@ def count_rows(catalog: Catalog, keys: Sequence[str]) -> tuple[int, list[str]]:
         return total, []
     # One at a time only now: it takes a request each.
     counts = {key: _rows_of(catalog, [key]) for key in keys}
-    return sum(rows or 0 for rows in counts.values()), sorted(key for key, rows in counts.items() if rows is None)
+    unreadable = sorted(key for key, rows in counts.items() if rows is None)
+    for key in unreadable:
+        # What may not be read, or is gone, is not damaged: the store tells.
+        if catalog.store.get(key) is None:
+            raise removed(key)
+    return sum(rows or 0 for rows in counts.values()), unreadable
 
 
 def _rows_of(catalog: Catalog, keys: Sequence[str]) -> int | None:

@@ -13,6 +13,7 @@ from ahi_catalog.connectors.catalog.catalog import Catalog as _Catalog
 from ahi_catalog.connectors.catalog.dataset import open_dataset
 from ahi_catalog.connectors.catalog.summary import Summary, summarize
 from ahi_catalog.connectors.errors import UsageError
+from ahi_catalog.connectors.settings import S3Access
 from ahi_catalog.schemas import IMAGE_SETS
 from ahi_catalog.schemas.ddl import quoted_name
 
@@ -77,14 +78,15 @@ class Catalog:
 
     Args:
         url: ``s3://bucket/prefix`` or a local folder, as text or as a Path.
+        allow_http: Let rows travel in the clear from an endpoint that is not https, in a network that you trust.
 
     Raises:
         UsageError: There is no catalog.
         StoreError: The store refuses, or cannot be reached.
     """
 
-    def __init__(self, url: str | PathLike[str]) -> None:
-        self._catalog = open_catalog(open_store(fspath(url)))
+    def __init__(self, url: str | PathLike[str], *, allow_http: bool = False) -> None:
+        self._catalog = open_catalog(open_store(fspath(url), S3Access(allow_http=allow_http)))
 
     @property
     def url(self) -> str:

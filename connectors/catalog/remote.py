@@ -91,8 +91,7 @@ class RemoteDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has 
             ranges: Where requests are made.
 
         Raises:
-            FileNotFoundError: There is no such object.
-            ConflictError: It was replaced meanwhile.
+            ConflictError: It was replaced or removed meanwhile.
             StoreError: It cannot be read.
             pyarrow.ArrowException: It is no Parquet object.
         """
@@ -109,7 +108,7 @@ class RemoteDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has 
         key = fragment.path
         tail = self._store.get_part(key, -_TAIL_BYTES, _TAIL_BYTES)
         if tail is None:
-            raise FileNotFoundError(key)
+            raise removed(key)
         # Memory of Arrow's, which its threads let go of without Python; of what is never written none is used.
         body = pa.allocate_buffer(tail.size)
         held = memoryview(body).cast("B")
@@ -132,6 +131,13 @@ class RemoteDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has 
             for _ in ranges.map(fetch, _joined(needed)):
                 pass
         return loaded
+
+
+def removed(key: str) -> ConflictError:
+    """What is told of an object that is listed and not there; whoever lists again finds what there is."""
+    return ConflictError(
+        f"{key} is listed and not there when it is read; ask again, and look for what removes objects from the bucket"
+    )
 
 
 class RemoteScan:

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from botocore.config import Config
 
 from ahi_catalog.connectors import aws
+from ahi_catalog.connectors.endpoints import host, is_aws
 
 _BODY: Final = "RawBody"
 _OK: Final = 300
@@ -27,24 +28,32 @@ class Client(Protocol):
     def list_datastores(self, **request: Any) -> dict[str, Any]: ...
 
 
-def make_client(*, connections: int) -> Client:
+def make_client(*, connections: int, allow_http: bool = False) -> Client:
     """A thread-safe client for the region, credentials and endpoint that boto3 finds.
 
     Args:
         connections: Requests that may be under way at once.
+        allow_http: Whether plain http is allowed to a host that is neither this machine nor AWS's.
 
     Raises:
         UsageError: boto3 finds no region, or a profile that does not exist.
     """
-    # The model puts `runtime-` before any host; a custom endpoint has no such name.
     client: Client = aws.make_client(
         "medical-imaging",
         connections=connections,
         read_timeout=30,
-        for_custom_endpoint=Config(inject_host_prefix=False),
+        adapt=_adapted,
+        allow_http=allow_http,
     )
     client.meta.events.register("before-parse.medical-imaging.SearchImageSets", _keep_body)  # type: ignore[attr-defined]
     return client
+
+
+def _adapted(client: Any) -> Config | None:
+    """The model puts `runtime-` before any host; only the region's own has a name like that, no VPC endpoint's."""
+    url = client.meta.endpoint_url
+    is_regional = is_aws(url) and host(url).startswith("medical-imaging")
+    return None if is_regional else Config(inject_host_prefix=False)
 
 
 def raw_body(response: dict[str, Any]) -> bytes:

@@ -159,7 +159,8 @@ def connect(settings: Settings) -> Connection:
         UsageError: boto3 finds no region, or a profile that does not exist.
     """
     quota = settings.quota if settings.dask is None else settings.quota.part(FLOW_SHARE)
-    return Connection(make_client(connections=settings.workers + _CONFIRMING), Limiter(quota))
+    client = make_client(connections=settings.workers + _CONFIRMING, allow_http=settings.allow_http)
+    return Connection(client, Limiter(quota))
 
 
 def open_source(settings: Settings, stop: threading.Event, connection: Connection | None = None) -> Source:

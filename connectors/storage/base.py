@@ -34,6 +34,11 @@ class Entry:
     size: int
 
 
+def is_folder_marker(entry: Entry) -> bool:
+    """Whether an entry only stands for a folder, as consoles, EMR and s3fs leave them; readers skip those too."""
+    return entry.size == 0 and entry.key.endswith(("/", "_$folder$"))
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """Some bytes of an object.
@@ -93,6 +98,8 @@ class Store(Protocol):
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """The objects whose keys begin with the prefix (a folder, ending in ``/``), in any order: servers differ.
+
+        Folder markers are left out.
 
         Raises:
             StoreError: They cannot be listed.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from ahi_catalog.connectors.errors import ConflictError, StoreError
-from ahi_catalog.connectors.storage.base import Entry, Stored, check_key, content_etag, file_etag
+from ahi_catalog.connectors.storage.base import Entry, Stored, check_key, content_etag, file_etag, is_folder_marker
 
 _SCRATCH: Final = "_state/.scratch"
 """Unfinished writes lie here, on the same file system as their targets, where no reader looks."""
@@ -69,7 +69,7 @@ class LocalStore:
             listed = [Entry(path.relative_to(self._root).as_posix(), path.stat().st_size) for path in files]
         except OSError as error:
             raise StoreError(_describe("list", prefix, error)) from None
-        return iter(listed)
+        return (entry for entry in listed if not is_folder_marker(entry))
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)

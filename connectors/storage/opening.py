@@ -1,6 +1,7 @@
 """From a URL to a store."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,7 @@ def open_store(url: str, s3: S3Access = _ANY) -> Store:
         from ahi_catalog.connectors.storage.s3 import open_s3_store  # noqa: PLC0415
 
         return open_s3_store(bucket, path, s3)
-    if s3 != _ANY:
+    if replace(s3, allow_http=False) != _ANY:
         raise UsageError("`bucket_owner`, `kms_key` and `sse_s3` go with a catalog on S3")
     return LocalStore(Path(path).expanduser())
 

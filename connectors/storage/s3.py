@@ -19,7 +19,7 @@ from ahi_catalog.connectors import aws
 from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, Remedy, StoreError
 from ahi_catalog.connectors.retrying import Backoff, full_jitter, retry
 from ahi_catalog.connectors.settings import S3Access
-from ahi_catalog.connectors.storage.base import Entry, Part, Stored, check_key
+from ahi_catalog.connectors.storage.base import Entry, Part, Stored, check_key, is_folder_marker
 
 _T = TypeVar("_T")
 
@@ -33,6 +33,11 @@ _ANY: Final = S3Access()
 _DENIED: Final = frozenset({"AccessDenied", "403"})
 _ACCESS: Final = "access denied to s3:GetObject, s3:PutObject or s3:ListBucket"
 _OWNER: Final = f"the bucket belongs to another account than `bucket_owner` says, or {_ACCESS}"
+_REGION: Final = (
+    "the bucket is in another region than the one that is asked: check the bucket's name, AWS_DEFAULT_REGION and "
+    "AWS_ENDPOINT_URL_S3, which is for one region"
+)
+_NO_CONDITIONS: Final = "use a store that knows conditional writes, as Amazon S3"
 _WHAT_TO_DO: Final = {
     "NoSuchBucket": "there is no such bucket; create it, or check the URL and the region",
     "AccessDenied": _ACCESS,
@@ -41,9 +46,22 @@ _WHAT_TO_DO: Final = {
     "SignatureDoesNotMatch": "the signature does not match: check the AWS credentials and this machine's clock",
     "RequestTimeTooSkewed": "this machine's clock is wrong",
     "ExpiredToken": "the credentials have expired: renew them and run again",
-    "PermanentRedirect": "the bucket is in another region: set AWS_DEFAULT_REGION to it",
-    "NotImplemented": "the store does not know conditional writes; use one that does, as Amazon S3",
+    "PermanentRedirect": _REGION,
+    "AuthorizationHeaderMalformed": _REGION,
+    "IllegalLocationConstraintException": _REGION,
+    "InvalidObjectState": "the object is in an archive class: restore it (aws s3api restore-object), and exclude "
+    "image_sets/ and _state/ from the lifecycle rule that moved it",
+    "KMS.DisabledException": "the KMS key of the object is disabled: enable it",
+    "KMS.NotFoundException": "there is no such KMS key in the bucket's region: check `kms_key` and the bucket's "
+    "default encryption",
+    "KMS.KMSInvalidStateException": "the KMS key of the object is pending deletion or has no material: cancel its "
+    "deletion, and enable it",
 }
+_KMS_ACTION: Final = re.compile(r"\bkms:[A-Z][A-Za-z]{1,40}\b")
+_KMS_KEY_ELSEWHERE: Final = "The ciphertext refers to a customer master key"
+_SLOWER: Final = frozenset({"SlowDown", "Throttling", "ThrottlingException", "KMS.ThrottlingException", "429", "503"})
+_PASSING: Final = _SLOWER | {"RequestTimeout"}
+"""Codes that may pass whatever their status: KMS's throttling comes by way of S3 as 400, as does a slow upload."""
 
 
 class Client(Protocol):
@@ -133,12 +151,11 @@ class S3Store:
     def get_part(self, key: str, start: int, length: int) -> Part | None:
         asked = f"bytes={start}" if start < 0 else f"bytes={start}-{start + length - 1}"
 
-        def read() -> Part:
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key), Range=asked, **self._owner)
-            return _part(answer, start, length)
+        def read(**request: Any) -> Part:
+            return _part(self._client.get_object(**request), start, length)
 
         try:
-            part: Part = self._try(self._call, read)
+            part: Part = self._try(self._call, read, Key=self._key(key), Range=asked)
         except _AbsentError:
             return None
         except _BeyondError:
@@ -168,18 +185,20 @@ class S3Store:
         return self._try(put_once)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
-        request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + prefix, **self._owner}
+        request: dict[str, Any] = {"Prefix": self._prefix + prefix}
         while True:
             answer = self._try(self._call, self._client.list_objects_v2, **request)
             for item in answer.get("Contents", []):
-                yield Entry(item["Key"].removeprefix(self._prefix), item["Size"])
+                entry = Entry(item["Key"].removeprefix(self._prefix), item["Size"])
+                if not is_folder_marker(entry):
+                    yield entry
             if not answer.get("IsTruncated"):
                 return
             request["ContinuationToken"] = answer["NextContinuationToken"]
 
     def _send(self, key: str, body: bytes, **condition: str) -> str:
-        request = {"Bucket": self._bucket, "Key": self._key(key), "Body": body, **condition}
-        answer = self._call(self._client.put_object, **request, **self._encryption, **self._owner)
+        request = {"Key": self._key(key), "Body": body, **condition}
+        answer = self._call(self._client.put_object, **request, **self._encryption)
         etag = _etag(answer)
         self._check_encrypted(answer)
         return etag
@@ -200,12 +219,12 @@ class S3Store:
         return self._prefix + check_key(key)
 
     def _get_once(self, key: str) -> Stored | None:
-        def read() -> Stored:
-            answer = self._client.get_object(Bucket=self._bucket, Key=key, **self._owner)
+        def read(**request: Any) -> Stored:
+            answer = self._client.get_object(**request)
             return Stored(answer["Body"].read(), _etag(answer))
 
         try:
-            return self._call(read)
+            return self._call(read, Key=key)
         except _AbsentError:
             return None
 
@@ -215,26 +234,55 @@ class S3Store:
 
     def _call(self, function: Callable[..., _T], **request: Any) -> _T:
         try:
-            return function(**request)
+            return function(Bucket=self._bucket, **request, **self._owner)
         except (boto.BotoCoreError, boto.ClientError, ResponseParserError) as error:
             # Not chained: a parser's error quotes the answer.
-            failure = self._translate(error)
+            failure = self._translate(error, f"s3://{self._bucket}/{request['Key']}" if "Key" in request else self.url)
         raise failure
 
-    def _translate(self, error: Exception) -> AhiCatalogError:
+    def _translate(self, error: Exception, where: str) -> AhiCatalogError:
         if not isinstance(error, boto.ClientError):
             told = aws.no_answer(error, "AWS_ENDPOINT_URL_S3")
-            return (_DoubtError if told.may_pass else StoreError)(f"{self.url}: {told.advice}")
+            return (_DoubtError if told.may_pass else StoreError)(f"{where}: {told.advice}")
         code = aws.error_code(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if code in _EXPECTED:
             kind, text = _EXPECTED[code]
-            return kind(f"{self.url}: {text}")
-        if code in _WHAT_TO_DO or status in _FINAL_STATUS:
-            advice = _OWNER if self._owner and code in _DENIED else _WHAT_TO_DO.get(code)
-            remedy = Remedy.POLICY if code in _DENIED else None
-            return StoreError(f"{self.url}: {advice or f'the store refuses with {code}'}", remedy=remedy)
-        return _DoubtError(f"{self.url}: the store answers {code}; run again to resume")
+            return kind(f"{where}: {text}")
+        if code in _SLOWER:
+            advice = f"the store wants fewer requests at once ({code}): let fewer runs and queries go side by side"
+            return _DoubtError(f"{where}: {advice}; run again to resume")
+        if code not in _WHAT_TO_DO and (status not in _FINAL_STATUS or code in _PASSING):
+            return _DoubtError(f"{where}: the store answers {code}; run again to resume")
+        if code in _DENIED and (action := _kms_action(error)):
+            advice = f"KMS denies {action}: allow it on the objects' key, in the role's policy and in the key's own"
+            return StoreError(f"{where}: {advice}")
+        advice = _OWNER if self._owner and code in _DENIED else _WHAT_TO_DO.get(code) or self._refusal(error, code)
+        if code in _DENIED and error.operation_name == "PutObject" and "SSEKMSKeyId" in self._encryption:
+            advice += ", or to kms:GenerateDataKey of `kms_key`"
+        return StoreError(f"{where}: {advice}", remedy=Remedy.POLICY if code in _DENIED else None)
+
+    def _refusal(self, error: boto.ClientError, code: str) -> str:
+        """What to say of a code that tells little: which header a put had that the store may not know."""
+        if code.startswith("KMS."):
+            return f"KMS refuses with {code}: check the state and the policy of the objects' key"
+        if error.operation_name != "PutObject" or code in _DENIED:
+            return f"the store refuses with {code}"
+        # S3 names the header of which it says NotImplemented; few others do.
+        header = str(error.response["Error"].get("Header", "")).lower()
+        if header.startswith("x-amz-server-side-encryption"):
+            return "the store does not know the encryption that `kms_key` or `sse_s3` asks for; use one that does"
+        if code == "NotImplemented" and (header.startswith("if-") or not self._encryption):
+            return f"the store does not know conditional writes; {_NO_CONDITIONS}"
+        return f"the store refuses a put with {code}: if its conditions are what it does not know, {_NO_CONDITIONS}"
+
+
+def _kms_action(error: boto.ClientError) -> str | None:
+    """What KMS denied, as S3 tells: the name of an action out of a text that is not repeated."""
+    text = str(error.response["Error"].get("Message", ""))
+    if (named := _KMS_ACTION.search(text)) is not None:
+        return named[0]
+    return "kms:Decrypt" if text.startswith(_KMS_KEY_ELSEWHERE) else None
 
 
 def _etag(answer: dict[str, Any]) -> str:
@@ -273,11 +321,31 @@ def open_s3_store(
     Raises:
         UsageError: The profile does not exist, or boto3 refuses its settings.
     """
-    # Other servers rarely have a host name for each bucket.
-    client = aws.make_client(
-        "s3",
-        connections=connections,
-        read_timeout=60,
-        for_custom_endpoint=Config(s3={"addressing_style": "path"}),
+    return S3Store(bucket, prefix, make_client(connections=connections, allow_http=access.allow_http), access=access)
+
+
+def make_client(*, connections: int, read_timeout: int = 60, allow_http: bool = False) -> Any:
+    """boto3's client of S3; arguments as of `aws.make_client`.
+
+    Raises:
+        UsageError: The profile does not exist, or boto3 refuses its settings.
+    """
+    return aws.make_client(
+        "s3", connections=connections, read_timeout=read_timeout, adapt=_adapted, allow_http=allow_http
     )
-    return S3Store(bucket, prefix, client, access=access)
+
+
+def _adapted(client: Any) -> Config | None:
+    """Other servers rarely have a host name for each bucket, and some refuse boto3's checksums.
+
+    The body is signed then, so that it is checked all the same.
+    """
+    if not aws.has_custom_endpoint(client):
+        return None
+    # What the user's own configuration says of S3 holds.
+    settings: Any = {"addressing_style": "path"} | (client.meta.config.s3 or {})
+    return Config(
+        s3=settings,
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )

@@ -243,8 +243,8 @@ def worlds(make_world: Callable[..., FaultWorld], monkeypatch: pytest.MonkeyPatc
     made: Any = warm.source_client
     switched: set[int] = set()
 
-    def make(*, connections: int) -> Any:
-        client = made(connections=connections)
+    def make(**settings: Any) -> Any:
+        client = made(**settings)
         if id(client) not in switched:
             switched.add(id(client))
             client.meta.events.register("before-call.medical-imaging", lambda **_: SWITCH.pass_by("request") and None)

@@ -10,10 +10,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from botocore.config import Config
-
 from ahi_catalog.connectors import aws, retrying
 from ahi_catalog.connectors.healthimaging import client, source
+from ahi_catalog.connectors.storage import s3
 
 _ENVIRONMENT = ("AWS_ENDPOINT_URL_MEDICAL_IMAGING", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_PROFILE")
 _HASTE = 50
@@ -44,9 +43,9 @@ def _any_client(service: str, **settings: Any) -> Any:
     return _keep(make, service) if service == "s3" else make()
 
 
-def source_client(*, connections: int) -> Any:
+def source_client(*, connections: int, allow_http: bool = False) -> Any:
     """The source's client for the environment, kept."""
-    return _keep(lambda: _make_source(connections=connections), "source")
+    return _keep(lambda: _make_source(connections=connections, allow_http=allow_http), "source")
 
 
 def install(patch: Callable[[Any, str, Any], None] = setattr) -> None:
@@ -64,4 +63,4 @@ def up() -> None:
     """Make the clients that the environment asks for, before they are needed."""
     source_client(connections=8)
     if "AWS_ENDPOINT_URL_S3" in os.environ:
-        _any_client("s3", connections=16, for_custom_endpoint=Config(s3={"addressing_style": "path"}))
+        s3.make_client(connections=16)

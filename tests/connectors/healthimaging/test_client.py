@@ -59,7 +59,7 @@ def client(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Client:
 
 
 def boto3s_own() -> Any:
-    return aws.make_client("medical-imaging", for_custom_endpoint=Config(inject_host_prefix=False))
+    return aws.make_client("medical-imaging", adapt=lambda _: Config(inject_host_prefix=False))
 
 
 def request(store: str, search: Search, token: str | None = None) -> dict[str, Any]:
