@@ -65,12 +65,15 @@ def test_only_the_partitions_and_columns_asked_for_are_read(
         catalog.dataset().to_table(columns=["patient_id"])
 
 
-def test_filters_on_a_view_reach_the_scan(idc_catalogs: dict[str, Path]) -> None:
-    """A study looked up by its UID in the view studies is looked up by it in the objects."""
-    sql = "explain select series from studies where study_instance_uid = '1.2.3'"
+def test_a_view_reads_the_columns_and_partitions_asked_for(idc_catalogs: dict[str, Path]) -> None:
+    """A filter on the data store reaches the scan, and one on the study leaves others out before they are grouped."""
+    sql = "explain select series from studies where study_instance_uid = '1.2.3' and datastore_id = 'a'"
     [plan] = Catalog(str(idc_catalogs["month"])).query(sql).arrow()["explain_value"].to_pylist()
-    scan = plan[plan.index("PYTHON_ARROW_SCAN") :]
-    assert "Filters: \"study_instance_uid\" = '1.2.3'" in scan
+    above, scan, below = plan.partition("PYTHON_ARROW_SCAN")
+    assert scan
+    assert "Filters: \"datastore_id\" = 'a'" in below
+    assert "Filter" in above
+    assert "= '1.2.3'" in above
     assert "patient_name" not in plan
 
 
