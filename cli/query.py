@@ -2,7 +2,6 @@
 
 import re
 import sys
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 _SHOWN_ROWS: Final = 100
 _SHOWN_RECORDS: Final = 10
 _GROUPED_FROM: Final = 10_000
+_TIME: Final = re.compile(r"(.*)T([\d:]+)(\.\d+)?")
 _BY_IDENTIFIER: Final = re.compile(r"\b(from|join)\s+(studies|patients)\b", re.IGNORECASE)
 
 
@@ -64,7 +64,10 @@ def write_answer(answer: "pa.Table", form: str, *, title: str) -> None:
         title: Over a ``table``.
     """
     if form == "json":
-        print_json(answer.to_pylist())
+        from ahi_catalog.cli.values import json_values
+
+        columns = [json_values(column) for column in answer.columns]
+        print_json([dict(zip(answer.column_names, row, strict=True)) for row in zip(*columns, strict=True)])
     elif form == "table":
         _show(answer, title)
     elif form == "csv":
@@ -79,8 +82,8 @@ def write_answer(answer: "pa.Table", form: str, *, title: str) -> None:
 
 def _show(answer: "pa.Table", title: str) -> None:
     """The first rows as a table; one below the other where that is too wide to read."""
-    columns = [column.to_pylist() for column in answer.slice(0, _SHOWN_ROWS).columns]
-    rows = [[_shown(value) for value in row] for row in zip(*columns, strict=True)]
+    columns = [_shown_column(column) for column in answer.slice(0, _SHOWN_ROWS).columns]
+    rows = list(zip(*columns, strict=True))
     table = make_table(title, answer.column_names, rows)
     shown = len(rows)
     if not rows:
@@ -97,14 +100,27 @@ def _show(answer: "pa.Table", title: str) -> None:
 
 
 def _flat(answer: "pa.Table") -> "pa.Table":
-    """With lists and structures as JSON text, since CSV has neither."""
+    """With bytes, lists and structures as JSON has them, since CSV has neither."""
     import pyarrow as pa
 
+    from ahi_catalog.cli.values import json_values
+
     for index, field in enumerate(answer.schema):
-        if pa.types.is_nested(field.type):
-            texts = [None if value is None else json_text(value) for value in answer[index].to_pylist()]
+        if pa.types.is_nested(field.type) or pa.types.is_binary(field.type):
+            values = json_values(answer[index])
+            texts = [value if isinstance(value, str | None) else json_text(value) for value in values]
             answer = answer.set_column(index, field.name, pa.array(texts, pa.string()))
     return answer
+
+
+def _shown_column(column: "pa.ChunkedArray") -> list[str]:
+    import pyarrow as pa
+
+    from ahi_catalog.cli.values import json_values
+
+    shown = [_shown(value) for value in json_values(column)]
+    # Times to the second, and no T.
+    return [_TIME.sub(r"\1 \2", text) for text in shown] if pa.types.is_timestamp(column.type) else shown
 
 
 def _shown(value: Any) -> str:
@@ -116,8 +132,8 @@ def _shown(value: Any) -> str:
         case int():
             # A year, or a series' number, is no amount.
             return f"{value:,}" if abs(value) >= _GROUPED_FROM else str(value)
-        case datetime():
-            return f"{value:%Y-%m-%d %H:%M:%S}{'Z' if value.tzinfo else ''}"
         case list():
-            return ", ".join(map(str, value))
+            return ", ".join(item if isinstance(item, str) else json_text(item) for item in value)
+        case dict():
+            return json_text(value)
     return str(value)

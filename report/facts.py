@@ -22,12 +22,17 @@ _CODE: Final = r"'^[A-Z0-9 _]{1,16}$'"
 """The form of a code: DICOM PS3.5 section 6.2, value representation CS."""
 
 
+def _unpadded(column: str) -> str:
+    """Without the blanks and NULs around it, the padding of DICOM's strings (PS3.5 section 6.2)."""
+    return f"trim({column}, ' ' || chr(0))"
+
+
 def _hashed(column: str) -> str:
-    return f"case when {column} <> '' then hash({column}) end"
+    return f"case when {_unpadded(column)} <> '' then hash({_unpadded(column)}) end"
 
 
 def _code(column: str) -> str:
-    text = rf"upper(trim({column}, ' ' || chr(0)))"
+    text = f"upper({_unpadded(column)})"
     return (
         f"case when coalesce({text}, '') = '' then '' when regexp_matches({text}, {_CODE}) then {text} "
         f"else '{_OTHER}' end"

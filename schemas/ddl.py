@@ -60,8 +60,10 @@ def spark(table: ExternalTable) -> list[Statement]:
     """A data source table, a repair that makes its partitions known (after each sync too), and its views."""
     columns = _declared([*_data_columns(table.table), *_key_columns(table)], SPARK_TYPES)
     name = _qualified(table, table.name, _backticked)
+    # Spark 3 refuses days before 1582 and times before 1900 otherwise, since its version 2 wrote other ones.
     create = (
-        f"CREATE TABLE IF NOT EXISTS {name} (\n{columns}\n)\nUSING PARQUET\n"
+        f"CREATE TABLE IF NOT EXISTS {name} (\n{columns}\n)\n"
+        "USING PARQUET\nOPTIONS (datetimeRebaseMode = 'CORRECTED')\n"
         f"PARTITIONED BY ({', '.join(_backticked(key.name) for key in table.keys)})\n"
         f"LOCATION {_backslashed(table.location)}\nCOMMENT {_backslashed(_comment(table.table.doc))}"
     )
@@ -81,16 +83,21 @@ def spark(table: ExternalTable) -> list[Statement]:
 
 def duckdb(table: ExternalTable) -> list[Statement]:
     """Views over the Parquet objects, with comments; DuckDB reads s3:// through its httpfs extension."""
-    types = ", ".join(f"{key.name}: {_DUCKDB_TYPES[key.type]}" for key in table.keys)
     pattern = "/".join([_globbed(table.location), *(f"{key.name}=*" for key in table.keys), table.table.object_name])
     name = _qualified(table, table.name, _double_quoted)
     # DuckDB takes a column's type from the first object that it reads, which may be of a version that wrote int32.
     counts = [_double_quoted(column.name) for column in table.table.columns if column.type == pa.int64()]
     casts = ", ".join(f"CAST({count} AS BIGINT) AS {count}" for count in counts)
     selected = f"* REPLACE ({casts})" if casts else "*"
+    # Its hive_partitioning takes every folder like env=prod above the catalog for a column, over one of that name
+    # in the objects. By these expressions it leaves objects out as well.
+    keys = "".join(
+        f",\n  CAST(split_part(split_part(filename, '/', {part}), '=', 2) AS {_DUCKDB_TYPES[key.type]}) AS {key.name}"
+        for part, key in zip(range(-1 - len(table.keys), -1), table.keys, strict=True)
+    )
     create = (
-        f"CREATE OR REPLACE VIEW {name} AS\nSELECT {selected} FROM read_parquet(\n"
-        f"  {_quote_doubled(pattern)},\n  hive_partitioning = true, hive_types = {{{types}}}\n)"
+        f"CREATE OR REPLACE VIEW {name} AS\nSELECT {selected}{keys}\nFROM read_parquet(\n"
+        f"  {_quote_doubled(pattern)},\n  hive_partitioning = false\n)"
     )
     docs = {column: doc for column, _, doc in [*_data_columns(table.table), *_key_columns(table)]}
     statements = [Statement(table.table.name, create), *_commented(table.table.name, name, table.table.doc, docs)]

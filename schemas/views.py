@@ -1,6 +1,7 @@
 """The views over the table `image_sets`: one row a study, one row a patient.
 
-Their SQL is written once, in what DuckDB, Athena (Trino) and Spark have in common.
+Their SQL is written once, in what DuckDB, Athena (Trino) and Spark have in common. Texts are without the padding
+that they may have in the table.
 """
 
 from dataclasses import dataclass
@@ -48,22 +49,32 @@ class View:
             for column in self.all_columns
         )
         store, key = (column.sql for column in self.keys)
-        # Text that is empty or null names no study and no patient.
+        # Text that is blank or null names no study and no patient.
         return f"SELECT\n{columns}\nFROM {source}\nWHERE {key} <> ''\nGROUP BY {store}, {key}"
+
+
+def _unpadded(column: str) -> str:
+    """A text without the blanks and NULs around it, the padding of DICOM's strings (PS3.5 section 6.2)."""
+    return f"trim(BOTH ' ' || chr(0) FROM {column})"
+
+
+def _text(column: str) -> str:
+    """A text without its padding; null where that is all there is."""
+    return f"nullif({_unpadded(column)}, '')"
 
 
 def _distinct(column: str) -> str:
     """The distinct texts of a column in order, as an array; null where there is none."""
     # Without the CASE, Spark's would be empty and the others' null.
     return (
-        f"CASE WHEN count(nullif({column}, '')) > 0 "
-        f"THEN array_sort(array_agg(DISTINCT {column}) FILTER (WHERE {column} <> '')) END"
+        f"CASE WHEN count({_text(column)}) > 0 "
+        f"THEN array_sort(array_agg(DISTINCT {_unpadded(column)}) FILTER (WHERE {_unpadded(column)} <> '')) END"
     )
 
 
 _DATASTORE: Final = ViewColumn("datastore_id", "datastore_id", "The data store.")
 _COUNTS: Final = (
-    ViewColumn("series", "count(DISTINCT nullif(series_instance_uid, ''))", "How many series."),
+    ViewColumn("series", f"count(DISTINCT {_text('series_instance_uid')})", "How many series."),
     ViewColumn("image_sets", "count(*)", "How many image sets, those that are not primary too."),
 )
 _MODALITIES: Final = ViewColumn("modalities", _distinct("series_modality"), "The modalities, as a sorted array.")
@@ -74,18 +85,22 @@ _SEEN: Final = (
 )
 
 
-def _least(column: str, doc: str) -> ViewColumn:
-    return ViewColumn(column, f"min({column})", f"{doc}; the least where its image sets disagree.")
+def _least(column: str, doc: str, sql: str = "") -> ViewColumn:
+    return ViewColumn(column, f"min({sql or column})", f"{doc}; the least where its image sets disagree.")
+
+
+def _least_text(column: str, doc: str) -> ViewColumn:
+    return _least(column, doc, _text(column))
 
 
 STUDIES: Final = View(
     name="studies",
     doc="One row a study; image sets without a Study Instance UID are left out.",
-    keys=(_DATASTORE, ViewColumn("study_instance_uid", "study_instance_uid", "Study Instance UID.")),
+    keys=(_DATASTORE, ViewColumn("study_instance_uid", _unpadded("study_instance_uid"), "Study Instance UID.")),
     columns=(
-        _least("patient_id", "Patient ID"),
-        _least("accession_number", "Accession Number"),
-        _least("study_description", "Study Description"),
+        _least_text("patient_id", "Patient ID"),
+        _least_text("accession_number", "Accession Number"),
+        _least_text("study_description", "Study Description"),
         _least("study_date", "Study Date"),
         _least("study_datetime", "Study Date and Time, local time of the modality"),
         *_COUNTS,
@@ -103,12 +118,12 @@ STUDIES: Final = View(
 PATIENTS: Final = View(
     name="patients",
     doc="One row a patient of a data store; image sets without a Patient ID are left out.",
-    keys=(_DATASTORE, ViewColumn("patient_id", "patient_id", "Patient ID.")),
+    keys=(_DATASTORE, ViewColumn("patient_id", _unpadded("patient_id"), "Patient ID.")),
     columns=(
-        _least("patient_name", "Patient's Name"),
-        _least("patient_sex", "Patient's Sex"),
+        _least_text("patient_name", "Patient's Name"),
+        _least_text("patient_sex", "Patient's Sex"),
         _least("patient_birth_date", "Patient's Birth Date"),
-        ViewColumn("studies", "count(DISTINCT nullif(study_instance_uid, ''))", "How many studies."),
+        ViewColumn("studies", f"count(DISTINCT {_text('study_instance_uid')})", "How many studies."),
         *_COUNTS,
         _MODALITIES,
         ViewColumn("first_study_date", "min(study_date)", "The earliest Study Date."),

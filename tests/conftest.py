@@ -95,8 +95,12 @@ def _catalog_url(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(scope="session")
 def idc_catalogs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Catalogs of some 4,000 real series in folders, one by ``day`` and one by ``month``; not to be changed."""
-    folders = {partition: tmp_path_factory.mktemp("idc") / partition for partition in ("day", "month")}
+    """Catalogs of some 4,000 real series in folders, one by ``day`` and one by ``month``; not to be changed.
+
+    They lie below folders that readers may take for partition keys, of the table's own names even.
+    """
+    above = tmp_path_factory.mktemp("idc") / "env=prod" / "study_date=1999-01-01" / "datastore_id=x"
+    folders = {partition: above / partition for partition in ("day", "month")}
     sync_idc(folders, rows=4_000)
     return folders
 

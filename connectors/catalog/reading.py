@@ -20,6 +20,10 @@ from ahi_catalog.schemas.ddl import quoted_name
 if TYPE_CHECKING:
     import pandas as pd
 
+_NOT_FOR_PANDAS: Final = (
+    "the answer holds a time that pandas cannot, such as 24:00:00 or one before the year 1: cast it to text, "
+    "or take `.arrow()`"
+)
 NO_PANDAS: Final = "pandas comes with an extra: pip install 'ahi-catalog[pandas]'"
 
 
@@ -47,11 +51,12 @@ class Answer:
     def df(self) -> "pd.DataFrame":
         """The answer as a pandas DataFrame.
 
-        Whole numbers and booleans stay what they are beside nulls (pandas' nullable types); dates become
-        datetime64, times in UTC stay aware.
+        Whole numbers and booleans stay what they are beside nulls (pandas' nullable types), decimals become float64;
+        dates become datetime64, times in UTC stay aware.
 
         Raises:
-            UsageError: The statement is no valid SQL, or names what there is not; or pandas is not installed.
+            UsageError: The statement is no valid SQL, or names what there is not; pandas is not installed, or has no
+                such value.
             AhiCatalogError: It failed while it ran.
         """
         return _to_pandas(self._table)
@@ -151,7 +156,20 @@ def _to_pandas(table: pa.Table) -> "pd.DataFrame":
         raise UsageError(NO_PANDAS) from None
     nullable = {
         pa.bool_(): pd.BooleanDtype(),
+        pa.int8(): pd.Int8Dtype(),
+        pa.int16(): pd.Int16Dtype(),
         pa.int32(): pd.Int32Dtype(),
         pa.int64(): pd.Int64Dtype(),
+        pa.uint8(): pd.UInt8Dtype(),
+        pa.uint16(): pd.UInt16Dtype(),
+        pa.uint32(): pd.UInt32Dtype(),
+        pa.uint64(): pd.UInt64Dtype(),
     }
-    return table.to_pandas(types_mapper=nullable.get, date_as_object=False)
+    for index, field in enumerate(table.schema):
+        if pa.types.is_decimal(field.type):
+            table = table.set_column(index, field.name, table[index].cast(pa.float64()))
+    try:
+        return table.to_pandas(types_mapper=nullable.get, date_as_object=False, maps_as_pydicts="lossy")
+    except (ValueError, OverflowError):
+        # Its text may quote the value.
+        raise UsageError(_NOT_FOR_PANDAS) from None

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.settings import S3Access
@@ -13,12 +14,14 @@ from ahi_catalog.connectors.storage.local import LocalStore
 _ANY: Final = S3Access()
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PREFIX_PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9!_.*'()=-]*")
-_ALMOST_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|[sS]3//")
-"""What must not become a folder on this disk because of a slip of the finger: ``s3:/bucket``."""
+_FILE_URL: Final = re.compile(r"file:(?://(?P<host>[^/?#]*))?(?P<path>/(?!/)[^?#]*)", re.IGNORECASE)
+_NO_PATH: Final = re.compile(r"[a-z][a-z0-9+.-]*:[/\\]|file:|s3//|\\\\|/[a-z]:/|.*\0", re.IGNORECASE | re.DOTALL)
+"""What must not become a folder on this disk because of a slip of the finger, or of another system's habits:
+``s3:/bucket``, ``C:\\folder``, ``\\\\server\\share``."""
 
 
 def open_store(url: str, s3: S3Access = _ANY) -> Store:
-    """The store at ``s3://bucket/prefix``, or in a local folder (a path, or ``file://`` and a path).
+    """The store at ``s3://bucket/prefix``, or in a local folder (a path, or a ``file:`` URL as of RFC 8089).
 
     Args:
         url: Of the catalog.
@@ -54,7 +57,11 @@ def split_url(url: str) -> tuple[str | None, str]:
         if prefix and not all(_PREFIX_PART.fullmatch(part) for part in prefix.split("/")):
             raise UsageError("the catalog's prefix holds characters that object keys had better not, or an empty part")
         return bucket, prefix
-    path = url.removeprefix("file://")
-    if not path or "://" in path or _ALMOST_URL.match(path):
+    path = url
+    if file_url := _FILE_URL.fullmatch(url):
+        if (file_url["host"] or "localhost").lower() != "localhost":
+            raise UsageError("a file URL names a folder of this machine: file:///folder")
+        path = unquote(file_url["path"])
+    if not path or "://" in path or _NO_PATH.match(path):
         raise UsageError("a catalog is s3://bucket/prefix or a local folder")
     return None, path

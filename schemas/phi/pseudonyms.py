@@ -2,6 +2,9 @@
 
 Each use has a key of its own, derived from the catalog's by HMAC over the use's name, so that equal texts in two
 columns cannot be told to be equal. Nothing is done twice for equal values: columns are dictionary-encoded first.
+
+Blanks and NULs around a text pad it (DICOM PS3.5 section 6.2) and are no part of it. A text that is blank names nobody:
+it stays what it is.
 """
 
 import hmac
@@ -17,6 +20,7 @@ _DOMAIN: Final = "ahi-catalog phi 1 "
 _HASH_BYTES: Final = 16
 """128 bits, half of the hash, the least that RFC 2104 section 5 advises."""
 _MOST_DAYS: Final = 365
+_PADDING: Final = b" \0"
 
 
 class PhiKey:
@@ -55,7 +59,7 @@ class PhiKey:
 
 
 def hashes(texts: pa.ChunkedArray, key: bytes) -> pa.ChunkedArray:
-    """32 hexadecimal digits for each text."""
+    """32 hexadecimal digits for each text that is not blank."""
     return _by_value(texts, lambda value: _mac(key, value)[:_HASH_BYTES].hex(), pa.string())
 
 
@@ -69,18 +73,23 @@ def uids(texts: pa.ChunkedArray, key: bytes) -> pa.ChunkedArray:
 
 def day_offsets(patients: pa.ChunkedArray, key: bytes) -> pa.ChunkedArray:
     """Whole days from 1 to 365 for each patient, int32; null where there is no patient: null or blanks."""
-
-    def days(patient: bytes) -> int | None:
-        return None if not patient.strip(b" \0") else int.from_bytes(_mac(key, patient)[:8]) % _MOST_DAYS + 1
-
-    return _by_value(patients, days, pa.int32())
+    return _by_value(patients, lambda patient: int.from_bytes(_mac(key, patient)[:8]) % _MOST_DAYS + 1, pa.int32())
 
 
 def _by_value(texts: pa.ChunkedArray, make: Callable[[bytes], Any], type_: pa.DataType) -> pa.ChunkedArray:
-    """What is made of each text, once for each distinct one; null stays null."""
+    """What is made of each text without its padding, once for each distinct one.
+
+    Null stays null. A blank stays what it is where texts are made, and is null where numbers are.
+    """
+    is_text = pa.types.is_string(type_)
+
+    def made_of(value: bytes) -> Any:
+        unpadded = value.strip(_PADDING)
+        return make(unpadded) if unpadded else value if is_text else None
+
     encoded = texts.combine_chunks().dictionary_encode()
     distinct: Iterable[bytes] = encoded.dictionary.cast(pa.binary()).to_pylist()
-    made = pa.array([make(value) for value in distinct], type_)
+    made = pa.array([made_of(value) for value in distinct], type_)
     return pa.chunked_array([made.take(encoded.indices)])
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -95,11 +96,33 @@ def test_a_damaged_object_is_named(
     assert len(told.splitlines()) == 1
 
 
-@pytest.mark.parametrize("url", ["s3:/bucket/prefix", "s3//bucket", "S3:/bucket", "gs:/bucket", "file:/folder"])
+SLIPS = [
+    *("s3:/bucket/prefix", "s3//bucket", "S3:/bucket", "gs:/bucket"),
+    *("file:folder", "file://", "file:///x?y", "file:///x#y", "file:////server/share"),
+    *("C:\\folder", "c:/folder", "file:///C:/folder", "\\\\server\\share", "file:///x%00", "a\0b"),
+]
+
+
+@pytest.mark.parametrize("url", SLIPS)
 def test_a_slip_in_a_url_is_no_folder(url: str) -> None:
-    """Rows of patients must not end up on the disk of whoever forgot a slash."""
+    """Rows of patients must not end up on the disk of whoever forgot a slash, or took a path of another system."""
     with pytest.raises(UsageError, match="s3://bucket/prefix"):
         open_store(url)
+
+
+@pytest.mark.parametrize("url", ["file://server/x", "file://x", "file://127.0.0.1/x"])
+def test_a_file_url_of_another_machine_is_refused(url: str) -> None:
+    """Its host is none of a folder's names."""
+    with pytest.raises(UsageError, match=r"this machine|local folder"):
+        open_store(url)
+
+
+@pytest.mark.parametrize("url", ["{}", "file:{}", "file://{}", "file://localhost{}", "FILE://LOCALHOST{}"])
+def test_a_file_url_is_its_path(tmp_path: Path, url: str) -> None:
+    """However it is written (RFC 8089), percent-encoded too; a path that is no URL is taken as it is."""
+    folder = tmp_path / "a b%20c"
+    path = str(folder) if url == "{}" else quote(str(folder))
+    assert open_store(url.format(path)).url == str(folder)
 
 
 @pytest.mark.parametrize("command", ["sync", "serve"])

@@ -192,10 +192,14 @@ def test_without_identifiers_nothing_is_said_of_patients_and_studies(make_catalo
 
 
 def test_pseudonyms_count_like_those_they_stand_for(make_catalog: MakeCatalog, tmp_path: Path) -> None:
-    """Under `pseudonymize` the counts are those of a catalog that keeps everything."""
-    rows = several(30) + several(5, start=200, patient_id="patient-1", study_instance_uid="1.2.1")
+    """Under `pseudonymize` the counts are those of a catalog that keeps everything; blanks are nobody in both."""
+    rows = several(30) + several(5, start=200, patient_id="patient-1 ", study_instance_uid="1.2.1\0")
+    rows += several(12, start=300, series_modality="US", patient_id=" ", study_instance_uid="\0")
     kept, hashed = (
         report_on(make_catalog(rows)),
         report_on(publish_rows(tmp_path / "pseudonyms", rows, phi=Policy.PSEUDONYMIZE)),
     )
     assert (hashed.totals, hashed.by_modality, hashed.findings) == (kept.totals, kept.by_modality, kept.findings)
+    # Twelve people that nobody knows are a group of twelve, which may be shown, not of one.
+    assert asdict(kept.totals) == {"label": "all", "image_sets": 47, "studies": 30, "patients": 42}
+    assert counts(kept.by_modality) == {"CT": 35, "US": 12}

@@ -114,20 +114,21 @@ def test_a_backslashed_literal_ends_where_it_should(value: str) -> None:
 
 
 def test_views_count_what_is_there() -> None:
-    """Studies and patients have one row each; empty and absent texts are no study, patient, series or modality."""
+    """Studies and patients have one row each; absent and blank texts are none, and padding is no part."""
     columns = {column.name: "NULL" for column in IMAGE_SETS.columns}
     rows = [
         {"study_instance_uid": "1", "patient_id": "p", "series_instance_uid": "1.1", "series_modality": "CT"},
-        {"study_instance_uid": "1", "patient_id": "p", "series_instance_uid": "1.2", "series_modality": "MR"},
-        {"study_instance_uid": "1", "patient_id": "o", "series_instance_uid": "1.2", "series_modality": ""},
-        {"study_instance_uid": "2", "patient_id": "p", "series_instance_uid": ""},
-        {"study_instance_uid": "", "patient_id": "p", "series_modality": "XA"},
+        {"study_instance_uid": "1\0", "patient_id": " p ", "series_instance_uid": "1.2", "series_modality": "MR "},
+        {"study_instance_uid": "1", "patient_id": "o", "series_instance_uid": "1.2\0", "series_modality": " "},
+        {"study_instance_uid": "2", "patient_id": "p\0", "series_instance_uid": ""},
+        {"study_instance_uid": " ", "patient_id": "p", "series_modality": "XA"},
         {"patient_id": ""},
+        {"study_instance_uid": "2 ", "patient_id": " \0"},
     ]
     types = {"number_of_study_related_instances": "INTEGER", "study_date": "DATE"}
     selects = []
     for number, row in enumerate(rows):
-        values = columns | {name: f"'{value}'" for name, value in row.items()}
+        values = columns | {name: "'" + value.replace("\0", "' || chr(0) || '") + "'" for name, value in row.items()}
         values["created_at"] = f"TIMESTAMP '2024-01-0{number + 1}'"
         listed = ", ".join(
             f"CAST({value} AS {types.get(name, 'TIMESTAMP' if name.endswith('_at') else 'VARCHAR')}) AS {name}"
@@ -145,7 +146,7 @@ def test_views_count_what_is_there() -> None:
         patients = connection.execute(
             "SELECT patient_id, studies, series, image_sets, modalities FROM patients ORDER BY 1"
         ).fetchall()
-    assert studies == [("1", "o", 2, 3, ["CT", "MR"], 1, 3), ("2", "p", 0, 1, None, 4, 4)]
+    assert studies == [("1", "o", 2, 3, ["CT", "MR"], 1, 3), ("2", "p", 0, 2, None, 4, 7)]
     assert patients == [("o", 1, 1, 1, None), ("p", 2, 2, 4, ["CT", "MR", "XA"])]
 
 

@@ -11,11 +11,13 @@ import pytest
 
 from ahi_catalog.connectors.settings import Quota, Settings
 from ahi_catalog.emulator import Emulator, Service, ServiceOptions
-from ahi_catalog.emulator.idc import load_idc
+from ahi_catalog.emulator.idc import RELEASES, load_idc
 from ahi_catalog.pipeline import sync
 from ahi_catalog.pipeline.executors import open_threads
 
 TODAY = datetime(2026, 3, 1, tzinfo=UTC)
+DATASTORE_ID = "42".rjust(32, "0")
+"""An id that readers take for a number, of int32 even, unless they are told its type."""
 
 
 def sync_idc(catalogs: Mapping[str, str | Path], *, rows: int, more: Iterable[Mapping[str, Any]] = ()) -> str:
@@ -28,7 +30,8 @@ def sync_idc(catalogs: Mapping[str, str | Path], *, rows: int, more: Iterable[Ma
     """
     service = Service(ServiceOptions(rate=None))
     service.clock.freeze(TODAY)
-    datastore_id = load_idc(service, rows=rows)
+    service.create_datastore(name="idc", created_at=RELEASES[0], datastore_id=DATASTORE_ID)
+    datastore_id = load_idc(service, DATASTORE_ID, rows=rows)
     service.insert(datastore_id, more)
     with Emulator(service) as emulator, open_threads(4) as executor, pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", emulator.url)

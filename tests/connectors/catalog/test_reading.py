@@ -9,14 +9,18 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from ahi_catalog import Catalog
+from ahi_catalog.connectors.catalog import open_catalog, open_store
+from ahi_catalog.connectors.catalog.external import describe
 from ahi_catalog.connectors.errors import UsageError
-from tests.support.idc_catalog import sync_idc
+from ahi_catalog.schemas import ddl
+from tests.support.idc_catalog import DATASTORE_ID, sync_idc
 
 DAY = date(2020, 10, 15)
 READERS: dict[str, Callable[[Catalog], Any]] = {
@@ -65,12 +69,15 @@ def test_only_the_partitions_and_columns_asked_for_are_read(
         catalog.dataset().to_table(columns=["patient_id"])
 
 
-def test_filters_on_a_view_reach_the_scan(idc_catalogs: dict[str, Path]) -> None:
-    """A study looked up by its UID in the view studies is looked up by it in the objects."""
-    sql = "explain select series from studies where study_instance_uid = '1.2.3'"
+def test_a_view_reads_the_columns_and_partitions_asked_for(idc_catalogs: dict[str, Path]) -> None:
+    """A filter on the data store reaches the scan, and one on the study leaves others out before they are grouped."""
+    sql = "explain select series from studies where study_instance_uid = '1.2.3' and datastore_id = 'a'"
     [plan] = Catalog(str(idc_catalogs["month"])).query(sql).arrow()["explain_value"].to_pylist()
-    scan = plan[plan.index("PYTHON_ARROW_SCAN") :]
-    assert "Filters: \"study_instance_uid\" = '1.2.3'" in scan
+    above, scan, below = plan.partition("PYTHON_ARROW_SCAN")
+    assert scan
+    assert "Filters: \"datastore_id\" = 'a'" in below
+    assert "Filter" in above
+    assert "= '1.2.3'" in above
     assert "patient_name" not in plan
 
 
@@ -87,6 +94,29 @@ def test_the_ways_to_read_agree(idc_catalogs: dict[str, Path], partition: str) -
         answer = catalog.query(f"select sum(image_sets) as n, count(*) as keys from {view}").arrow().to_pylist()
         distinct = len(set(catalog.dataset().to_table(columns=[key])[key].to_pylist()))
         assert answer == [{"n": rows, "keys": distinct}]
+
+
+@pytest.mark.parametrize("partition", ["day", "month"])
+def test_the_ddl_for_duckdb_reads_the_rows_and_columns_of_a_query(
+    idc_catalogs: dict[str, Path], tmp_path: Path, partition: str
+) -> None:
+    """Folders above the catalog are no columns, an id of digits is a text, and a filter leaves objects out."""
+    shutil.copytree(idc_catalogs[partition], (folder := tmp_path / "study_date=1999-01-01" / "created_date=x"))
+    catalog = Catalog(folder)
+    key = "created_date" if partition == "day" else "created_month"
+    sql = f"select * from image_sets where {key} = (select max({key}) from image_sets) order by image_set_id"
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for statement in ddl.duckdb(describe(open_catalog(open_store(str(folder))), "duckdb")):
+            connection.execute(statement.sql)
+        assert connection.execute(sql).to_arrow_table() == catalog.query(sql).arrow()
+        [[last, datastore_id]] = connection.execute(f"select max({key}), max(datastore_id) from image_sets").fetchall()
+        assert datastore_id == DATASTORE_ID
+        rows = connection.execute(f"select count(*) from image_sets where {key} = '{last}'").fetchall()
+        # DuckDB takes the columns from the first.
+        for path in sorted(folder.glob("image_sets/**/*.parquet"))[1:-1]:
+            path.write_bytes(b"garbage")
+        assert connection.execute(f"select count(*) from image_sets where {key} = '{last}'").fetchall() == rows
 
 
 def test_a_frame_keeps_whole_numbers_dates_and_zones(idc_catalogs: dict[str, Path]) -> None:

@@ -37,7 +37,7 @@ def row_of(**values: Any) -> dict[str, Any]:
     return {"image_set_id": "a" * 32, "created_at": datetime(2024, 1, 1), **values}  # noqa: DTZ001  # read as UTC
 
 
-texts = st.none() | st.text(st.characters(codec="utf-8"), max_size=20)
+texts = st.none() | st.text(st.characters(codec="utf-8"), max_size=20) | st.text(" \0P1", max_size=4)
 dates = st.none() | st.dates()
 rows = st.lists(
     st.fixed_dictionaries(
@@ -59,12 +59,29 @@ rows = st.lists(
 @settings(deadline=None)
 @given(rows, st.booleans(), st.booleans())
 def test_joins_are_kept_and_originals_are_not(found: list[dict[str, Any]], keep_text: bool, shift: bool) -> None:  # noqa: FBT001
-    """Equal identifiers of a column stay equal, different ones different, absent ones absent, and none is its own."""
+    """Identifiers that are equal but for padding stay equal, others different, those absent or blank what they are."""
     made = protected(found, keep_text=keep_text, shift_dates=shift)
     for name in IDENTIFIERS:
         pairs = {(before[name], after[name]) for before, after in zip(found, made, strict=True)}
-        assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
-        assert all((a is None) == (b is None) and (a != b or a is None) for a, b in pairs)
+        named = {(a.strip(" \0"), b) for a, b in pairs if a is not None and a.strip(" \0")}
+        assert len(named) == len({a for a, _ in named}) == len({b for _, b in named})
+        assert all(a != b for a, b in named)
+        assert all(a == b for a, b in pairs if a is None or not a.strip(" \0"))
+
+
+def test_padding_is_no_part_of_an_identifier_and_a_blank_stays_blank() -> None:
+    """P1, padded with blanks or NULs, is one patient with one pseudonym and one shift; nobody is no patient."""
+    day = date(2024, 3, 1)
+    named = ["P1", "P1 ", " P1", "P1\0", "P1 \0 "]
+    blank = [None, "", " ", "\0", " \0 "]
+    found = [dict.fromkeys(IDENTIFIERS, text) | {"study_date": day} for text in (*named, *blank)]
+    made = protected(found, shift_dates=True)
+    for name in IDENTIFIERS:
+        assert len({row[name] for row in made[: len(named)]}) == 1
+        assert [row[name] for row in made[len(named) :]] == blank
+    [shifted] = {row["study_date"] for row in made[: len(named)]}
+    assert shifted < day
+    assert {row["study_date"] for row in made[len(named) :]} == {None}
 
 
 @settings(deadline=None)
