@@ -1,7 +1,8 @@
 """The checkpoint of one data store: what is covered, and how far changes are followed. Pure: JSON and back.
 
-All of it only grows (set unions, the later of two moments), so the updates of any number of runs commute. The one
-exception is `without_coverage`, for a repair that has found a data object unreadable and reads its range again.
+Coverage only grows, and ``followed_to`` too but where a run gains coverage (pipeline/checkpointer.py), so the updates
+of any number of runs commute. The one exception is `without_coverage`, for a repair that has found a data object
+unreadable and reads its range again.
 """
 
 import json
