@@ -16,6 +16,7 @@ from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
 from ahi_catalog.connectors import aws
+from ahi_catalog.connectors.aws_failures import REFUSED_CREDENTIALS, error_code, no_answer
 from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, Remedy, StoreError
 from ahi_catalog.connectors.retrying import Backoff, full_jitter, retry
 from ahi_catalog.connectors.settings import S3Access
@@ -31,16 +32,14 @@ _FINAL_STATUS: Final = frozenset({301, 307, 400, 401, 403, 404, 405, 411, 501})
 
 _ANY: Final = S3Access()
 _DENIED: Final = frozenset({"AccessDenied", "403"})
-_ACCESS: Final = "access denied to s3:GetObject, s3:PutObject or s3:ListBucket"
-_OWNER: Final = f"the bucket belongs to another account than `bucket_owner` says, or {_ACCESS}"
+_ACCESS: Final = {
+    "GetObject": "access denied to s3:GetObject (without s3:ListBucket S3 says so of an object that is not there, too)",
+    "ListObjectsV2": "access denied to s3:ListBucket",
+}
+_OWNER: Final = "the bucket belongs to another account than `bucket_owner` says, or "
 _WHAT_TO_DO: Final = {
+    **REFUSED_CREDENTIALS,
     "NoSuchBucket": "there is no such bucket; create it, or check the URL and the region",
-    "AccessDenied": _ACCESS,
-    "403": _ACCESS,
-    "InvalidAccessKeyId": "the store does not know the access key: check the AWS credentials",
-    "SignatureDoesNotMatch": "the signature does not match: check the AWS credentials and this machine's clock",
-    "RequestTimeTooSkewed": "this machine's clock is wrong",
-    "ExpiredToken": "the credentials have expired: renew them and run again",
     "PermanentRedirect": "the bucket is in another region: set AWS_DEFAULT_REGION to it",
     "NotImplemented": "the store does not know conditional writes; use one that does, as Amazon S3",
 }
@@ -223,17 +222,18 @@ class S3Store:
 
     def _translate(self, error: Exception) -> AhiCatalogError:
         if not isinstance(error, boto.ClientError):
-            told = aws.no_answer(error, "AWS_ENDPOINT_URL_S3")
+            told = no_answer(error, "AWS_ENDPOINT_URL_S3")
             return (_DoubtError if told.may_pass else StoreError)(f"{self.url}: {told.advice}")
-        code = aws.error_code(error)
+        code = error_code(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if code in _EXPECTED:
             kind, text = _EXPECTED[code]
             return kind(f"{self.url}: {text}")
+        if code in _DENIED:
+            denied = _ACCESS.get(error.operation_name, f"access denied to s3:{error.operation_name}")
+            return StoreError(f"{self.url}: {_OWNER if self._owner else ''}{denied}", remedy=Remedy.POLICY)
         if code in _WHAT_TO_DO or status in _FINAL_STATUS:
-            advice = _OWNER if self._owner and code in _DENIED else _WHAT_TO_DO.get(code)
-            remedy = Remedy.POLICY if code in _DENIED else None
-            return StoreError(f"{self.url}: {advice or f'the store refuses with {code}'}", remedy=remedy)
+            return StoreError(f"{self.url}: {_WHAT_TO_DO.get(code, f'the store refuses with {code}')}")
         return _DoubtError(f"{self.url}: the store answers {code}; run again to resume")
 
 
