@@ -97,10 +97,18 @@ def _show(answer: "pa.Table", title: str) -> None:
 
 
 def _flat(answer: "pa.Table") -> "pa.Table":
-    """With lists and structures as JSON text, since CSV has neither."""
+    """With lists and structures as JSON text, since CSV has neither; and with times as text.
+
+    They are UTC; of a zone's times Arrow would look into the machine's time zone database, which may be missing.
+    """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     for index, field in enumerate(answer.schema):
+        if pa.types.is_timestamp(field.type) and field.type.tz:
+            naive = pc.cast(answer[index], pa.timestamp(field.type.unit))
+            texts = pc.binary_join_element_wise(pc.cast(naive, pa.string()), "Z", "")
+            answer = answer.set_column(index, field.name, texts)
         if pa.types.is_nested(field.type):
             texts = [None if value is None else json_text(value) for value in answer[index].to_pylist()]
             answer = answer.set_column(index, field.name, pa.array(texts, pa.string()))

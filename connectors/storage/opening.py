@@ -1,6 +1,7 @@
 """From a URL to a store."""
 
 import re
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -16,12 +17,13 @@ _ALMOST_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|[sS]3//")
 """What must not become a folder on this disk because of a slip of the finger: ``s3:/bucket``."""
 
 
-def open_store(url: str, s3: S3Access = _ANY) -> Store:
+def open_store(url: str, s3: S3Access = _ANY, stop: threading.Event | None = None) -> Store:
     """The store at ``s3://bucket/prefix``, or in a local folder (a path, or ``file://`` and a path).
 
     Args:
         url: Of the catalog.
         s3: How its objects are read and written, where they lie in S3.
+        stop: Set when the run is asked to stop.
 
     Raises:
         UsageError: It is no URL of a kind that we know.
@@ -34,7 +36,7 @@ def open_store(url: str, s3: S3Access = _ANY) -> Store:
         return open_s3_store(bucket, path, s3)
     if s3 != _ANY:
         raise UsageError("`bucket_owner`, `kms_key` and `sse_s3` go with a catalog on S3")
-    return LocalStore(Path(path).expanduser())
+    return LocalStore(Path(path).expanduser(), stop)
 
 
 def split_url(url: str) -> tuple[str | None, str]:
