@@ -38,8 +38,7 @@ def iam_policy(
     For a role that only asks:
       ahi-catalog iam-policy --catalog s3://bucket/imaging --datastore-id ID --for query
     """
-    import boto3  # `--help` does without boto3
-
+    from ahi_catalog.connectors.aws import current_session  # `--help` does without boto3
     from ahi_catalog.connectors.iam import CALLS, Place, policy
     from ahi_catalog.connectors.phi_key import AWS_SECRET
     from ahi_catalog.connectors.settings import check_datastore_id
@@ -48,7 +47,7 @@ def iam_policy(
     datastore_ids = chosen_datastores(datastore_id, every=given["all"]) or ()
     for each in datastore_ids:
         check_datastore_id(each)
-    session = boto3.Session()
+    session = current_session()
     region = region or session.region_name or "*"
     bucket, prefix = split_url(catalog)
     kind, _, name = phi_key_from.partition(":")

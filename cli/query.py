@@ -100,13 +100,21 @@ def _show(answer: "pa.Table", title: str) -> None:
 
 
 def _flat(answer: "pa.Table") -> "pa.Table":
-    """With bytes, lists and structures as JSON has them, since CSV has neither."""
+    """With bytes, lists and structures as JSON has them, since CSV has neither; and with times as text.
+
+    They are UTC; of a zone's times Arrow would look into the machine's time zone database, which may be missing.
+    """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     from ahi_catalog.cli.values import json_values
 
     for index, field in enumerate(answer.schema):
-        if pa.types.is_nested(field.type) or pa.types.is_binary(field.type):
+        if pa.types.is_timestamp(field.type) and field.type.tz:
+            naive = pc.cast(answer[index], pa.timestamp(field.type.unit))
+            texts = pc.binary_join_element_wise(pc.cast(naive, pa.string()), "Z", "")
+            answer = answer.set_column(index, field.name, texts)
+        elif pa.types.is_nested(field.type) or pa.types.is_binary(field.type):
             values = json_values(answer[index])
             texts = [value if isinstance(value, str | None) else json_text(value) for value in values]
             answer = answer.set_column(index, field.name, pa.array(texts, pa.string()))

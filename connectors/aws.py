@@ -4,34 +4,29 @@ Never plain http, but to this machine, or where that is allowed explicitly.
 """
 
 import logging
-import re
-import ssl
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import boto3
-import botocore.exceptions
+import botocore.exceptions as boto
 from botocore.config import Config
-from botocore.parsers import ResponseParserError
 
+from ahi_catalog.connectors.aws_failures import (
+    NO_CREDENTIALS,
+    configuration_failure,
+    credentials_failure,
+    may_pass,
+)
 from ahi_catalog.connectors.endpoints import check_endpoint, host, is_aws, is_loopback
 from ahi_catalog.connectors.errors import UsageError
 
-_CODE: Final = re.compile(r"[A-Za-z0-9.]{1,64}")
+_T = TypeVar("_T")
+
 _TALKATIVE: Final = ("botocore", "boto3", "s3transfer", "urllib3")
 """Loggers that at DEBUG write requests and answers down, bodies and signatures included."""
-
-_NO_CREDENTIALS: Final = (
-    botocore.exceptions.NoCredentialsError,
-    botocore.exceptions.PartialCredentialsError,
-    botocore.exceptions.CredentialRetrievalError,
-    botocore.exceptions.TokenRetrievalError,
-    botocore.exceptions.SSOError,
-    botocore.exceptions.UnauthorizedSSOTokenError,
-)
 
 _SESSION: Final[ContextVar[boto3.Session | None]] = ContextVar("session", default=None)
 
@@ -51,8 +46,69 @@ def using(session: boto3.Session | None) -> Iterator[None]:
 
 
 def current_session() -> boto3.Session:
-    """The session whose credentials and region are used here."""
-    return _SESSION.get() or boto3.Session()
+    """The session whose credentials and region are used here.
+
+    Raises:
+        UsageError: boto3 cannot work with the profile or the configuration.
+    """
+    with _configured():
+        return _SESSION.get() or boto3.Session(region_name=_region())
+
+
+def _region() -> str | None:
+    """Of the environment; boto3 itself does not read the name that other SDKs, ECS and login helpers use."""
+    return os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION") or None
+
+
+@contextmanager
+def _configured() -> Iterator[None]:
+    try:
+        yield
+    except (boto.BotoCoreError, ValueError) as error:
+        raise configuration_failure(error) from None
+
+
+class Credentials:
+    """Those of a session.
+
+    boto3 gets them (reads files, runs programs, asks services) when it first signs a request, and again when they
+    end; so whatever fails then, it fails in one place and before the request.
+
+    Args:
+        session: Whose they are.
+
+    Raises:
+        UsageError: There are none.
+    """
+
+    def __init__(self, session: boto3.Session) -> None:
+        self._profile = None if session.profile_name == "default" else session.profile_name
+        self._were_got = False
+        found = self._have(session.get_credentials)
+        if found is None:
+            raise UsageError(NO_CREDENTIALS)
+        self.method = found.method
+        self._found = found
+
+    def get(self, **_: Any) -> None:
+        """Have them got where they are missing or about to end.
+
+        Raises:
+            UsageError: They cannot be had.
+            Exception: As boto3 raises it, where they were had before and may be in a moment.
+        """
+        self._have(self._found.get_frozen_credentials)
+        self._were_got = True
+
+    def _have(self, get: Callable[[], _T]) -> _T:
+        try:
+            return get()
+        except Exception as error:
+            if self._were_got and may_pass(error):
+                raise
+            # Not chained: boto3 may quote what a program printed.
+            failure = credentials_failure(error, self._profile)
+        raise failure
 
 
 def has_custom_endpoint(client: Any) -> bool:
@@ -82,7 +138,8 @@ def make_client(
         allow_http: Whether plain http is allowed to a host that is neither this machine nor AWS's; None: never.
 
     Raises:
-        UsageError: boto3 finds no region, a profile that does not exist, or an endpoint that is not https.
+        UsageError: boto3 finds no credentials or no region, cannot work with what is configured, or would ask an
+            endpoint that is not https.
     """
     config = Config(
         connect_timeout=5,
@@ -92,71 +149,22 @@ def make_client(
         # botocore puts its own name together anew for each request, from some sixty parts.
         user_agent=f"ahi-catalog Boto3/{boto3.__version__}",
     )
-    try:
-        session: Any = current_session()
-        client = session.client(service, config=config)
+    session: Any = current_session()
+    region = session.region_name or _region()
+    credentials = Credentials(session)
+    with _configured():
+        client = session.client(service, region_name=region, config=config)
         more = adapt(client)
         if is_loopback(host(client.meta.endpoint_url)):
             # What does not leave this machine does not go by way of a proxy.
             more = Config(proxies={}).merge(more or Config())
         if more is not None:
             # The same session: it has read the service's model already, which takes a fifth of a second.
-            client = session.client(service, config=config.merge(more))
-    except botocore.exceptions.NoRegionError:
-        raise UsageError("no AWS region: set AWS_DEFAULT_REGION, or a region in your profile") from None
-    except botocore.exceptions.ProfileNotFound as error:
-        raise UsageError(f"boto3 cannot start: {error}") from None
-    except ValueError:
-        # Not quoted: a URL may hold a password.
-        raise UsageError("boto3 cannot start: a setting (AWS_ENDPOINT_URL_*, AWS_CONFIG_FILE) is not valid") from None
+            client = session.client(service, region_name=region, config=config.merge(more))
+    client.meta.events.register("before-sign", credentials.get)
     check_endpoint(client.meta.service_model.service_id, client.meta.endpoint_url, allow_http=allow_http)
     silence_bodies()
     return client
-
-
-def error_code(error: botocore.exceptions.ClientError) -> str:
-    """The code of an answer that refuses; ``unknown`` where it is none that a service would make up."""
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    return code if _CODE.fullmatch(code) else "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class NoAnswer:
-    """What it means that a request got no answer, or none that can be read.
-
-    Attributes:
-        advice: What is wrong, and what to do.
-        may_pass: Whether trying again may help.
-    """
-
-    advice: str
-    may_pass: bool
-
-
-def no_answer(error: Exception, variable: str) -> NoAnswer:
-    """What a failure of botocore's means that is no refusal (ClientError); nothing of the request is in it.
-
-    Args:
-        error: What the call raised.
-        variable: Names the endpoint, as `AWS_ENDPOINT_URL_S3`.
-    """
-    if isinstance(error, _NO_CREDENTIALS):
-        advice = "no usable AWS credentials: set AWS_PROFILE or AWS_ACCESS_KEY_ID (aws sts get-caller-identity tells)"
-        return NoAnswer(advice, may_pass=False)
-    if _refused_certificate(error):
-        advice = "the endpoint's certificate is not trusted: check AWS_CA_BUNDLE and proxies"
-        return NoAnswer(advice, may_pass=False)
-    if isinstance(error, ResponseParserError | UnicodeDecodeError):
-        return NoAnswer(f"the answer cannot be read: check {variable} and proxies; run again to resume", may_pass=True)
-    advice = f"cannot be reached ({type(error).__name__}): check region, network, proxies and {variable}"
-    return NoAnswer(f"{advice}; run again to resume", may_pass=True)
-
-
-def _refused_certificate(error: BaseException) -> bool:
-    """Whether this side refused a certificate; a handshake may also fail because a connection was cut."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return True
-    return any(_refused_certificate(cause) for cause in (error.__cause__, error.__context__) if cause)
 
 
 class _NoBodies(logging.Filter):

@@ -3,7 +3,7 @@
 ::
 
     AhiCatalogError                one line: what is wrong and what to do; never a row, a token, a credential
-    ├── UsageError                 the request itself is wrong (exit 2)
+    ├── UsageError                 the request, or what it finds on the machine (credentials), is wrong (exit 2)
     ├── SourceError                HealthImaging refuses or cannot be read
     │   ├── TransientError         may pass; it is retried before it is raised
     │   │   └── ThrottledError     beyond the quota
@@ -51,7 +51,7 @@ class AhiCatalogError(Exception):
 
 
 class UsageError(AhiCatalogError):
-    """The command or its settings are wrong; nothing was read or written."""
+    """The command, its settings, or the credentials and the configuration that boto3 finds are wrong."""
 
 
 class SourceError(AhiCatalogError):

@@ -75,18 +75,20 @@ def _from_aws(name: str) -> bytes:
     from botocore.parsers import ResponseParserError  # noqa: PLC0415
 
     from ahi_catalog.connectors import aws  # noqa: PLC0415
+    from ahi_catalog.connectors.aws_failures import REFUSED_CREDENTIALS, error_code, no_answer  # noqa: PLC0415
 
     client = aws.make_client("secretsmanager", connections=1, read_timeout=30)
     try:
         answer: dict[str, Any] = client.get_secret_value(SecretId=name)
     except (boto.BotoCoreError, boto.ClientError, ResponseParserError) as error:
-        reason = aws.error_code(error) if isinstance(error, boto.ClientError) else type(error).__name__
+        if isinstance(error, boto.ClientError):
+            code = error_code(error)
+            advice = REFUSED_CREDENTIALS.get(code, "check the name, the region and secretsmanager:GetSecretValue")
+            reason, remedy = f"{code}: {advice}", None if code in REFUSED_CREDENTIALS else Remedy.POLICY
+        else:
+            reason, remedy = no_answer(error, "AWS_ENDPOINT_URL_SECRETS_MANAGER").advice, None
     else:
         text: str | None = answer.get("SecretString")
         binary: bytes = answer.get("SecretBinary", b"")
         return binary if text is None else text.encode()
-    raise AhiCatalogError(
-        f"the PHI key cannot be read from AWS Secrets Manager ({reason}): check the name, the region and "
-        "secretsmanager:GetSecretValue",
-        remedy=Remedy.POLICY,
-    )
+    raise AhiCatalogError(f"the PHI key cannot be read from AWS Secrets Manager: {reason}", remedy=remedy)

@@ -2,10 +2,10 @@
 
 from typing import Any, Final
 
-import boto3
 import botocore.exceptions
 
-from ahi_catalog.connectors.aws import has_custom_endpoint
+from ahi_catalog.connectors.aws import Credentials, current_session, has_custom_endpoint
+from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.healthimaging.pages import PAGE_ROWS
 from ahi_catalog.connectors.settings import Quota
 from ahi_catalog.doctor.check import Check, fix, note, ok
@@ -17,14 +17,11 @@ def check_credentials() -> Check:
     """Whether boto3 finds credentials, and where; never what they are."""
     name = "credentials"
     try:
-        found = boto3.Session().get_credentials()
-        if found is not None:
-            found.get_frozen_credentials()
-    except (botocore.exceptions.BotoCoreError, ValueError) as error:
-        return fix(name, f"boto3 cannot get them ({type(error).__name__}): check AWS_PROFILE, or log in again")
-    if found is None:
-        return fix(name, "none found: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-    return ok(name, f"found ({found.method})")
+        credentials = Credentials(current_session())
+        credentials.get()
+    except UsageError as error:
+        return fix(name, str(error))
+    return ok(name, f"found ({credentials.method})")
 
 
 def check_region(client: Any) -> Check:

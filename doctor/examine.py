@@ -4,9 +4,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import boto3
-from botocore.config import Config
-
 from ahi_catalog.connectors import aws
 from ahi_catalog.connectors.catalog import Store, open_catalog, open_store
 from ahi_catalog.connectors.errors import AhiCatalogError
@@ -58,12 +55,9 @@ def _healthimaging(settings: Settings, clock: Callable[[], datetime]) -> Iterato
     yield service.check_datastore(datastore)
     yield service.check_search(search)
     yield service.check_get(get)
-    yield account.check_quota(None if aws.has_custom_endpoint(client) else _quotas(), settings.quota)
-
-
-def _quotas() -> Any:
-    make: Any = boto3.Session().client
-    return make("service-quotas", config=Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 1}))
+    yield account.check_quota(
+        None if aws.has_custom_endpoint(client) else aws.make_client("service-quotas", read_timeout=10), settings.quota
+    )
 
 
 def _storage(settings: Settings, load_key: LoadKey) -> Iterator[Check]:

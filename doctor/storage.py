@@ -6,7 +6,7 @@ import botocore.exceptions
 
 from ahi_catalog.connectors.catalog import Store, open_catalog
 from ahi_catalog.connectors.catalog.layout import DESCRIPTION_KEY, STATE
-from ahi_catalog.connectors.errors import AhiCatalogError, StoreError
+from ahi_catalog.connectors.errors import AhiCatalogError
 from ahi_catalog.connectors.storage.probe import PROBES, probe
 from ahi_catalog.doctor.check import Check, fix, note, ok
 
@@ -18,7 +18,7 @@ def check_bucket(store: Store) -> Check:
     """Whether the place is there and can be listed."""
     try:
         next(iter(store.entries(STATE)), None)
-    except StoreError as error:
+    except AhiCatalogError as error:
         return fix("storage", str(error))
     return ok("storage", f"{store.url} can be listed")
 
@@ -40,7 +40,7 @@ def check_conditional_writes(store: Store) -> Check:
     """Whether the place can be written, and refuses to replace an object that another run wrote."""
     try:
         probe(store, PROBE_KEY)
-    except StoreError as error:
+    except AhiCatalogError as error:
         return fix(_CONDITIONAL, str(error))
     return ok(_CONDITIONAL, "honoured")
 

@@ -5,8 +5,9 @@ boto3's own settings, whatever the block's client parameters say.
 """
 
 import boto3
-import botocore.exceptions
+import botocore.exceptions as boto
 
+from ahi_catalog.connectors.aws_failures import credentials_failure
 from ahi_catalog.connectors.errors import UsageError
 
 
@@ -35,8 +36,8 @@ def find_session(block: str) -> boto3.Session:
         raise UsageError("a block of credentials is read in a flow that is not async")
     try:
         session: boto3.Session = loaded.get_boto3_session()
-    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, ValueError) as error:
-        raise UsageError(
-            f"the block {block} makes no session ({type(error).__name__}); check it on the page Blocks"
-        ) from None
+    except ValueError:
+        raise UsageError(f"the block {block} makes no session; check it on the page Blocks") from None
+    except (boto.BotoCoreError, boto.ClientError) as error:
+        raise UsageError(f"the block {block}: {credentials_failure(error, None)}") from None
     return session

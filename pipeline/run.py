@@ -221,7 +221,7 @@ def open_run(
     """
     return RunSetup(
         settings=settings,
-        store=open_store(settings.catalog, settings.s3),
+        store=open_store(settings.catalog, settings.s3, stop),
         source=open_source(settings, stop, connection),
         counts=RequestCounts(),
         executor=executor,

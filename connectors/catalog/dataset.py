@@ -9,7 +9,7 @@ from ahi_catalog.connectors.catalog.catalog import Catalog
 from ahi_catalog.connectors.catalog.layout import Unit, parse_partition
 from ahi_catalog.connectors.catalog.publishing import read_object
 from ahi_catalog.connectors.catalog.remote import RemoteDataset, removed
-from ahi_catalog.connectors.errors import StoreError
+from ahi_catalog.connectors.errors import AhiCatalogError
 from ahi_catalog.connectors.storage.base import RangeStore
 from ahi_catalog.schemas import IMAGE_SETS, Table
 
@@ -44,7 +44,7 @@ def open_dataset(catalog: Catalog, keys: Sequence[str] | None = None, table: Tab
     )
 
 
-def store_failure(dataset: ds.Dataset) -> StoreError | None:
+def store_failure(dataset: ds.Dataset) -> AhiCatalogError | None:
     """The first error of the store while a dataset was read, whatever an engine made of it; None: there was none."""
     return dataset.failure if isinstance(dataset, RemoteDataset) else None
 

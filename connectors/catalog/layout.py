@@ -94,7 +94,9 @@ def partitions(datastore_id: str, unit: Unit, window: Window) -> Iterator[Partit
 
 def partition_rows(table: Table, datastore_id: str, unit: Unit, rows: pa.Table) -> Iterator[tuple[Partition, pa.Table]]:
     """The rows of each partition, by when their image set was created."""
-    first_days = pc.cast(pc.floor_temporal(rows[table.created], unit=str(unit)), pa.date32())
+    # Times of a zone, UTC too, have Arrow look into the machine's time zone database, which may be missing.
+    created = pc.cast(rows[table.created], pa.timestamp("us"))
+    first_days = pc.cast(pc.floor_temporal(created, unit=str(unit)), pa.date32())
     encoded = first_days.combine_chunks().dictionary_encode()
     for index, day in enumerate(encoded.dictionary.to_pylist()):
         yield Partition(datastore_id, unit, day), pick(rows, pc.equal(encoded.indices, index))

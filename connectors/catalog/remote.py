@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from pyarrow.fs import FileInfo, FileSystemHandler, FileType, PyFileSystem
 
-from ahi_catalog.connectors.errors import ConflictError, StoreError
+from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError
 from ahi_catalog.connectors.storage.base import Part, RangeStore
 
 _TAIL_BYTES: Final = 512 << 10
@@ -62,7 +62,7 @@ class RemoteDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has 
         self._made_of = store, keys, schema, partitioning
         self._store = store
         self._rows = rows
-        self.failure: StoreError | None = None
+        self.failure: AhiCatalogError | None = None
         files = PyFileSystem(_WholeObjects(store))
         fragments = [_PARQUET.make_fragment(key, files, partitioning.parse(key)) for key in keys]
         super().__init__(fragments, schema, _PARQUET, files)
@@ -93,11 +93,12 @@ class RemoteDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has 
         Raises:
             ConflictError: It was replaced or removed meanwhile.
             StoreError: It cannot be read.
+            UsageError: The credentials have ended, and cannot be renewed.
             pyarrow.ArrowException: It is no Parquet object.
         """
         try:
             return self._load(fragment, wanted, rows, ranges)
-        except StoreError as error:
+        except AhiCatalogError as error:
             # A copy: the error's own traceback would hold what holds it.
             self.failure = self.failure or copy.copy(error)
             raise

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import botocore.exceptions as boto
+from botocore.parsers import ResponseParserError
 
 from ahi_catalog.connectors import aws
+from ahi_catalog.connectors.aws_failures import REFUSED_CREDENTIALS, error_code, no_answer
 from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, UsageError
 from ahi_catalog.connectors.glue.table import Json, brought_up_to_date, new_table
 from ahi_catalog.connectors.retrying import retry_on_conflict
@@ -103,7 +105,7 @@ def _call(function: Any, **request: Any) -> Json | None:
     try:
         answer: Json = function(**request)
     except boto.ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", "unknown"))
+        code = error_code(error)
         if code == _ABSENT:
             return None
         if code in _HELD_BY_OTHERS:
@@ -113,11 +115,8 @@ def _call(function: Any, **request: Any) -> Json | None:
                 f"Glue denies access: allow glue:{error.operation_name} on the catalog, the database and the table "
                 "(and grant it in Lake Formation, where that is used)"
             ) from None
-        raise AhiCatalogError(f"Glue refuses {error.operation_name} with {code}") from None
-    except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError):
-        raise AhiCatalogError("no usable AWS credentials for Glue: set AWS_PROFILE or AWS_ACCESS_KEY_ID") from None
-    except boto.BotoCoreError as error:
-        raise AhiCatalogError(
-            f"Glue cannot be reached ({type(error).__name__}): check network, region and AWS_ENDPOINT_URL_GLUE"
-        ) from None
+        advice = REFUSED_CREDENTIALS.get(code, "see the service's documentation of that error")
+        raise AhiCatalogError(f"Glue refuses {error.operation_name} with {code}: {advice}") from None
+    except (boto.BotoCoreError, ResponseParserError) as error:
+        raise AhiCatalogError(f"Glue: {no_answer(error, 'AWS_ENDPOINT_URL_GLUE').advice}") from None
     return answer

@@ -4,7 +4,7 @@ from typing import Final
 
 import botocore.exceptions as boto
 
-from ahi_catalog.connectors import aws
+from ahi_catalog.connectors.aws_failures import REFUSED_CREDENTIALS, error_code, no_answer
 from ahi_catalog.connectors.errors import InvalidRequestError, Remedy, SourceError, ThrottledError, TransientError
 from ahi_catalog.schemas import MalformedSummaryError
 
@@ -14,14 +14,8 @@ _TRANSIENT_STATUS: Final = frozenset({408, 500, 502, 503, 504})
 _TOO_MANY_REQUESTS: Final = 429
 
 _WHAT_TO_DO: Final = {
+    **REFUSED_CREDENTIALS,
     "AccessDeniedException": "allow medical-imaging:{operation} on this data store",
-    "MissingAuthenticationTokenException": "check the AWS credentials",
-    "UnrecognizedClientException": "check the AWS credentials",
-    "InvalidSignatureException": "check the AWS credentials and this machine's clock",
-    "SignatureDoesNotMatch": "check the AWS credentials and this machine's clock",
-    "RequestExpired": "check this machine's clock",
-    "ExpiredTokenException": "renew the AWS credentials and run again",
-    "ExpiredToken": "renew the AWS credentials and run again",
     _NOT_FOUND: "check the data store id and the region (aws medical-imaging list-datastores)",
 }
 
@@ -39,7 +33,7 @@ def translate(error: Exception, operation: str) -> SourceError:
         return TransientError(f"{operation}: {error}")
     if isinstance(error, boto.ParamValidationError):
         return InvalidRequestError(f"{operation}: botocore refuses the request")
-    told = aws.no_answer(error, "AWS_ENDPOINT_URL_MEDICAL_IMAGING")
+    told = no_answer(error, "AWS_ENDPOINT_URL_MEDICAL_IMAGING")
     return (TransientError if told.may_pass else SourceError)(f"{operation}: {told.advice}")
 
 
@@ -49,7 +43,7 @@ def is_not_found(error: Exception) -> bool:
 
 
 def _translate_answer(error: boto.ClientError, operation: str) -> SourceError:
-    code = aws.error_code(error)
+    code = error_code(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code in _THROTTLED or status == _TOO_MANY_REQUESTS:
         return ThrottledError(f"{operation}: throttled by the service; lower `rate` if others share the quota")

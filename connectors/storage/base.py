@@ -92,7 +92,8 @@ class Store(Protocol):
 
         Raises:
             ConflictError: The object is another one than expected.
-            StoreError: It cannot be written; the old object is as it was.
+            StoreError: It cannot be written; the old object is as it was, unless it is the disk that does not confirm.
+            StoppedError: The run was asked to stop while another writer kept this one waiting.
         """
         ...
 

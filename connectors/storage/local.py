@@ -1,22 +1,50 @@
-"""A local folder as a store: the promises of a conditional put with a lock file and an atomic rename."""
+"""A local folder as a store: the promises of a conditional put with a lock file and an atomic rename.
 
+A folder may lie on a share (SMB, NFS, sshfs, WSL). Without locks it is refused before anything is written, since runs
+side by side would lose rows. Where folders cannot be synced or permissions not be set, a put says so once and goes on.
+"""
+
+import errno
 import fcntl
+import logging
 import os
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
+from io import BufferedWriter
 from pathlib import Path
 from typing import Final
 
-from ahi_catalog.connectors.errors import ConflictError, StoreError
+from ahi_catalog.connectors.errors import ConflictError, Remedy, StoppedError, StoreError
 from ahi_catalog.connectors.storage.base import Entry, Stored, check_key, content_etag, file_etag, is_folder_marker
+
+_log = logging.getLogger(__name__)
 
 _SCRATCH: Final = "_state/.scratch"
 """Unfinished writes lie here, on the same file system as their targets, where no reader looks."""
 
-
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
+_FOR_OTHERS: Final = 0o077
+_UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+"""How file systems answer what they do not know."""
+_LONGEST_PAUSE: Final = 0.05
+"""Seconds between two looks at the lock, which begin at a millisecond."""
+_LOCK_PATIENCE: Final = 10
+"""Seconds; a put takes less, so whoever waits longer is told, and may be stopped."""
+_ADVICE: Final = {
+    errno.ENOSPC: "free some space and run again to resume",
+    errno.EDQUOT: "the quota of the disk is used up: have it raised, or free some space, and run again to resume",
+    errno.EROFS: "mount it for writing, or choose another folder",
+    errno.ESTALE: "the share has changed under it: run again to resume, or mount it again",
+    errno.EXDEV: "tables and `_state` have to lie on one file system",
+    errno.ENAMETOOLONG: "choose a folder with a shorter path",
+    errno.EIO: "the disk or the share fails: mend it and run again to resume",
+}
+_OTHER_ADVICE: Final = "check the path, and that it is a folder of yours"
 
 
 class LocalStore:
@@ -28,12 +56,19 @@ class LocalStore:
 
     Args:
         root: The folder.
+        stop: Set when the run is asked to stop; a put that has waited long for the lock then raises StoppedError.
     """
 
     writers = 2
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, stop: threading.Event | None = None) -> None:
         self._root = root.absolute()
+        self._stop = stop or threading.Event()
+        self._has_waited_long = False
+
+    def __reduce__(self) -> tuple[Callable[..., "LocalStore"], tuple[Path]]:
+        # Elsewhere, as on a Dask worker, nobody sets this run's event.
+        return LocalStore, (self._root,)
 
     @property
     def url(self) -> str:
@@ -79,41 +114,106 @@ class LocalStore:
         """Hold the folder's lock; where to write files that are not finished."""
         scratch = self._root / _SCRATCH
         self._make_folder(scratch)
-        with os.fdopen(_open_private(scratch / "lock"), "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._opened(scratch / "lock") as lock:
+            self._lock(lock.fileno())
             for left_over in scratch.glob("*.part"):
                 # Whoever wrote it held this lock and is gone.
                 left_over.unlink()
             yield scratch
+
+    def _lock(self, descriptor: int) -> None:
+        began, pause = time.monotonic(), 0.001
+        while not self._is_locked(descriptor):
+            if time.monotonic() - began >= _LOCK_PATIENCE and not self._has_waited_long:
+                self._has_waited_long = True
+                _log.warning("waiting for another writer, which holds %s", self._root / _SCRATCH / "lock")
+            if self._has_waited_long and self._stop.is_set():
+                raise StoppedError("stopped while waiting for another writer of the catalog's folder")
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        self._has_waited_long = False
+
+    def _is_locked(self, descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED | {errno.ENOLCK}:
+                raise
+            raise StoreError(
+                f"{self.url}: the file system has no locks, without which runs side by side lose rows: "
+                "mount it with locks, or choose another folder or S3"
+            ) from None
+        return True
 
     def _replace(self, path: Path, body: bytes, scratch: Path) -> None:
         self._make_folder(path.parent)
         descriptor, name = tempfile.mkstemp(dir=scratch, suffix=".part")
         try:
             with os.fdopen(descriptor, "wb") as file:
-                os.fchmod(descriptor, _FILE_MODE)
+                self._make_private(descriptor, _FILE_MODE)
                 file.write(body)
                 file.flush()
-                os.fsync(file.fileno())
+                self._sync(descriptor)
             Path(name).replace(path)
         except OSError:
             Path(name).unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        self._sync_folder(path.parent)
 
     def _make_folder(self, folder: Path) -> None:
         if not folder.is_dir():
             self._make_folder(folder.parent)
             with suppress(FileExistsError):
                 folder.mkdir(_FOLDER_MODE)
-                folder.chmod(_FOLDER_MODE)  # whatever the umask takes away
-            _sync_folder(folder.parent)
+                self._make_private(folder, _FOLDER_MODE)
+            self._sync_folder(folder.parent)
+
+    def _opened(self, path: Path) -> BufferedWriter:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, _FILE_MODE)
+        self._make_private(descriptor, _FILE_MODE)
+        return os.fdopen(descriptor, "wb")
+
+    def _make_private(self, made: int | Path, mode: int) -> None:
+        """What was made is its user's alone, whatever the umask takes away, where the file system keeps modes."""
+        with suppress(PermissionError):
+            _unless_unsupported(os.chmod, made, mode)
+        if os.stat(made).st_mode & _FOR_OTHERS:  # noqa: PTH116  # a descriptor too
+            _say_once(
+                f"{self.url}: the file system keeps no permissions of its own; who else may read there, the mount says "
+                "(file_mode=0600, dir_mode=0700)"
+            )
+
+    def _sync_folder(self, folder: Path) -> None:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self._sync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _sync(self, descriptor: int) -> None:
+        if not _unless_unsupported(os.fsync, descriptor):
+            _say_once(
+                f"{self.url}: the file system does not confirm what is on the disk, so a power cut may lose the last "
+                f"writes; after one, {Remedy.REPAIR}"
+            )
 
 
-def _open_private(path: Path) -> int:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, _FILE_MODE)
-    os.fchmod(descriptor, _FILE_MODE)
-    return descriptor
+def _unless_unsupported(call: Callable[..., object], *arguments: object) -> bool:
+    """Make a system call, and whether the file system knows it."""
+    try:
+        call(*arguments)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        return False
+    return True
+
+
+@cache
+def _say_once(text: str) -> None:
+    _log.warning(text)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -141,14 +241,7 @@ def _etag_of(path: Path) -> str | None:
         return None
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _describe(verb: str, key: str, error: OSError) -> str:
     reason = error.strerror or type(error).__name__
-    return f"cannot {verb} {key} in the catalog's folder: {reason}; check the path, and that it is a folder of yours"
+    advice = _ADVICE.get(error.errno or 0, _OTHER_ADVICE)
+    return f"cannot {verb} {key} in the catalog's folder: {reason}; {advice}"

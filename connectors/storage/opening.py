@@ -1,6 +1,7 @@
 """From a URL to a store."""
 
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -20,12 +21,13 @@ _NO_PATH: Final = re.compile(r"[a-z][a-z0-9+.-]*:[/\\]|file:|s3//|\\\\|/[a-z]:/|
 ``s3:/bucket``, ``C:\\folder``, ``\\\\server\\share``."""
 
 
-def open_store(url: str, s3: S3Access = _ANY) -> Store:
+def open_store(url: str, s3: S3Access = _ANY, stop: threading.Event | None = None) -> Store:
     """The store at ``s3://bucket/prefix``, or in a local folder (a path, or a ``file:`` URL as of RFC 8089).
 
     Args:
         url: Of the catalog.
         s3: How its objects are read and written, where they lie in S3.
+        stop: Set when the run is asked to stop.
 
     Raises:
         UsageError: It is no URL of a kind that we know.
@@ -38,7 +40,7 @@ def open_store(url: str, s3: S3Access = _ANY) -> Store:
         return open_s3_store(bucket, path, s3)
     if replace(s3, allow_http=False) != _ANY:
         raise UsageError("`bucket_owner`, `kms_key` and `sse_s3` go with a catalog on S3")
-    return LocalStore(Path(path).expanduser())
+    return LocalStore(Path(path).expanduser(), stop)
 
 
 def split_url(url: str) -> tuple[str | None, str]:

@@ -16,6 +16,7 @@ from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
 from ahi_catalog.connectors import aws
+from ahi_catalog.connectors.aws_failures import REFUSED_CREDENTIALS, error_code, no_answer
 from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, Remedy, StoreError
 from ahi_catalog.connectors.retrying import Backoff, full_jitter, retry
 from ahi_catalog.connectors.settings import S3Access
@@ -31,21 +32,19 @@ _FINAL_STATUS: Final = frozenset({301, 307, 400, 401, 403, 404, 405, 411, 501})
 
 _ANY: Final = S3Access()
 _DENIED: Final = frozenset({"AccessDenied", "403"})
-_ACCESS: Final = "access denied to s3:GetObject, s3:PutObject or s3:ListBucket"
-_OWNER: Final = f"the bucket belongs to another account than `bucket_owner` says, or {_ACCESS}"
+_ACCESS: Final = {
+    "GetObject": "access denied to s3:GetObject (without s3:ListBucket S3 says so of an object that is not there, too)",
+    "ListObjectsV2": "access denied to s3:ListBucket",
+}
+_OWNER: Final = "the bucket belongs to another account than `bucket_owner` says, or "
 _REGION: Final = (
     "the bucket is in another region than the one that is asked: check the bucket's name, AWS_DEFAULT_REGION and "
     "AWS_ENDPOINT_URL_S3, which is for one region"
 )
 _NO_CONDITIONS: Final = "use a store that knows conditional writes, as Amazon S3"
 _WHAT_TO_DO: Final = {
+    **REFUSED_CREDENTIALS,
     "NoSuchBucket": "there is no such bucket; create it, or check the URL and the region",
-    "AccessDenied": _ACCESS,
-    "403": _ACCESS,
-    "InvalidAccessKeyId": "the store does not know the access key: check the AWS credentials",
-    "SignatureDoesNotMatch": "the signature does not match: check the AWS credentials and this machine's clock",
-    "RequestTimeTooSkewed": "this machine's clock is wrong",
-    "ExpiredToken": "the credentials have expired: renew them and run again",
     "PermanentRedirect": _REGION,
     "AuthorizationHeaderMalformed": _REGION,
     "IllegalLocationConstraintException": _REGION,
@@ -242,9 +241,9 @@ class S3Store:
 
     def _translate(self, error: Exception, where: str) -> AhiCatalogError:
         if not isinstance(error, boto.ClientError):
-            told = aws.no_answer(error, "AWS_ENDPOINT_URL_S3")
+            told = no_answer(error, "AWS_ENDPOINT_URL_S3")
             return (_DoubtError if told.may_pass else StoreError)(f"{where}: {told.advice}")
-        code = aws.error_code(error)
+        code = error_code(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if code in _EXPECTED:
             kind, text = _EXPECTED[code]
@@ -254,13 +253,19 @@ class S3Store:
             return _DoubtError(f"{where}: {advice}; run again to resume")
         if code not in _WHAT_TO_DO and (status not in _FINAL_STATUS or code in _PASSING):
             return _DoubtError(f"{where}: the store answers {code}; run again to resume")
-        if code in _DENIED and (action := _kms_action(error)):
+        if code in _DENIED:
+            return self._denial(error, where)
+        return StoreError(f"{where}: {_WHAT_TO_DO.get(code) or self._refusal(error, code)}")
+
+    def _denial(self, error: boto.ClientError, where: str) -> StoreError:
+        """Whom to ask for which permission."""
+        if (action := _kms_action(error)) is not None:
             advice = f"KMS denies {action}: allow it on the objects' key, in the role's policy and in the key's own"
             return StoreError(f"{where}: {advice}")
-        advice = _OWNER if self._owner and code in _DENIED else _WHAT_TO_DO.get(code) or self._refusal(error, code)
-        if code in _DENIED and error.operation_name == "PutObject" and "SSEKMSKeyId" in self._encryption:
-            advice += ", or to kms:GenerateDataKey of `kms_key`"
-        return StoreError(f"{where}: {advice}", remedy=Remedy.POLICY if code in _DENIED else None)
+        denied = _ACCESS.get(error.operation_name, f"access denied to s3:{error.operation_name}")
+        if error.operation_name == "PutObject" and "SSEKMSKeyId" in self._encryption:
+            denied += ", or to kms:GenerateDataKey of `kms_key`"
+        return StoreError(f"{where}: {_OWNER if self._owner else ''}{denied}", remedy=Remedy.POLICY)
 
     def _refusal(self, error: boto.ClientError, code: str) -> str:
         """What to say of a code that tells little: which header a put had that the store may not know."""

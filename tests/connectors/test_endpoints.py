@@ -4,9 +4,11 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 
-from ahi_catalog.connectors import aws
+from ahi_catalog.connectors import aws_failures
+from ahi_catalog.connectors.aws import using
 from ahi_catalog.connectors.catalog import open_catalog, open_or_create, open_store
 from ahi_catalog.connectors.catalog.querying import run_query
 from ahi_catalog.connectors.endpoints import check_endpoint, is_loopback
@@ -153,4 +155,22 @@ def test_codes_of_errors_are_codes() -> None:
     from botocore.exceptions import ClientError  # noqa: PLC0415
 
     for said, told in (("AccessDenied", "AccessDenied"), ("Marked^Name, 1950", "unknown"), ("a\nb", "unknown")):
-        assert aws.error_code(ClientError({"Error": {"Code": said}}, "GetObject")) == told
+        assert aws_failures.error_code(ClientError({"Error": {"Code": said}}, "GetObject")) == told
+
+
+def test_aws_region_alone_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """ECS and login helpers set it, and boto3 does not read it: it counts after boto3's own, before a profile's."""
+    config = tmp_path / "config"
+    config.write_text("[default]\nregion = eu-west-1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_REGION", "ap-southeast-2")
+    found = []
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
+        found.append(make_client(connections=1).meta.region_name)  # type: ignore[attr-defined]
+        monkeypatch.delenv(name)
+    found.append(make_client(connections=1).meta.region_name)  # type: ignore[attr-defined]
+    assert found == ["us-east-1", "ap-southeast-2", "eu-west-1"]
+    config.write_text("")
+    monkeypatch.setenv("AWS_REGION", "ap-southeast-2")
+    with using(boto3.Session()):
+        assert make_client(connections=1).meta.region_name == "ap-southeast-2"  # type: ignore[attr-defined]

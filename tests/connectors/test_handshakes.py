@@ -97,3 +97,13 @@ def test_a_certificate_that_is_not_trusted_is_final(
         connections.clear()
         assert "certificate is not trusted: check AWS_CA_BUNDLE" in str(ask_store())
         assert len(connections) == 1
+
+
+@pytest.mark.parametrize("bundle", ["/nonexistent/bundle.pem", __file__])
+def test_a_bundle_without_certificates_is_final(monkeypatch: pytest.MonkeyPatch, bundle: str) -> None:
+    """A file that is not there, or is none of certificates, is told with its variable, and not tried again."""
+    monkeypatch.setenv("AWS_CA_BUNDLE", bundle)
+    with serving(cut_short) as (url, connections):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        assert "check AWS_CA_BUNDLE" in str(ask_store())
+        assert len(connections) == 1

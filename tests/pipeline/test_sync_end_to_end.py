@@ -1,5 +1,6 @@
 """Sync and backfill over real HTTP with real boto3; the catalog is compared with the service value by value."""
 
+import fcntl
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +11,13 @@ from itertools import count
 import pytest
 
 from ahi_catalog.connectors.catalog import Checkpoint, layout, open_catalog, open_store
+from ahi_catalog.connectors.storage import local
 from ahi_catalog.connectors.windows import Coverage, Window
 from ahi_catalog.emulator.dicom_files import load_dicom_files
 from ahi_catalog.emulator.idc import RELEASES, load_idc
 from ahi_catalog.pipeline import sync
 from ahi_catalog.pipeline.executors import open_threads
+from ahi_catalog.pipeline.run_report import Outcome
 from tests.support.reference import data_objects
 from tests.support.world import BORN, TODAY, World, summary
 
@@ -110,6 +113,26 @@ def test_a_row_that_search_hides_but_the_service_still_has_stays(make_world: Cal
     assert after.service.counters.requests["GetImageSet"] == 1
     assert report.removed == 0
     before.assert_catalog_equals_service()
+
+
+def test_a_stop_is_heeded_while_another_writer_holds_the_folder(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sync ends as stopped although its threads wait for the lock; the next one brings what it left."""
+    world.sync()
+    world.fill(100, start=TODAY, step=timedelta(minutes=1))
+    world.service.advance(3 * HOUR)
+    monkeypatch.setattr(local, "_LOCK_PATIENCE", 0)
+    stop = threading.Event()
+
+    def stop_when_told(_: object) -> bool:
+        stop.set()
+        return True
+
+    monkeypatch.setattr(local._log, "filters", [stop_when_told])
+    with (world.catalog / "_state/.scratch/lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert world.sync(stop).outcome is Outcome.STOPPED
+    assert world.sync().new == 100
+    world.assert_catalog_equals_service()
 
 
 def test_a_stopped_sync_resumes_where_it_was(world: World) -> None:

@@ -9,7 +9,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ahi_catalog.connectors import aws
+from ahi_catalog.connectors import aws, aws_failures
 from ahi_catalog.connectors.healthimaging.client import Client, make_client, raw_body
 from ahi_catalog.connectors.healthimaging.pages import Field, Search
 from ahi_catalog.connectors.windows import Window
@@ -116,4 +116,4 @@ def test_a_token_that_is_none_is_refused(client: Client, store: str) -> None:
     next(pages(client, store, SEARCHES[0]))
     with pytest.raises(ClientError) as refused:
         client.search_image_sets(**request(store, SEARCHES[0], "none"))
-    assert aws.error_code(refused.value) == "ValidationException"
+    assert aws_failures.error_code(refused.value) == "ValidationException"

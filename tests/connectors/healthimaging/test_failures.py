@@ -28,6 +28,7 @@ def botocore_errors() -> list[Exception]:
             continue
         error = kind.__new__(kind)
         Exception.__init__(error, kind.fmt.format_map(_Secrets()))
+        error.kwargs = {"endpoint_url": f"https://{SECRET}@127.0.0.1/{SECRET}"}
         found.append(error)
     return found
 
@@ -85,13 +86,13 @@ def test_an_answer_says_whether_to_try_again_and_what_to_do(
     ("error", "kind", "says"),
     [
         (boto.NoCredentialsError(), SourceError, "AWS_PROFILE"),
-        (boto.TokenRetrievalError(provider="x", error_msg="y"), SourceError, "AWS_PROFILE"),
+        (boto.TokenRetrievalError(provider="x", error_msg="y"), SourceError, "log in again"),
         (boto.SSLError(endpoint_url="x", error=OSError()), TransientError, "SSLError"),
-        (boto.SSOTokenLoadError(error_msg="y"), SourceError, "AWS_PROFILE"),
+        (boto.SSOTokenLoadError(error_msg="y"), SourceError, "log in again"),
         (boto.EndpointConnectionError(endpoint_url="x"), TransientError, "cannot be reached"),
         (boto.ReadTimeoutError(endpoint_url="x"), TransientError, "ReadTimeoutError"),
         (boto.ConnectionClosedError(endpoint_url="x"), TransientError, "ConnectionClosedError"),
-        (boto.IncompleteReadError(actual_bytes=1, expected_bytes=2), TransientError, "IncompleteReadError"),
+        (boto.IncompleteReadError(actual_bytes=1, expected_bytes=2), TransientError, "cannot be read"),
         (boto.ParamValidationError(report=SECRET), InvalidRequestError, "refuses"),
         (MalformedSummaryError("a page of the service is not JSON"), TransientError, "not JSON"),
     ],
