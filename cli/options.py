@@ -155,11 +155,17 @@ reading_options = options(
     setting("buffer_bytes"),
     setting("max_attempts"),
 )
+prefect_option = option(
+    "--prefect/--no-prefect",
+    default=None,
+    show_default="a flow where Prefect's settings name a server",
+    help="Run as a Prefect flow, on a temporary server where none is named; or on plain threads, without Prefect.",
+)
 run_options = options(
     catalog_option,
     datastore_options,
     reading_options,
-    option("--prefect/--no-prefect", default=True, help="Run as a Prefect flow, or on plain threads."),
+    prefect_option,
     json_option,
 )
 creation_options = setting("partition")

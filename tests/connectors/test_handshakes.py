@@ -1,22 +1,18 @@
 """A handshake that is cut short may pass; a certificate that is refused does not. Real sockets on loopback."""
 
 import contextlib
-import datetime as dt
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from ahi_catalog.connectors.errors import AhiCatalogError, SourceError, StoreError, TransientError
 from ahi_catalog.connectors.healthimaging.client import make_client
 from ahi_catalog.connectors.healthimaging.failures import translate
 from ahi_catalog.connectors.storage.s3 import S3Store, open_s3_store
+from tests.support import tls
 
 BEGUN = b"\x16\x03\x03\x00\x7a\x02\x00"
 """The beginning of a server's part of a handshake."""
@@ -53,22 +49,7 @@ def serving(answer: Callable[[socket.socket], object]) -> Iterator[tuple[str, li
 @pytest.fixture
 def self_signed(tmp_path: Path) -> Callable[[socket.socket], object]:
     """A server whose certificate nobody has signed."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + dt.timedelta(days=36_500))
-        .sign(key, hashes.SHA256())
-    )
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path = tmp_path / "certificate.pem"
-    path.write_bytes(secret + certificate.public_bytes(serialization.Encoding.PEM))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
+    context, _ = tls.self_signed(tmp_path)
     return lambda connection: context.wrap_socket(connection, server_side=True)
 
 
