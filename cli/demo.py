@@ -46,7 +46,11 @@ NO_EXTRA: Final = "the demo and the embedded service come with an extra: pip ins
     help="About how many series, at most 1,009,557; the same in later runs.",
 )
 @option("--rate", type=Number, default=25.0, metavar="N", help="Requests a second; the service throttles beyond 25.")
-@option("--prefect/--no-prefect", default=True, help="Run as a Prefect flow, or on plain threads.")
+@option(
+    "--prefect/--no-prefect",
+    default=True,
+    help="Run as a Prefect flow, on a temporary server where none is named; or on plain threads.",
+)
 def demo(*, catalog: str, rows: int, rate: float, prefect: bool) -> int:
     """Run the main job here and now: sync a real public catalog, then query it.
 

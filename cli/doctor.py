@@ -9,8 +9,8 @@ from ahi_catalog.cli.options import (
     catalog_option,
     datastore_option,
     json_option,
-    option,
     phi_key_option,
+    prefect_option,
     s3_options,
     setting,
 )
@@ -33,10 +33,10 @@ _MUST_BE_FIXED: Final = 1
 @s3_options
 @phi_key_option
 @setting("rate")
-@option("--prefect/--no-prefect", default=True, help="Whether runs go through Prefect.")
+@prefect_option
 @json_option
 def doctor(
-    *, catalog: str, datastore_id: str, rate: float, prefect: bool, as_json: bool, phi_key_from: str, **s3: Any
+    *, catalog: str, datastore_id: str, rate: float, prefect: bool | None, as_json: bool, phi_key_from: str, **s3: Any
 ) -> int:
     """Check what a sync needs, and say line by line what to fix.
 
@@ -60,7 +60,7 @@ def doctor(
         **s3,
     )
     found: list[Check] = []
-    prefects = (make() for make in [_prefect] if prefect)
+    prefects = (_prefect(is_asked=prefect is True) for _ in [1] if prefect is not False)
     for check in chain(examine(settings, load_key=load_phi_key), prefects):
         found.append(check)
         if not as_json:
@@ -75,16 +75,17 @@ def doctor(
     return _MUST_BE_FIXED if failed else 0
 
 
-def _prefect() -> "Check":
+def _prefect(*, is_asked: bool) -> "Check":
     from ahi_catalog.doctor import fix, note, ok
-    from ahi_catalog.flows.server import check_server, connection
+    from ahi_catalog.flows.server import check_server
+    from ahi_catalog.flows.settings import is_server_named
 
     name = "Prefect"
-    url, key = connection()
-    if url is None:
-        return note(name, "no PREFECT_API_URL: each run starts a server of its own, or give --no-prefect")
+    if not is_server_named():
+        runs = "flows, each on a temporary server" if is_asked else "plain, without Prefect"
+        return note(name, f"its settings name no server (PREFECT_API_URL, the profile): runs are {runs}")
     try:
-        return ok(name, check_server(url, key=key))
+        return ok(name, check_server())
     except AhiCatalogError as error:
         return fix(name, str(error))
 

@@ -18,7 +18,7 @@ _NO_DICOM_FILES = "DICOM files come with an extra: pip install 'ahi-catalog[demo
 _TRY_IT = """\
   export AWS_ENDPOINT_URL_MEDICAL_IMAGING={url} AWS_DEFAULT_REGION=us-east-1
   export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any
-  ahi-catalog sync --no-prefect --catalog ./catalog --datastore-id {datastore_id}"""
+  ahi-catalog sync --catalog ./catalog --datastore-id {datastore_id}"""
 
 
 @click.command()

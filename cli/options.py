@@ -176,12 +176,18 @@ notify_option = option(
     help="POST a notice here when this fails, differs or drifts, and when it is well again (Slack, Teams, Mattermost). "
     "The URL is a secret: better in the variable than in the command.",
 )
+prefect_option = option(
+    "--prefect/--no-prefect",
+    default=None,
+    show_default="a flow where Prefect's settings name a server",
+    help="Run as a Prefect flow, on a temporary server where none is named; or on plain threads, without Prefect.",
+)
 run_options = options(
     catalog_option,
     datastore_options,
     reading_options,
     notify_option,
-    option("--prefect/--no-prefect", default=True, help="Run as a Prefect flow, or on plain threads."),
+    prefect_option,
     json_option,
 )
 creation_options = setting("partition")

@@ -13,6 +13,7 @@ from ahi_catalog.cli.wording import in_shell_words
 from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError
 from ahi_catalog.connectors.healthimaging.source import connect
 from ahi_catalog.connectors.settings import Quota, Settings
+from ahi_catalog.flows.settings import is_server_named
 from ahi_catalog.pipeline.executors import open_executor
 from ahi_catalog.pipeline.many import EACH, Job, Result, collecting, outcome_of, run_many
 from ahi_catalog.pipeline.observers import collecting_reports, watched_by
@@ -23,7 +24,9 @@ from ahi_catalog.pipeline.verify import findings
 _EXIT_CODES: Final = {Outcome.DONE: 0, Outcome.FAILED: 1, Outcome.STOPPED: INTERRUPTED}
 
 
-def make_settings(*, rate: float, burst: int, share: float, as_json: bool, prefect: bool, **given: Any) -> Settings:
+def make_settings(
+    *, rate: float, burst: int, share: float, as_json: bool, prefect: bool | None, **given: Any
+) -> Settings:
     """The run's settings from a command's options; those of the command line alone are left out."""
     del as_json, prefect
     return Settings(quota=Quota(rate=rate, burst=burst).part(share), **given)
@@ -50,13 +53,15 @@ def run_chosen(
     """
     chosen = chosen_datastores(datastore_id, every=given.pop("all"))
     prefect, as_json = given["prefect"], given["as_json"]
+    if prefect is None:
+        prefect = is_server_named()
     if chosen is not None and len(chosen) == 1:
         settings = make_settings(datastore_id=chosen[0], **given)
         return run_job(job, lambda: flow(settings, chosen), settings, prefect=prefect, as_json=as_json)
     settings = make_settings(datastore_id=EACH, **given)
     with _watched(is_one_of_many=True), collecting() as results:
         if prefect:
-            from ahi_catalog.flows.server import call_flow
+            from ahi_catalog.flows.calling import call_flow
 
             state = call_flow(lambda: flow(settings, chosen))
             if (state.is_failed() or state.is_crashed()) and not results:
@@ -87,7 +92,7 @@ def run_job(job: Job, flow: Callable[[], Any], settings: Settings, *, prefect: b
     """
     with _watched(is_one_of_many=False) as reports:
         if prefect:
-            from ahi_catalog.flows.server import call_flow
+            from ahi_catalog.flows.calling import call_flow
 
             state = call_flow(flow)
             # A verification that found differences has a failed state too, and a report to show.

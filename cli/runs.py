@@ -18,11 +18,12 @@ def sync(**given: Any) -> int:
     """Bring a catalog up to date: new image sets, then changed ones.
 
     The first sync reads the whole data store; later ones read what is new, the last day again, and what was
-    updated since. It can be killed and run again at any time, and runs may overlap.
+    updated since. It can be killed and run again at any time, and runs may overlap. It is a Prefect flow run where
+    Prefect's settings name a server, and needs none otherwise.
 
     \b
     Every hour, from cron:
-      0 * * * *  ahi-catalog sync --catalog s3://bucket/imaging --datastore-id ID --no-prefect --json
+      0 * * * *  ahi-catalog sync --catalog s3://bucket/imaging --datastore-id ID --json
     Every data store of the account, under the one quota:
       ahi-catalog sync --catalog s3://bucket/imaging --all
     """
@@ -114,7 +115,7 @@ def verify(
 
     \b
     A thirtieth of the catalog every day, from cron:
-      30 3 * * *  ahi-catalog verify --catalog s3://bucket/imaging --datastore-id ID --part today/30 --no-prefect
+      30 3 * * *  ahi-catalog verify --catalog s3://bucket/imaging --datastore-id ID --part today/30
     """
     from ahi_catalog.cli.running import run_chosen
     from ahi_catalog.flows.secrets import load_phi_key

@@ -48,7 +48,8 @@ def serve(**given: Any) -> None:
     And from another shell:
       prefect deployment run backfill/radiology -p start=2026-05-01 -p end=2026-06-01
     """
-    from ahi_catalog.flows.server import connection, refuse_unreachable_server, set_prefect_defaults
+    from ahi_catalog.flows.server import check_server
+    from ahi_catalog.flows.settings import is_server_named, set_prefect_defaults
 
     # The runs inherit this: what is throttled, retried or stopped shows on their pages.
     set_prefect_defaults(PREFECT_LOGGING_EXTRA_LOGGERS="ahi_catalog")
@@ -60,11 +61,11 @@ def serve(**given: Any) -> None:
         deployments = make_deployments(plan)
     except ValueError:
         raise UsageError("a schedule is a cron expression ('0 * * * *'), a time zone one of IANA's (UTC)") from None
-    if connection()[0] is None:
+    if not is_server_named():
         raise UsageError(
             "no Prefect server: run `prefect server start`, then export PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
-    refuse_unreachable_server()
+    check_server()
     names = ", ".join(f"{deployment.flow_name}/{deployment.name}" for deployment in deployments)
     click.echo(f"Serving {names}; Ctrl-C ends it. Run one now: prefect deployment run sync/{plan.name}", err=True)
     serve_deployments(deployments)

@@ -150,6 +150,6 @@ def _literal(key: str, option: click.Option) -> str:
     if value is None or value == ():
         known = declared().get(key.replace("-", "_"))
         choices = option.type.choices if isinstance(option.type, click.Choice) else ()
-        value = next(iter(choices), None) or (known and known.example) or option.metavar
+        value = next(iter(choices), None) or (known and known.example) or option.metavar or False  # a flag
         value = [value] if option.multiple else value
     return json.dumps(value)

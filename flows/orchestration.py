@@ -13,8 +13,8 @@ from ahi_catalog.connectors.healthimaging.source import connect
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.flows.artifacts import PrefectObserver
 from ahi_catalog.flows.credentials import find_session
-from ahi_catalog.flows.server import stop_temporary_server
 from ahi_catalog.flows.tasks import PrefectScanExecutor
+from ahi_catalog.flows.temporary_server import stop_temporary_server
 from ahi_catalog.pipeline.executors import open_executor
 from ahi_catalog.pipeline.many import Job, outcome_of, run_many
 from ahi_catalog.pipeline.observers import InBackground, watched_by

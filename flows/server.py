@@ -1,122 +1,125 @@
-"""Prefect's server: whether there is one, whether it fits, and flows that are called from a command.
+"""The server that Prefect's settings name: whether it answers, lets us in and fits; if not, whose fault that is."""
 
-Prefect takes seconds to import, and reads its variables as it is imported; so functions import it when they run.
-"""
-
-import os
-import signal
-import sys
-from collections.abc import Callable
+import asyncio
+import re
+import socket
+import ssl
+import urllib.request
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import httpx
 
-from ahi_catalog.connectors.errors import AhiCatalogError, Remedy
+from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
+from ahi_catalog.flows.settings import API_URL, set_prefect_defaults
 
-if TYPE_CHECKING:
-    from prefect import State
-
-_DEFAULTS: Final = {
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "DO_NOT_TRACK": "1",
-    # A temporary server takes a quarter of a minute to start, and more than Prefect's 20 seconds on a busy machine.
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
-}
-"""Prefect's settings where the user has none."""
-_SECONDS: Final = 10
+_REQUEST_SECONDS: Final = 10
+_CHECK_SECONDS: Final = 25
+"""For all questions, and whatever waits between them Prefect's client is told to make by the server."""
 
 
-def set_prefect_defaults(**more: str) -> None:
-    """Set Prefect's variables where the user has not, before Prefect is imported."""
-    for name, value in (_DEFAULTS | more).items():
-        os.environ.setdefault(name, value)
+def check_server() -> str:
+    """What the server that Prefect's settings name says of itself, within half a minute.
 
-
-def connection() -> tuple[str | None, str | None]:
-    """The server that flows talk to and the key for it, by Prefect's own settings; None where none is set."""
-    from prefect.settings import get_current_settings  # noqa: PLC0415
-
-    api = get_current_settings().api
-    return api.url, api.key.get_secret_value() if api.key else None
-
-
-def refuse_unreachable_server() -> None:
-    """Say so where Prefect's settings name a server that is not there; what Prefect says of it helps nobody.
-
-    It is asked by Prefect's own client, with its certificates, headers and redirects.
+    It is asked by Prefect's own client, so with the certificates, keys, headers and proxies of a run.
 
     Raises:
-        AhiCatalogError: It cannot be reached.
+        UsageError: Prefect refuses its own settings.
+        AhiCatalogError: The server does not answer, refuses, is none of Prefect's, or is older than the client.
     """
-    from prefect.client.orchestration import get_client  # noqa: PLC0415
-
-    if connection()[0] is None:
-        return
-    with get_client(sync_client=True) as client:
-        failure = client.api_healthcheck()
-    if isinstance(failure, httpx.ConnectError):
-        # The URL is not quoted: it may hold a password.
-        raise AhiCatalogError(
-            "Prefect's server cannot be reached: start it, or check PREFECT_API_URL", remedy=Remedy.NO_PREFECT
-        )
-
-
-def check_server(url: str, *, key: str | None = None) -> str:
-    """What a server says of itself: that it answers, and its version where it tells one.
-
-    Args:
-        url: Of its API.
-        key: For Prefect Cloud.
-
-    Raises:
-        AhiCatalogError: It does not answer, or is older than the installed client.
-    """
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    set_prefect_defaults()
     try:
-        with httpx.Client(headers=headers, timeout=_SECONDS) as client:
-            health = client.get(f"{url}/health")
-            answer = client.get(f"{url}/admin/version")
-    except httpx.HTTPError as error:
+        from prefect.settings import PREFECT_API_URL  # noqa: PLC0415
+
+        url = httpx.URL(PREFECT_API_URL.value())
+    except (ValueError, TypeError, httpx.InvalidURL) as error:
         reason = type(error).__name__
-        raise AhiCatalogError(
-            f"{url} cannot be reached ({reason}): start the server, or check PREFECT_API_URL"
-        ) from None
-    if not health.is_success:
-        raise AhiCatalogError(f"{url} answers {health.status_code}: check PREFECT_API_URL and PREFECT_API_KEY")
-    installed = version("prefect")
-    if not answer.is_success:
-        # Prefect Cloud tells none.
-        return f"{url} answers; the client is {installed}"
-    served = answer.text.strip().strip('"')
-    if _minor(served) < _minor(installed):
-        raise AhiCatalogError(f"the server is {served}, older than the client's {installed}: upgrade the server first")
-    return f"{url} answers, version {served}"
-
-
-def _minor(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
-
-
-def call_flow(flow: "Callable[[], State[Any]]") -> "State[Any]":
-    """The final state of a flow run that a command calls and waits for.
-
-    Raises:
-        AhiCatalogError: Prefect's server cannot be reached.
-    """
-    # A failure is told in one line by the command; Prefect keeps its logs for its own pages.
-    set_prefect_defaults(PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="CRITICAL")
-    refuse_unreachable_server()
-    # Ctrl-C reaches the whole process group, Prefect's temporary server too, which a run needs to end in order.
-    # The server inherits what is blocked here; the flow's own `stop_on_signals` lets Ctrl-C through again.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        raise UsageError(f"Prefect's settings are wrong ({reason}): see `prefect config view`") from None
     try:
-        return flow()
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        return asyncio.run(asyncio.wait_for(_ask(), _CHECK_SECONDS))
+    except (httpx.HTTPError, ImportError, OSError, ValueError) as error:
+        # Of the URL the host alone is told: it may hold a password.
+        raise AhiCatalogError(f"Prefect's server at {url.netloc.decode()} {explain(error)}{_by_proxy(url)}") from None
 
 
-def stop_temporary_server() -> None:
-    """End the server that Prefect started for this process, if it did; at a usual exit Prefect does so itself."""
-    if module := sys.modules.get("prefect.server.api.server"):
-        module.SubprocessASGIServer().stop()
+async def _ask() -> str:
+    from prefect.client.base import ServerType  # noqa: PLC0415
+    from prefect.client.orchestration import get_client  # noqa: PLC0415
+    from prefect.settings import (  # noqa: PLC0415
+        PREFECT_API_REQUEST_TIMEOUT,
+        PREFECT_CLIENT_MAX_RETRIES,
+        temporary_settings,
+    )
+
+    installed = version("prefect")
+    with temporary_settings({PREFECT_API_REQUEST_TIMEOUT: _REQUEST_SECONDS, PREFECT_CLIENT_MAX_RETRIES: 1}):
+        async with get_client() as client:
+            # Prefect Cloud tells no version.
+            served = None if client.server_type is ServerType.CLOUD else await client.api_version()
+            if served is not None and _minor(served) < _minor(installed):
+                raise AhiCatalogError(
+                    f"Prefect's server is {served}, older than the client's {installed}: upgrade the server first"
+                )
+            # A health check would be answered without a key, and without a database.
+            await client.read_flows(limit=1)
+    return f"answers, version {served}" if served else f"answers; the client is {installed}"
+
+
+def _minor(served: str) -> tuple[int, int]:
+    found = re.match(r"(\d+)\.(\d+)", str(served))
+    if found is None:
+        raise ValueError
+    return int(found[1]), int(found[2])
+
+
+def explain(error: Exception) -> str:  # noqa: PLR0911  # a table
+    """What is wrong with a server, or with the way to it, and what to do."""
+    match error:
+        case httpx.HTTPStatusError():
+            return _explain_status(error.response.status_code)
+        case httpx.ProxyError():
+            return "is not reached: the proxy refuses"
+        case TimeoutError() | httpx.TimeoutException():
+            return f"does not answer within {_CHECK_SECONDS} seconds: look at its log and load, or check {API_URL}"
+        case httpx.UnsupportedProtocol():
+            return f"cannot be asked: {API_URL} begins with http:// or https://"
+        case httpx.ConnectError():
+            return _explain_connection(error)
+        case httpx.HTTPError() | ValueError():
+            return f"answers, but not as Prefect's API: check {API_URL}, which ends in /api"
+        case ImportError():
+            return f"cannot be asked ({error}): a SOCKS proxy or HTTP/2 needs a package that is not installed"
+    # Before a connection is made, only certificates are read.
+    return f"cannot be asked ({type(error).__name__}): check the file in PREFECT_API_SSL_CERT_FILE or SSL_CERT_FILE"
+
+
+def _explain_status(status: int) -> str:
+    if status in (401, 403):
+        return f"refuses ({status}): check PREFECT_API_KEY (Prefect Cloud) or PREFECT_API_AUTH_STRING (your own server)"
+    if status in (408, 429) or status >= 500:  # noqa: PLR2004  # HTTP's own classes
+        return f"is not well (it answers {status}): look at its log and its database, or try again later"
+    return f"answers {status}, not as Prefect's API: check {API_URL}, which ends in /api"
+
+
+def _explain_connection(error: BaseException) -> str:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError | socket.gaierror):
+        cause = cause.__cause__ or cause.__context__
+    match cause:
+        case ssl.SSLCertVerificationError():
+            return (
+                f"has a certificate that is not trusted ({cause.verify_message}): name your CA's file in "
+                "PREFECT_API_SSL_CERT_FILE"
+            )
+        case ssl.SSLError():
+            return f"does not speak TLS: is it http:// in {API_URL}?"
+        case socket.gaierror():
+            return f"has a name that is not known here: check {API_URL}, or the network"
+    return f"cannot be reached: start it, or check {API_URL}"
+
+
+def _by_proxy(url: httpx.URL) -> str:
+    proxies = urllib.request.getproxies()
+    if not (proxies.keys() & {url.scheme, "all"}) or urllib.request.proxy_bypass(url.host):
+        return ""
+    return "; it is asked through the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY: NO_PROXY lists hosts that are not"

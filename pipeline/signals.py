@@ -39,7 +39,6 @@ def stop_on_signals(before_exit: Callable[[], None] = lambda: None) -> Iterator[
         yield stop
         return
     before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         yield stop
     finally:

@@ -9,6 +9,7 @@ from pathlib import Path
 import boto3
 import pytest
 from botocore.stub import Stubber
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from ahi_catalog.cli.main import run
 from ahi_catalog.connectors.catalog import open_store
@@ -229,6 +230,37 @@ def test_the_command_ends_with_1_where_something_must_be_fixed(
     assert run([*arguments, "--json"]) == 1
     found = {check["name"]: check["verdict"] for check in json.loads(capsys.readouterr().out)}
     assert found["GetImageSet"] == "fix"
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "says"),
+    [
+        ("", [], "runs are plain, without Prefect"),
+        ("", ["--prefect"], "runs are flows, each on a temporary server"),
+        ("127.0.0.1:4200/api", [], "PREFECT_API_URL begins with http:// or https://"),
+        ("127.0.0.1:4200/api", ["--no-prefect"], None),
+    ],
+)
+def test_prefect_is_asked_as_a_run_asks(
+    world: World,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    url: str,
+    options: list[str],
+    says: str | None,
+) -> None:
+    """Whether runs are flows, and on which server; what would end a flow run is to be fixed, and nothing else."""
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    arguments = ["doctor", "--catalog", str(world.catalog), "--datastore-id", world.datastore_id, "--json", *options]
+    # Prefect is imported by other tests, and has read its variables.
+    with temporary_settings({PREFECT_API_URL: url}):
+        run(arguments)
+    found = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
+    assert ("Prefect" in found) is (says is not None)
+    if says:
+        assert says in found["Prefect"]["says"]
+        assert found["Prefect"]["verdict"] == ("fix" if url else "note")
 
 
 def test_a_healthy_catalog_ends_with_0(world: World, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

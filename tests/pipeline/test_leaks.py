@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.prefect_server import running_prefect_server
 from tests.support.s3_stub import running_s3_stub
 from tests.support.world import BORN, World, summary
 
@@ -57,14 +58,9 @@ class Leaks:
         self.world = world
         self.catalog = folder / "catalog"
         self.codes: list[str] = []
+        self.of_prefect: dict[str, str] = {}
         for name in ("home", "tmp", "work"):
             (folder / name).mkdir()
-
-    def put_database(self, database: Path) -> None:
-        """Have Prefect's server begin with a database."""
-        home = self.folder / "home/prefect"
-        home.mkdir()
-        shutil.copy(database, home)
 
     def run(self, *steps: dict[str, Any], **environment: str) -> None:
         """Run commands in one process; their exit codes are in `codes`."""
@@ -77,12 +73,11 @@ class Leaks:
             "PREFECT_LOGGING_ROOT_LEVEL": "DEBUG",
             "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "DEBUG",
             "PREFECT_LOGGING_EXTRA_LOGGERS": "botocore,urllib3,ahi_catalog",
-            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
             "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
             "PREFECT_TASKS_DEFAULT_PERSIST_RESULT": "true",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
             "AHI_CATALOG_PHI_KEY": KEY,
+            **self.of_prefect,
             **environment,
         }
         out = self.folder / f"out-{len(self.codes)}"
@@ -132,6 +127,17 @@ def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def prefect_server(leaks: Leaks, prefect_database: Path) -> Iterator[None]:
+    """A server for the flows; what it keeps and logs is searched too."""
+    home = leaks.folder / "prefect"
+    home.mkdir()
+    shutil.copy(prefect_database, home)
+    with running_prefect_server(home, PREFECT_LOGGING_LEVEL="DEBUG") as environment:
+        leaks.of_prefect = {"PREFECT_API_URL": environment["PREFECT_API_URL"]}
+        yield
+
+
+@pytest.fixture
 def leaks(world: World, tmp_path: Path) -> Leaks:
     """Marked data behind the service, which has the machine's own clock."""
     world.service.clock.unfreeze()
@@ -156,7 +162,7 @@ HOSTILE = (
 def test_nothing_leaks_whatever_fails(leaks: Leaks, prefect: str, request: pytest.FixtureRequest) -> None:
     """Commands that go through, retry and fail at DEBUG leave no mark outside of image_sets/."""
     if prefect == "--prefect":
-        leaks.put_database(request.getfixturevalue("prefect_database"))
+        request.getfixturevalue("prefect_server")
     sync = leaks.arguments("sync", prefect, *FEW, "--json")
     backfill = leaks.arguments("backfill", prefect, *FEW, *RANGE)
     verify = leaks.arguments("verify", prefect, *FEW, "--repair", "--restart")
@@ -238,7 +244,7 @@ def test_a_planted_leak_is_found(leaks: Leaks, plant: str, where: str, request: 
     """The search finds rows in our log, in botocore's and in a temporary file, and a name in a Prefect artifact."""
     prefect = "--prefect" if plant == "prefect" else "--no-prefect"
     if prefect == "--prefect":
-        leaks.put_database(request.getfixturevalue("prefect_database"))
+        request.getfixturevalue("prefect_server")
     with running_s3_stub() as stub:
         # botocore logs what a store answers; pages are taken out of answers before it could.
         stub.failing = "image_sets"

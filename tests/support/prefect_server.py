@@ -21,8 +21,13 @@ _PAUSE = 0.2
 
 
 @contextmanager
-def running_prefect_server(folder: Path) -> Iterator[dict[str, str]]:
-    """Start a server on a free loopback port, with its database in a folder; the environment of its clients."""
+def running_prefect_server(folder: Path, **settings: str) -> Iterator[dict[str, str]]:
+    """Start a server on a free loopback port, with its database in a folder; the environment of its clients.
+
+    Args:
+        folder: Its home.
+        settings: Of Prefect's, for the server alone.
+    """
     [port] = free_ports(1)
     environment = {
         **os.environ,
@@ -35,7 +40,7 @@ def running_prefect_server(folder: Path) -> Iterator[dict[str, str]]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
     server = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with running(server, folder, environment, name="server"):
+    with running(server, folder, environment | settings, name="server"):
         wait_for(lambda: _answers(environment["PREFECT_API_URL"] + "/health"), "the Prefect server")
         yield environment
 
