@@ -115,7 +115,9 @@ def _embedded_service(rows: int, as_of: datetime) -> Iterator[str]:
     service.advance(as_of - datetime.now(UTC))
     datastore_id = load_idc(service, rows=rows, as_of=as_of)
     with Emulator(service) as emulator:
+        os.environ.pop("AWS_PROFILE", None)
         os.environ |= {
+            "AWS_CONFIG_FILE": os.devnull,  # of the user's configuration nothing is needed, and it may be broken
             "AWS_ENDPOINT_URL_MEDICAL_IMAGING": emulator.url,
             "AWS_ACCESS_KEY_ID": "demo",
             "AWS_SECRET_ACCESS_KEY": "demo",  # the embedded service takes any

@@ -12,9 +12,9 @@ from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-import botocore.session
 import orjson
-from botocore.model import OperationModel, Shape
+from botocore.loaders import create_loader
+from botocore.model import OperationModel, ServiceModel, Shape
 
 from ahi_catalog.emulator.clock import from_wire
 from ahi_catalog.emulator.errors import ServiceError, invalid
@@ -26,7 +26,8 @@ Check = Callable[[Any, str], Any]
 
 @cache
 def _service_model() -> Any:
-    return botocore.session.Session().get_service_model("medical-imaging", "2023-07-19")
+    # Not by a session: that reads the user's configuration, which may be broken.
+    return ServiceModel(create_loader().load_service_model("medical-imaging", "service-2", "2023-07-19"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,12 @@ import pytest
 from botocore.exceptions import CredentialRetrievalError, RefreshWithMFAUnsupportedError
 from botocore.utils import ContainerMetadataFetcher
 
+from ahi_catalog.cli.demo import _embedded_service
 from ahi_catalog.cli.main import run
 from ahi_catalog.connectors.aws import Credentials, current_session
 from ahi_catalog.connectors.aws_failures import credentials_failure, no_answer
+from ahi_catalog.connectors.healthimaging.client import make_client
+from ahi_catalog.emulator.idc import RELEASES
 from tests.support.world import World
 
 SECRET = "wJalrXUtnFEMI"
@@ -207,3 +210,12 @@ def test_a_prompt_that_nobody_answers_is_told() -> None:
     """boto3 asks for an MFA code on the terminal, and renews no session that needed one."""
     for error in (EOFError(), RefreshWithMFAUnsupportedError()):
         assert "MFA code" in str(credentials_failure(error, "lab"))
+
+
+def test_the_demo_needs_nothing_of_the_users_configuration(configure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs where a profile is missing and the file is malformed."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    configure("[profile", AWS_PROFILE="absent")
+    with _embedded_service(10, RELEASES[-1]) as datastore_id:
+        client = make_client(connections=1)
+        assert client.get_datastore(datastoreId=datastore_id)["datastoreProperties"]["datastoreStatus"] == "ACTIVE"
