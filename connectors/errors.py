@@ -8,6 +8,7 @@
     │   ├── TransientError         may pass; it is retried before it is raised
     │   │   └── ThrottledError     beyond the quota
     │   └── InvalidRequestError    refused as invalid: a rejected page token, or a filter it does not know
+    ├── QueueError                 the queue of events refuses or cannot be reached; the search tells without it
     ├── StoreError                 the catalog's storage refuses or cannot be reached
     │   └── ConflictError          someone else wrote the object first; read again and retry
     ├── StateError                 catalog.json, a checkpoint or a data object is not what this version reads
@@ -68,6 +69,10 @@ class ThrottledError(TransientError):
 
 class InvalidRequestError(SourceError):
     """The service refuses the request as invalid."""
+
+
+class QueueError(AhiCatalogError):
+    """The queue of events refuses, or cannot be reached; what it would tell, the service's search tells later."""
 
 
 class StoreError(AhiCatalogError):

@@ -41,6 +41,7 @@ _FEWEST_WORKERS: Final = 8
 _MOST_WORKERS: Final = 64
 _LONGEST: Final = timedelta(days=36_500)
 _SCHEDULER: Final = re.compile(r"(tcp|tls)://[A-Za-z0-9.:\[\]-]+:\d{1,5}")
+_QUEUE: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9_.-]+)+")
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 
 
@@ -77,6 +78,12 @@ def _check_length(length: timedelta) -> timedelta:
 def _check_account(text: str) -> str:
     if not _ACCOUNT.fullmatch(text):
         raise ValueError("a bucket owner is an AWS account id, twelve digits")
+    return text
+
+
+def _check_queue(text: str) -> str:
+    if not _QUEUE.fullmatch(text):
+        raise ValueError("a queue is named by its URL: https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")
     return text
 
 
@@ -151,6 +158,15 @@ Start = Annotated[
         examples=["2024-01-01"],
     ),
     Metavar("DATE"),
+]
+QueueUrl = Annotated[
+    str | None,
+    AfterValidator(_if_given(_check_queue)),
+    Field(
+        description="URL of an SQS queue of HealthImaging's events: what is deleted then goes whatever its age.",
+        examples=["https://sqs.eu-west-1.amazonaws.com/123456789012/ahi-catalog-events"],
+    ),
+    Metavar("URL"),
 ]
 
 
@@ -294,6 +310,7 @@ class Settings(Options):
     quota: Quota = Quota()
     look_back: LookBack = timedelta(days=1)
     start: Start = None
+    queue: QueueUrl = None
 
     @property
     def s3(self) -> S3Access:

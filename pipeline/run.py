@@ -52,6 +52,8 @@ class Run:
         observers: Watch.
         stop: Set when the run is asked to stop.
         look_ups: Requests of GetImageSet, made by several threads.
+        awaited: Image sets that events tell of, and of which the run has published no row yet.
+        deleted: Image sets that the service has confirmed deleted; no row of theirs is published.
     """
 
     settings: Settings
@@ -65,6 +67,8 @@ class Run:
     observers: Observers
     stop: threading.Event
     look_ups: list[RequestCounts] = field(default_factory=list)
+    awaited: set[str] = field(default_factory=set)
+    deleted: set[str] = field(default_factory=set)
 
     @property
     def datastore_id(self) -> str:

@@ -1,6 +1,7 @@
 """What becomes of what a reading finds: it is published, or compared."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any, Protocol
 
 from ahi_catalog.connectors.catalog import Batch, Published, publish
@@ -51,7 +52,12 @@ class Publisher:
 
     def write(self, batch: Batch) -> Published:
         """Merge a batch into its partition."""
+        if self._run.deleted:
+            # The search may list an image set for a while after the service has confirmed that it is deleted.
+            batch = replace(batch, deleted=self._run.deleted)
         published = publish(self._run.catalog.store, batch, self._run.confirm_deleted)
+        if self._run.awaited:
+            self._run.awaited.difference_update(batch.rows["image_set_id"].to_pylist())
         if published.is_populated:
             self._populated.append(batch.partition.window)
         return published

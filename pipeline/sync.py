@@ -17,6 +17,7 @@ from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.windows import Coverage, Window, floor_second
 from ahi_catalog.pipeline import engine
+from ahi_catalog.pipeline.inbox import Inbox
 from ahi_catalog.pipeline.planning import check_start, plan_sync
 from ahi_catalog.pipeline.privacy import LoadKey
 from ahi_catalog.pipeline.run import Clock, Run, now, open_run
@@ -37,8 +38,9 @@ def sync(
     clock: Clock = now,
     connection: Connection | None = None,
     load_key: LoadKey = load_phi_key,
+    inbox: Inbox | None = None,
 ) -> RunReport:
-    """Read what is new since the last sync, then follow changes.
+    """Read what is new since the last sync, then follow changes, then remove what events tell is deleted.
 
     Args:
         settings: What to read and where to write.
@@ -47,6 +49,7 @@ def sync(
         clock: The local clock, aware.
         connection: Shared with runs on other data stores; None: one of its own.
         load_key: Loads the key of pseudonyms.
+        inbox: Events, shared with runs on other data stores; None: those of the settings' queue, if there is one.
 
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
@@ -62,12 +65,16 @@ def sync(
         start, upper = floor_second(start), floor_second(clock() - settings.settle)
     else:
         start, upper = ask_bounds()
+    inbox = inbox or Inbox(settings.queue)
+    inbox.drain(stop)
     with setup.running("sync", catalog, protect) as run:
+        inbox.expect(run)
         checkpoint = run.checkpointer.open(upper, datastore_created_at=None if settings.start else start)
         windows = plan_sync(checkpoint.coverage, start, upper, settings.look_back)
         reading = engine.read(run, Field.CREATED_AT, windows, Publisher(run))
         if not stop.is_set():
             _follow_changes(run, checkpoint.followed_to, upper, is_sorted=reading.is_sorted)
+            inbox.act(run)
     return run.report
 
 
