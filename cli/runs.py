@@ -31,7 +31,7 @@ def sync(**given: Any) -> int:
     from ahi_catalog.pipeline import sync as job
     from ahi_catalog.pipeline.inbox import Inbox
 
-    inbox = Inbox(given["queue"])
+    inbox = Inbox(given["queue"], given["datastore_id"] or None)
     return run_chosen(partial(job.sync, load_key=load_phi_key, inbox=inbox), _sync_flow, **given)
 
 

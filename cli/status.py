@@ -60,7 +60,7 @@ def status(*, catalog: str, bucket_owner: str | None, runs: int, watch: float | 
 
 def _watch(opened: "Catalog", runs: int, seconds: float, *, as_json: bool) -> None:
     """Ctrl-C is how watching ends, so it is no failure."""
-    from ahi_catalog.cli.watching import keep_showing
+    from ahi_catalog.cli.refreshing import keep_showing
 
     if as_json or not sys.stdout.isatty():
         raise UsageError("--watch is for a terminal; for machines call status --json again and again")

@@ -41,6 +41,5 @@ def sync(
         burst=burst,
         options=options,
     )
-    return run_in_flow(
-        partial(job.sync, load_key=load_phi_key, inbox=Inbox(queue)), settings, datastore_ids, credentials
-    )
+    run = partial(job.sync, load_key=load_phi_key, inbox=Inbox(queue, datastore_ids))
+    return run_in_flow(run, settings, datastore_ids, credentials)

@@ -3,11 +3,10 @@
 from collections.abc import Collection, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
-from ahi_catalog.connectors.catalog.layout import Partition, Unit, parse_partition
+from ahi_catalog.connectors.catalog.layout import Partition, Unit, parse_partition, partition_rows
 from ahi_catalog.connectors.catalog.publishing import read_object
 from ahi_catalog.connectors.catalog.remote import RemoteDataset
 from ahi_catalog.connectors.errors import StoreError
@@ -55,28 +54,25 @@ def data_keys(catalog: Catalog, table: Table = IMAGE_SETS) -> list[str]:
     return [entry.key for entry in catalog.store.entries(table.folder) if parse_partition(table, entry.key)]
 
 
-def find_partitions(catalog: Catalog, datastore_id: str, image_set_ids: Collection[str]) -> dict[Partition, list[str]]:
-    """Where the rows of image sets are, of which no more is known than their ids: one reading of two columns.
+def find_image_sets(catalog: Catalog, datastore_id: str, image_set_ids: Collection[str]) -> dict[Partition, list[str]]:
+    """In which partitions image sets have a row; reads footers, Bloom filters and little else.
 
     Raises:
-        ConflictError: An object was replaced while it was read.
         DamagedError: A data object is no Parquet object of a catalog.
         StoreError: One cannot be got.
     """
     keys = [partition.key(IMAGE_SETS) for partition in catalog.partitions(datastore_id)]
-    wanted = pc.field("image_set_id").isin(sorted(image_set_ids))
+    columns, wanted = [IMAGE_SETS.created, "image_set_id"], ds.field("image_set_id").isin(sorted(image_set_ids))
+    dataset = open_dataset(catalog, keys)
     try:
-        found = (
-            open_dataset(catalog, keys).scanner(columns=["image_set_id", IMAGE_SETS.created], filter=wanted).to_table()
-        )
+        rows = dataset.scanner(columns=columns, filter=wanted).to_table() if keys else IMAGE_SETS.schema.empty_table()
     except (pa.ArrowException, OSError):
+        if failure := store_failure(dataset):
+            raise failure from None
         refuse_damaged(catalog, keys)
         raise
-    places: dict[Partition, list[str]] = {}
-    for row in found.to_pylist():
-        partition = Partition.of(datastore_id, catalog.description.unit, row[IMAGE_SETS.created])
-        places.setdefault(partition, []).append(row["image_set_id"])
-    return places
+    found = partition_rows(IMAGE_SETS, datastore_id, catalog.description.unit, rows)
+    return {partition: part["image_set_id"].to_pylist() for partition, part in found}
 
 
 def refuse_damaged(catalog: Catalog, keys: Sequence[str]) -> None:

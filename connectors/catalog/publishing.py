@@ -62,10 +62,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What publishing a batch came to; counts only.
+    """What publishing a batch came to: counts and times.
 
     Attributes:
         is_populated: Whether the partition has an object now.
+        created: When the image sets of new rows were created.
     """
 
     new: int
@@ -74,6 +75,7 @@ class Published:
     removed: int
     bytes_written: int
     is_populated: bool
+    created: pa.ChunkedArray = field(repr=False)
 
 
 def publish(
@@ -132,6 +134,7 @@ def _publish_once(store: Store, batch: Batch, answers: _Answers) -> Published:
         removed=merged.removed,
         bytes_written=len(body) if body is not None else 0,
         is_populated=stored is not None or body is not None,
+        created=merged.created,
     )
 
 

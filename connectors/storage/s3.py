@@ -16,7 +16,7 @@ from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
 from ahi_catalog.connectors import aws
-from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, Remedy, StoreError
+from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, RefusedError, Remedy, StoreError
 from ahi_catalog.connectors.retrying import Backoff, full_jitter, retry
 from ahi_catalog.connectors.settings import S3Access
 from ahi_catalog.connectors.storage.base import Entry, Part, Stored, check_key
@@ -224,7 +224,7 @@ class S3Store:
     def _translate(self, error: Exception) -> AhiCatalogError:
         if not isinstance(error, boto.ClientError):
             told = aws.no_answer(error, "AWS_ENDPOINT_URL_S3")
-            return (_DoubtError if told.may_pass else StoreError)(f"{self.url}: {told.advice}")
+            return (_DoubtError if told.may_pass else RefusedError)(f"{self.url}: {told.advice}")
         code = aws.error_code(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if code in _EXPECTED:
@@ -233,7 +233,7 @@ class S3Store:
         if code in _WHAT_TO_DO or status in _FINAL_STATUS:
             advice = _OWNER if self._owner and code in _DENIED else _WHAT_TO_DO.get(code)
             remedy = Remedy.POLICY if code in _DENIED else None
-            return StoreError(f"{self.url}: {advice or f'the store refuses with {code}'}", remedy=remedy)
+            return RefusedError(f"{self.url}: {advice or f'the store refuses with {code}'}", remedy=remedy)
         return _DoubtError(f"{self.url}: the store answers {code}; run again to resume")
 
 

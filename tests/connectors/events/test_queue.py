@@ -86,8 +86,8 @@ def test_a_long_wait_is_made_of_short_polls(event_queue: EventQueue) -> None:
         delete_message_batch = client.delete_message_batch
         get_queue_attributes = client.get_queue_attributes
 
-    assert Queue(event_queue.url, Slow(), clock=lambda: now[0]).receive(12, GOING) == []
-    assert asked == [5, 5, 2]
+    assert Queue(event_queue.url, Slow(), clock=lambda: now[0]).receive(5, GOING) == []
+    assert asked == [2, 2, 1]
 
 
 def test_a_missing_queue_is_told(event_queue: EventQueue) -> None:
