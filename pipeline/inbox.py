@@ -187,8 +187,8 @@ class Inbox:
         for box, event in zip(boxes, events, strict=True):
             if box is not None:
                 box.put(event)
-        if malformed:
-            _log.warning("%d messages on the queue hold no event; they go to its dead-letter queue", malformed)
+        if malformed and malformed == self._malformed:
+            _log.warning("messages on the queue hold no event; they are left to its dead-letter queue, and counted")
         if self._is_away:
             self._is_away = False
             _log.warning("the queue answers again")

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import boto3
@@ -27,6 +28,15 @@ class EventQueue:
     def tell(self, what: str, datastore_id: str, *image_set_ids: str) -> None:
         """Put HealthImaging's events on the queue: ``Image Set Created``, ``Image Set Deleted`` and so on."""
         self.send(*(json.dumps(envelope(what, datastore_id, name)) for name in image_set_ids))
+
+    def redeliver(self, receipts: Sequence[str]) -> None:
+        """Have messages that were delivered, and are not deleted, come again now."""
+        for start in range(0, len(receipts), 10):
+            entries = [
+                {"Id": str(at), "ReceiptHandle": receipt, "VisibilityTimeout": 0}
+                for at, receipt in enumerate(receipts[start : start + 10])
+            ]
+            self._client.change_message_visibility_batch(QueueUrl=self.url, Entries=entries)
 
     def left(self) -> int:
         """How many messages there are, those delivered and not deleted included."""
