@@ -14,6 +14,7 @@ from ahi_catalog.connectors.catalog import layout
 from ahi_catalog.connectors.catalog import verification as verifications
 from ahi_catalog.connectors.catalog.checkpoint import Checkpoint
 from ahi_catalog.connectors.catalog.description import Description, refuse_other
+from ahi_catalog.connectors.catalog.freshness import Freshness
 from ahi_catalog.connectors.catalog.heartbeat import Heartbeat
 from ahi_catalog.connectors.catalog.layout import Partition, Unit
 from ahi_catalog.connectors.catalog.verification import Verification
@@ -212,6 +213,10 @@ class Catalog:
             return None
         what, advice = f"the run report {key}", "delete that file"
         report = checkpoints.parse_state(stored.body, what, _RUN_FORMAT, advice)
+        try:
+            Freshness.parse(report.get("freshness"))
+        except ValueError:
+            report = {}
         if not all(isinstance(report.get(name), kind) for name, kind in _RUN_FIELDS.items()):
             raise DamagedError(f"{what} is damaged; {advice}")
         return report

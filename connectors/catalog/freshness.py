@@ -67,10 +67,9 @@ class Freshness:
         """
         found = cls()
         try:
-            found._counts.update({int(number): int(count) for number, count in (document or {})["bins"].items()})
-        except KeyError:
-            return found
-        except (AttributeError, TypeError):
+            bins = document["bins"] if document is not None else {}
+            found._counts.update({int(number): int(count) for number, count in bins.items()})
+        except (AttributeError, KeyError, TypeError):
             raise ValueError("no freshness") from None
         return found
 
