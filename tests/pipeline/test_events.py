@@ -2,15 +2,20 @@
 
 import json
 import logging
+import queue
 import random
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from ahi_catalog.connectors.errors import DamagedError
-from ahi_catalog.pipeline import inbox
+from ahi_catalog.pipeline import inbox, watch
+from ahi_catalog.pipeline.executors import open_threads
+from ahi_catalog.pipeline.run_report import RunReport
 from tests.support.event_queue import EventQueue, envelope
 from tests.support.reference import data_objects, read_folder
 from tests.support.world import BORN, TODAY, World, summary
@@ -155,4 +160,33 @@ def test_a_damaged_partition_keeps_the_message(make_world: MakeWorld, event_queu
     world.object(BORN.date()).write_bytes(b"damaged")
     with pytest.raises(DamagedError, match="verify it with `repair`"):
         world.sync(queue=event_queue.url)
+    assert event_queue.left() == 1
+
+
+def test_an_event_wakes_a_watch(world: World, event_queue: EventQueue) -> None:
+    """One that would pass once an hour publishes what an event tells of at once, and deletes its message."""
+    world.fill(50)
+    inbox_, stop = inbox.Inbox(event_queue.url, {world.datastore_id}), threading.Event()
+    mailbox = inbox_.mailbox(world.datastore_id)
+    passes: queue.SimpleQueue[int] = queue.SimpleQueue()
+    published = mailbox.published
+
+    def publish_and_tell(waiting: Collection[str], report: RunReport) -> None:
+        published(waiting, report)
+        passes.put(report.events.received)
+
+    with pytest.MonkeyPatch.context() as patch, open_threads(8) as executor, ThreadPoolExecutor(1) as background:
+        patch.setattr(mailbox, "published", publish_and_tell)
+        settings = replace(world.settings, queue=event_queue.url, every=timedelta(hours=1))
+        watching = background.submit(watch.watch, settings, executor, stop, inbox=inbox_, clock=world.service.now)
+        try:
+            assert passes.get(timeout=60) == 0
+            world.service.insert(world.datastore_id, [summary("new", TODAY - timedelta(seconds=1))])
+            event_queue.tell(CREATED, world.datastore_id, "new".rjust(32, "0"))
+            event_queue.tell(CREATED, "f" * 32, name(1))
+            assert passes.get(timeout=60) == 1
+            world.assert_catalog_equals_service()
+        finally:
+            stop.set()
+        assert watching.result(timeout=60).passes == 2
     assert event_queue.left() == 1
