@@ -174,7 +174,8 @@ QueueUrl = Annotated[
     str | None,
     AfterValidator(_if_given(_check_queue)),
     Field(
-        description="URL of an SQS queue of HealthImaging's events: what is deleted then goes whatever its age.",
+        description="URL of an SQS queue of HealthImaging's events: what is deleted goes whatever its age, and a watch "
+        "wakes at once.",
         examples=["https://sqs.eu-west-1.amazonaws.com/123456789012/ahi-catalog-events"],
     ),
     Metavar("URL"),
