@@ -191,4 +191,4 @@ run_options = options(
     json_option,
 )
 creation_options = setting("partition")
-sync_options = options(setting("look_back"), setting("start"))
+sync_options = options(setting("look_back"), setting("start"), setting("queue"))

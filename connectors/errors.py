@@ -8,7 +8,9 @@
     │   ├── TransientError         may pass; it is retried before it is raised
     │   │   └── ThrottledError     beyond the quota
     │   └── InvalidRequestError    refused as invalid: a rejected page token, or a filter it does not know
+    ├── QueueError                 the queue of events refuses or cannot be reached; the search tells without it
     ├── StoreError                 the catalog's storage refuses or cannot be reached
+    │   ├── RefusedError           credentials, rights or a bucket that is not there: trying again does not help
     │   └── ConflictError          someone else wrote the object first; read again and retry
     ├── StateError                 catalog.json, a checkpoint or a data object is not what this version reads
     │   └── DamagedError           it is no such thing at all; a verify with `repair` mends it
@@ -70,8 +72,16 @@ class InvalidRequestError(SourceError):
     """The service refuses the request as invalid."""
 
 
+class QueueError(AhiCatalogError):
+    """The queue of events refuses, or cannot be reached; what it would tell, the service's search tells later."""
+
+
 class StoreError(AhiCatalogError):
     """The catalog's storage refuses the operation, or cannot be reached."""
+
+
+class RefusedError(StoreError):
+    """The store refuses, and will go on to: credentials, rights, a bucket that is not there."""
 
 
 class ConflictError(StoreError):

@@ -1,11 +1,11 @@
 """The smallest IAM policy for what the tool does. Pure.
 
-Sources: the service authorization references of AWS HealthImaging, S3, KMS and Secrets Manager
+Sources: the service authorization references of AWS HealthImaging, S3, SQS, KMS and Secrets Manager
 (https://docs.aws.amazon.com/service-authorization/latest/reference/).
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,6 +35,8 @@ CALLS: Final[Mapping[str, frozenset[str]]] = {
 
 _ACTIONS: Final = {"s3:ListObjectsV2": "s3:ListBucket"}
 """Where the action to allow has another name than the operation."""
+_OF_QUEUE: Final = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
+"""The attributes are for whoever checks the queue before it is used."""
 _FOLDERS: Final = ("image_sets", "_state")
 
 
@@ -51,6 +53,8 @@ class Place:
         account: Twelve digits, or ``*``.
         kms_key: Of the objects, as boto3 takes it: an id, an ARN, an alias or an alias's ARN; None: no such key.
         secret: Of AWS Secrets Manager that holds the PHI key, a name or an ARN; None: it is elsewhere.
+        queue: The URL of the queue of events; None: there is none.
+        queue_kms_key: Of the queue's messages, named as `kms_key` is; None: SQS's own.
     """
 
     bucket: str | None
@@ -61,13 +65,15 @@ class Place:
     account: str = "*"
     kms_key: str | None = None
     secret: str | None = None
+    queue: str | None = None
+    queue_kms_key: str | None = None
 
     def arn(self, service: str, resource: str) -> str:
         """The ARN of a resource in the region and account."""
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
 
 
-def policy(jobs: Iterable[str], place: Place) -> dict[str, Any]:
+def policy(jobs: Collection[str], place: Place) -> dict[str, Any]:
     """The policy document that allows jobs and nothing else.
 
     Args:
@@ -97,6 +103,10 @@ def policy(jobs: Iterable[str], place: Place) -> dict[str, Any]:
             statements.append(_kms(place, place.kms_key, is_writing="s3:PutObject" in actions))
     if place.secret is not None and is_reading:
         statements.append(_allow("PhiKey", ["secretsmanager:GetSecretValue"], [_secret(place, place.secret)]))
+    if place.queue is not None and "sync" in jobs:
+        statements.append(_allow("Queue", _OF_QUEUE, [_queue(place, place.queue)]))
+        if place.queue_kms_key is not None:
+            statements.append(_kms(place, place.queue_kms_key, is_writing=False) | {"Sid": "QueueKey"})
     return {"Version": "2012-10-17", "Statement": [found for found in statements if found]}
 
 
@@ -128,3 +138,10 @@ def _kms(place: Place, key: str, *, is_writing: bool) -> dict[str, Any]:
 def _secret(place: Place, secret: str) -> str:
     # An ARN ends in six characters that are not part of the name.
     return secret if secret.startswith("arn:") else place.arn("secretsmanager", f"secret:{secret}-??????")
+
+
+def _queue(place: Place, url: str) -> str:
+    """A queue's ARN by its URL, https://sqs.REGION.amazonaws.com/ACCOUNT/NAME; other endpoints tell no region."""
+    *_, host, account, name = url.split("/")
+    region = re.match(r"sqs\.([a-z0-9-]+)\.amazonaws\.", host)
+    return f"arn:{place.partition}:sqs:{region[1] if region else place.region}:{account}:{name}"

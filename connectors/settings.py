@@ -41,6 +41,7 @@ _FEWEST_WORKERS: Final = 8
 _MOST_WORKERS: Final = 64
 _LONGEST: Final = timedelta(days=36_500)
 _SCHEDULER: Final = re.compile(r"(tcp|tls)://[A-Za-z0-9.:\[\]-]+:\d{1,5}")
+_QUEUE: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9_.-]+)+")
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 
 
@@ -74,9 +75,21 @@ def _check_length(length: timedelta) -> timedelta:
     return length
 
 
+def _check_pause(length: timedelta) -> timedelta:
+    if length < timedelta(seconds=1):
+        raise ValueError("a watch waits at least 1s between two passes")
+    return length
+
+
 def _check_account(text: str) -> str:
     if not _ACCOUNT.fullmatch(text):
         raise ValueError("a bucket owner is an AWS account id, twelve digits")
+    return text
+
+
+def _check_queue(text: str) -> str:
+    if not _QUEUE.fullmatch(text):
+        raise ValueError("a queue is named by its URL: https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")
     return text
 
 
@@ -141,6 +154,11 @@ LookBack = Annotated[
         description="Read again behind the watermark, for image sets that became searchable late: 90s, 10m, 12h, 1d, 0."
     ),
 ]
+Every = Annotated[
+    Duration,
+    AfterValidator(_check_pause),
+    Field(description="How often a watch asks for what is new and what has changed: 30s, 5m; at least 1s."),
+]
 Start = Annotated[
     datetime | None,
     BeforeValidator(_if_given(parse_moment)),
@@ -151,6 +169,16 @@ Start = Annotated[
         examples=["2024-01-01"],
     ),
     Metavar("DATE"),
+]
+QueueUrl = Annotated[
+    str | None,
+    AfterValidator(_if_given(_check_queue)),
+    Field(
+        description="URL of an SQS queue of HealthImaging's events: what is deleted goes whatever its age, and a watch "
+        "wakes at once.",
+        examples=["https://sqs.eu-west-1.amazonaws.com/123456789012/ahi-catalog-events"],
+    ),
+    Metavar("URL"),
 ]
 
 
@@ -304,7 +332,9 @@ class Settings(Options):
     datastore_id: DatastoreId
     quota: Quota = Quota()
     look_back: LookBack = timedelta(days=1)
+    every: Every = timedelta(seconds=30)
     start: Start = None
+    queue: QueueUrl = None
 
     @property
     def s3(self) -> S3Access:

@@ -4,11 +4,12 @@ from functools import partial
 
 from prefect import State, flow
 
-from ahi_catalog.connectors.settings import Burst, Catalog, LookBack, Rate, Start
+from ahi_catalog.connectors.settings import Burst, Catalog, LookBack, QueueUrl, Rate, Start
 from ahi_catalog.flows.orchestration import run_in_flow
 from ahi_catalog.flows.parameters import USUAL, BlockName, DatastoreIds, Rest, described, make_settings
 from ahi_catalog.flows.secrets import load_phi_key
 from ahi_catalog.pipeline import sync as job
+from ahi_catalog.pipeline.inbox import Inbox
 
 
 @flow(
@@ -23,6 +24,7 @@ def sync(
     datastore_ids: DatastoreIds = None,
     look_back: LookBack = USUAL.look_back,
     start: Start = USUAL.start,
+    queue: QueueUrl = USUAL.queue,
     rate: Rate = USUAL.rate,
     burst: Burst = USUAL.burst,
     credentials: BlockName = None,
@@ -34,8 +36,10 @@ def sync(
         datastore_ids=datastore_ids,
         look_back=look_back,
         start=start,
+        queue=queue,
         rate=rate,
         burst=burst,
         options=options,
     )
-    return run_in_flow(partial(job.sync, load_key=load_phi_key), settings, datastore_ids, credentials)
+    run = partial(job.sync, load_key=load_phi_key, inbox=Inbox(queue, datastore_ids))
+    return run_in_flow(run, settings, datastore_ids, credentials)

@@ -18,7 +18,7 @@ _Job = Callable[Concatenate[Settings, _P], RunReport]
 _DONE: Final = str(Outcome.DONE)
 
 
-def told(flow: str) -> Callable[[_Job[_P]], _Job[_P]]:
+def notified(flow: str) -> Callable[[_Job[_P]], _Job[_P]]:
     """Have the receiver of notices told how runs of a job end; a run that was stopped changes nothing.
 
     Args:
@@ -33,12 +33,12 @@ def told(flow: str) -> Callable[[_Job[_P]], _Job[_P]]:
             except StoppedError:
                 raise
             except Exception:
-                _tell(settings, flow, str(Outcome.FAILED), None)
+                tell(settings, flow, str(Outcome.FAILED), None)
                 raise
             if report.drift:
                 notices.tell_event(_notice(settings, flow, "drifted", report))
             if report.outcome is not Outcome.STOPPED:
-                _tell(settings, flow, outcome_in_words(str(report.outcome), report.unrepaired), report)
+                tell(settings, flow, outcome_in_words(str(report.outcome), report.unrepaired), report)
             return report
 
         return run
@@ -46,7 +46,15 @@ def told(flow: str) -> Callable[[_Job[_P]], _Job[_P]]:
     return decorate
 
 
-def _tell(settings: Settings, flow: str, outcome: str, report: RunReport | None) -> None:
+def tell(settings: Settings, flow: str, outcome: str, report: RunReport | None) -> None:
+    """Have the receiver told how a flow of a data store is, where that is another than what was told last.
+
+    Args:
+        settings: Of the flow.
+        flow: What it is called.
+        outcome: ``done``, ``failed`` or ``differs``.
+        report: What counts there are; None: none.
+    """
     state = notices.WELL if outcome == _DONE else outcome
     try:
         store = open_store(settings.catalog, settings.s3)

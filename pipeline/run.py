@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 
+import pyarrow as pa
+
 from ahi_catalog.connectors.catalog import Catalog, Unit, layout, open_catalog, open_or_create
 from ahi_catalog.connectors.catalog.description import refuse_other
 from ahi_catalog.connectors.errors import AhiCatalogError, SourceError, StoppedError
@@ -46,12 +48,14 @@ class Run:
         source: What to read from.
         checkpointer: Commits coverage.
         executor: Where scans run.
+        clock: The local clock, aware.
         scan_task: Scans a window; its rows are under the catalog's PHI policy.
         protect: Puts rows that come another way under that policy.
         report: Filled in as the run goes on, by the thread that runs it.
         observers: Watch.
         stop: Set when the run is asked to stop.
         look_ups: Requests of GetImageSet, made by several threads.
+        awaited: Image sets that events tell of, and that the run has not read yet.
     """
 
     settings: Settings
@@ -59,12 +63,14 @@ class Run:
     source: Source
     checkpointer: Checkpointer
     executor: ScanExecutor
+    clock: Clock
     scan_task: ScanTask
     protect: Protect
     report: RunReport
     observers: Observers
     stop: threading.Event
     look_ups: list[RequestCounts] = field(default_factory=list)
+    awaited: set[str] = field(default_factory=set)
 
     @property
     def datastore_id(self) -> str:
@@ -105,6 +111,11 @@ class Run:
         finally:
             self.look_ups.append(counts)
         return deleted
+
+    def note_read(self, rows: pa.Table) -> None:
+        """Take note of rows that were read, for events that tell of them."""
+        if self.awaited:
+            self.awaited.difference_update(rows["image_set_id"].to_pylist())
 
     def tell_progress(self, phase: str, seconds_done: int, seconds_total: int) -> None:
         """Tell the observers how far the run is."""
@@ -195,6 +206,7 @@ class RunSetup:
             source=self.source,
             checkpointer=Checkpointer(catalog, settings.settle, report),
             executor=self.executor,
+            clock=self.clock,
             scan_task=ScanTask(settings, catalog.description.phi, self.load_key, scan),
             protect=protect,
             report=report,

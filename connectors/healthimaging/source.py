@@ -30,11 +30,12 @@ _IMAGE_SET_ID: Final = re.compile(r"[0-9a-z]{32}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSet:
-    """What GetImageSet says of an image set that exists; the times are aware UTC, None where it leaves them out."""
+    """What GetImageSet says of an image set; the times are aware UTC, None where it leaves them out."""
 
     version: int
     created_at: datetime | None
     updated_at: datetime | None
+    is_deleted: bool = False
 
 
 class Source:
@@ -115,6 +116,11 @@ class Source:
         Returns:
             None where the service confirms that there is none: not found, state DELETED, or no id of its form.
         """
+        found = self.look_up_any(image_set_id, counts)
+        return None if found is None or found.is_deleted else found
+
+    def look_up_any(self, image_set_id: str, counts: RequestCounts) -> ImageSet | None:
+        """The same, of a deleted image set too, as far as the service still knows it."""
         if not _IMAGE_SET_ID.fullmatch(image_set_id):
             return None
 
@@ -125,13 +131,13 @@ class Source:
                 if is_not_found(error):
                     return None
                 raise
-            if _field(answer, "imageSetState") == "DELETED":
-                return None
+            is_deleted = _field(answer, "imageSetState") == "DELETED"
             created, updated = answer.get("createdAt"), answer.get("updatedAt")
             return ImageSet(
-                version=int(_field(answer, "versionId")),
+                version=0 if is_deleted else int(_field(answer, "versionId")),
                 created_at=created.astimezone(UTC) if created else None,
                 updated_at=updated.astimezone(UTC) if updated else None,
+                is_deleted=is_deleted,
             )
 
         return self._executor.call("GetImageSet", send, counts)

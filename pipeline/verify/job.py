@@ -19,7 +19,7 @@ from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.windows import Coverage, Window, floor_second
 from ahi_catalog.pipeline import engine
-from ahi_catalog.pipeline.notifying import told
+from ahi_catalog.pipeline.notifying import notified
 from ahi_catalog.pipeline.planning import Part, Scope, plan_verify
 from ahi_catalog.pipeline.privacy import LoadKey
 from ahi_catalog.pipeline.run import Clock, Run, now, open_run
@@ -62,7 +62,7 @@ class Request:
         return Scope(start=self.start, end=self.end, part=Part.parse(self.part, today) if self.part else None)
 
 
-@told("verify")
+@notified("verify")
 @redact_errors
 def verify(
     settings: Settings,
