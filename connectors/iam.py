@@ -31,7 +31,10 @@ CALLS: Final[Mapping[str, frozenset[str]]] = {
     ),
     "query": frozenset({"s3:GetObject", "s3:ListObjectsV2"}),
 }
-"""The API operations that each job calls; a test compares them with the calls made. A backfill's are verify's."""
+"""The API operations that each job calls; a test compares them with the calls made.
+
+A backfill's are verify's, a watch's are sync's.
+"""
 
 _ACTIONS: Final = {"s3:ListObjectsV2": "s3:ListBucket"}
 """Where the action to allow has another name than the operation."""

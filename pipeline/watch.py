@@ -375,8 +375,8 @@ class _PassPublisher:
             self._publisher.commit(windows)
         if not self._is_sync:
             for batch in joined:
-                before = self.seen.get(batch.partition, batch.table.schema.empty_table())
-                self.seen[batch.partition] = merge(batch.table, before, batch.rows).rows
+                before = self.seen.get(batch.partition)
+                self.seen[batch.partition] = merge(batch.table, before, batch.rows).rows if before else batch.rows
         return published
 
     def _is_published(self, batch: Batch) -> bool:
