@@ -61,6 +61,8 @@ def sync(
     setup = open_run(settings, executor, stop, clock=clock, connection=connection, load_key=load_key)
     ask_bounds = cache(setup.bounds)
     catalog, protect = setup.open_or_create_catalog(before_creating=ask_bounds)
+    if catalog.checkpoint(settings.datastore_id) is None:
+        ask_bounds()  # A wrong data store id leaves no report behind.
     inbox = inbox or Inbox(settings.queue, {settings.datastore_id})
     mailbox = inbox.mailbox(settings.datastore_id)
     inbox.drain(stop)

@@ -19,6 +19,7 @@ from ahi_catalog.connectors.settings import Quota, Settings
 from ahi_catalog.connectors.storage.local import LocalStore
 from ahi_catalog.pipeline import watch
 from ahi_catalog.pipeline.executors import open_threads
+from ahi_catalog.pipeline.run_report import RunReport
 from tests.faults.scale import IS_FULL
 
 PASSES = 10_000 if IS_FULL else 1_500
@@ -81,8 +82,12 @@ class Day:
     def deleted(self) -> Collection[str]:
         return ()
 
-    def published(self, existing: Collection[str]) -> None:
-        assert not existing
+    def awaited(self) -> Collection[str]:
+        return ()
+
+    def published(self, waiting: Collection[str], report: RunReport) -> None:
+        assert not waiting
+        assert report.flow == "watch"
 
     def _answer(self, document: dict[str, Any]) -> dict[str, Any]:
         headers = {"date": format_datetime(self.now, usegmt=True)}
