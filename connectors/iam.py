@@ -35,7 +35,7 @@ CALLS: Final[Mapping[str, frozenset[str]]] = {
 
 _ACTIONS: Final = {"s3:ListObjectsV2": "s3:ListBucket"}
 """Where the action to allow has another name than the operation."""
-_FOLDERS: Final = ("image_sets", "_state")
+_FOLDERS: Final = ("image_sets", "removals", "_state")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
