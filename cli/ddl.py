@@ -9,7 +9,7 @@ from ahi_catalog.cli.options import json_option, option
 from ahi_catalog.cli.output import print_json
 from ahi_catalog.connectors.errors import UsageError
 
-_MAKES = ("image_sets", "partitions", "studies", "patients")
+_MAKES = ("image_sets", "removals", "partitions", "studies", "patients", "conflicts", "changes")
 
 
 @click.command()
@@ -38,8 +38,8 @@ def ddl(
 ) -> None:
     """Print the DDL that makes a catalog a table of ENGINE: athena, spark or duckdb.
 
-    It has a comment on each column, partition projection for Athena (from the first day covered to NOW), and the
-    views studies and patients, one row each.
+    It has a comment on each column, partition projection for Athena (from the first day covered to NOW), the table
+    of removals, and the views studies, patients, conflicts and changes.
 
     \b
     A view file for DuckDB:

@@ -13,6 +13,7 @@ from typing import Final
 import click
 from click.core import ParameterSource
 
+from ahi_catalog.cli.changes import changes
 from ahi_catalog.cli.check import check
 from ahi_catalog.cli.completion import completion
 from ahi_catalog.cli.ddl import ddl
@@ -27,6 +28,7 @@ from ahi_catalog.cli.report import report
 from ahi_catalog.cli.runs import backfill, sync, verify
 from ahi_catalog.cli.serve import serve
 from ahi_catalog.cli.settings_file import SETTINGS_FILE, check_variables, init, read_settings
+from ahi_catalog.cli.state import state
 from ahi_catalog.cli.status import status
 from ahi_catalog.cli.watch import watch
 from ahi_catalog.cli.wording import in_shell_words
@@ -86,12 +88,14 @@ _COMMANDS: Final = (
     status,
     check,
     query,
+    changes,
     report,
     ddl,
     register,
     iam_policy,
     doctor,
     init,
+    state,
     completion,
     emulate,
 )

@@ -31,7 +31,7 @@ from ahi_catalog.connectors.settings import Moment
 @sync_options
 @option("--from", "begin", metavar="DATE", type=Moment, help=f"Plan a backfill from there, {DATES}; with --to.")
 @option("--to", "end", metavar="DATE", type=Moment, help=f"End of the backfill's range, not included, {DATES}.")
-@option("--probes", type=Count, default=60, metavar="N", help="Requests to spend at most on the estimate.")
+@option("--probes", type=Count, default=60, metavar="N", help="Requests to spend at most.")
 @option("--price", type=float, default=0.005, metavar="USD", help="Of a thousand requests.")
 @json_option
 def plan(
@@ -47,9 +47,10 @@ def plan(
 ) -> None:
     """Say what a sync or a backfill would read, how long it would take and what it would cost. Writes nothing.
 
-    The number of image sets is guessed from a few probing requests: within some per cent where they arrive steadily,
-    within several times where whole archives are imported in bursts; then the estimate says that it is rough. The
-    price is that of AWS's own example for US East (https://aws.amazon.com/healthimaging/pricing/); S3 is not in it.
+    The number of image sets is guessed from pages here and there, and told where more pages no longer change the
+    guess: then it is right within a factor of two, unless an archive was imported between those pages. Where image
+    sets come in bursts, only how many were seen is told; more --probes may tell more. The price is that of AWS's own
+    example for US East (https://aws.amazon.com/healthimaging/pricing/); S3 is not in it.
 
     \b
     The first sync of a data store, on half of the quota:
@@ -58,6 +59,7 @@ def plan(
       ahi-catalog plan --catalog s3://bucket/imaging --datastore-id ID --from 2026-05-01 --to 2026-06-01
     """
     from ahi_catalog.cli.running import make_settings
+    from ahi_catalog.connectors.healthimaging.executor import RequestCounts
     from ahi_catalog.connectors.healthimaging.source import open_source  # `--help` does without boto3 and pyarrow
     from ahi_catalog.pipeline.dry_run import plan_run
     from ahi_catalog.pipeline.estimate import estimate
@@ -68,33 +70,37 @@ def plan(
     # Probes go out one after the other, so they need no burst.
     source = open_source(replace(settings, concurrency=1), threading.Event())
     span = None if begin is None or end is None else (begin, end)
-    windows = plan_run(settings, source, datetime.now(UTC), span)
-    found = estimate(source.page, windows, probes=probes)
+    counts = RequestCounts()
+    windows = plan_run(settings, source, datetime.now(UTC), span, counts)
+    found = estimate(source.page, windows, probes=probes, counts=counts)
+    minutes, dollars = found.minutes(settings.quota), found.dollars(price)
     document = {
         "format": 1,
         "windows": [[str(by), str(window)] for by, window in windows],
-        "image_sets": found.rows,
+        "image_sets": None if found.is_rough else found.rows,
         "image_sets_at_least": found.least,
         "is_rough": found.is_rough,
-        "requests": found.requests,
-        "minutes": round(found.minutes(settings.quota), 1),
-        "dollars": round(found.dollars(price), 4),
+        "requests": None if found.is_rough else found.requests,
+        "minutes": None if found.is_rough else round(minutes, 1),
+        "dollars": None if found.is_rough else round(dollars, 4),
         "probes": found.probes,
     }
     if as_json:
         print_json(document)
         return
-    minutes, dollars = found.minutes(settings.quota), found.dollars(price)
-    rough = ", roughly: they come in bursts" if found.is_rough else ""
+    told = [
+        ("image sets", f"about {found.rows:,}; {found.least:,} were seen"),
+        ("requests", f"about {found.requests:,}"),
+        ("minutes", f"{_amount(minutes, 1)} at {settings.quota.rate:g} requests a second"),
+        ("cost", f"{_amount(dollars, 2, '$')} for requests, at ${price:g} a thousand"),
+    ]
+    unknown = [("image sets", f"{found.least:,} were seen; they come in bursts, so how many more nobody can say")]
     print_pairs(
         f"A {'sync' if span is None else 'backfill'} of data store {settings.datastore_id} would read",
         [
             *((f"by {by}", str(window)) for by, window in windows),
-            ("image sets", f"about {found.rows:,}{rough}; {found.least:,} were seen"),
-            ("requests", f"about {found.requests:,}"),
-            ("minutes", f"{_amount(minutes, 1)} at {settings.quota.rate:g} requests a second"),
-            ("cost", f"{_amount(dollars, 2, '$')} for requests, at ${price:g} a thousand"),
-            ("this estimate took", f"{found.probes} request{'' if found.probes == 1 else 's'}"),
+            *(unknown if found.is_rough else told),
+            ("this took", f"{found.probes} request{'' if found.probes == 1 else 's'}"),
         ],
     )
 

@@ -27,8 +27,9 @@ def register(
 ) -> None:
     """Make a catalog on S3 a table of Athena's, in the Glue Data Catalog; again: bring it up to date.
 
-    New columns, data stores and older days are added. Nothing that is there is dropped: your properties,
-    comments, columns and tags stay. The views come with: ahi-catalog ddl athena --only studies
+    The table of removals, which the view changes reads, comes beside it. New columns, data stores and older days are
+    added. Nothing that is there is dropped: your properties, comments, columns and tags stay. The views come with:
+    ahi-catalog ddl athena --only studies
 
     \b
       ahi-catalog register --catalog s3://bucket/imaging --database imaging
@@ -36,10 +37,13 @@ def register(
     from ahi_catalog.connectors.catalog.external import describe  # `--help` does without pyarrow
     from ahi_catalog.connectors.glue import open_glue
     from ahi_catalog.connectors.glue import register as register_table
+    from ahi_catalog.schemas import REMOVALS
 
     opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
     described = describe(opened, "athena", injected=injected, database=database, name=table)
-    done = register_table(open_glue(), described)
+    client = open_glue()
+    done = register_table(client, described)
+    done.changes.extend(register_table(client, described.beside(REMOVALS)).changes)
     if as_json:
         print_json(asdict(done))
         return

@@ -4,6 +4,7 @@
 
     AhiCatalogError                one line: what is wrong and what to do; never a row, a token, a credential
     ├── UsageError                 the request, or what it finds on the machine (credentials), is wrong (exit 2)
+    │   └── QueryError             a query is: no valid SQL, or it names what there is not; and where in it
     ├── SourceError                HealthImaging refuses or cannot be read
     │   ├── TransientError         may pass; it is retried before it is raised
     │   │   └── ThrottledError     beyond the quota
@@ -54,6 +55,19 @@ class AhiCatalogError(Exception):
 
 class UsageError(AhiCatalogError):
     """The command, its settings, or the credentials and the configuration that boto3 finds are wrong."""
+
+
+class QueryError(UsageError):
+    """A query is no valid SQL, or names what there is not.
+
+    Args:
+        message: As of every error; the query's text is not in it.
+        place: Of the character in the query where it was noticed, from 0; None: nobody knows.
+    """
+
+    def __init__(self, message: str, place: int | None) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class SourceError(AhiCatalogError):

@@ -40,7 +40,7 @@ _ACTIONS: Final = {"s3:ListObjectsV2": "s3:ListBucket"}
 """Where the action to allow has another name than the operation."""
 _OF_QUEUE: Final = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
 """The attributes are for whoever checks the queue before it is used."""
-_FOLDERS: Final = ("image_sets", "_state")
+_FOLDERS: Final = ("image_sets", "removals", "_state")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

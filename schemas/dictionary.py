@@ -8,21 +8,13 @@ from typing import Final
 
 import pyarrow as pa
 
-from ahi_catalog.schemas.ddl import HIVE_TYPES, SPARK_TYPES
+from ahi_catalog.schemas.ddl import DUCKDB_TYPES, HIVE_TYPES, SPARK_TYPES
 from ahi_catalog.schemas.external import partition_keys
 from ahi_catalog.schemas.image_sets import IMAGE_SETS
+from ahi_catalog.schemas.removals import REMOVALS
 from ahi_catalog.schemas.tables import LOCAL_DATETIME, TIMESTAMP, Sensitivity, Table
 from ahi_catalog.schemas.views import VIEWS
 
-DUCKDB_TYPES: Final = {
-    pa.string(): "VARCHAR",
-    pa.int32(): "INTEGER",
-    pa.int64(): "BIGINT",
-    pa.bool_(): "BOOLEAN",
-    pa.date32(): "DATE",
-    TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
-    LOCAL_DATETIME: "TIMESTAMP",
-}
 PANDAS_TYPES: Final = {
     pa.string(): "str",
     pa.int32(): "Int32",
@@ -44,7 +36,7 @@ _SENSITIVITIES: Final = {
 }
 
 
-TABLES: Final = (IMAGE_SETS,)
+TABLES: Final = (IMAGE_SETS, REMOVALS)
 """The tables that the page describes."""
 
 
@@ -56,7 +48,7 @@ def render() -> str:
 def _lines() -> Iterator[str]:
     yield "# Data dictionary"
     yield ""
-    yield "<!-- Made by `make docs` from schemas/image_sets.py and schemas/views.py; change those. -->"
+    yield "<!-- Made by `make docs` from schemas/image_sets.py, removals.py and views.py; change those. -->"
     yield ""
     for table in TABLES:
         yield from _table_section(table)
@@ -65,9 +57,7 @@ def _lines() -> Iterator[str]:
         yield ""
         yield f"A view. {view.doc}"
         yield ""
-        yield from _rendered(
-            ("column", "what it is"), [(f"`{column.name}`", column.doc) for column in view.all_columns]
-        )
+        yield from _rendered(("column", "what it is"), [(f"`{column.name}`", column.doc) for column in view.columns])
         yield ""
     yield "## Types"
     yield ""

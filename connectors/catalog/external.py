@@ -4,9 +4,10 @@ from datetime import UTC, date
 from typing import Final
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
+from ahi_catalog.connectors.catalog.dataset import data_keys
 from ahi_catalog.connectors.catalog.layout import Unit
 from ahi_catalog.connectors.errors import Remedy, UsageError
-from ahi_catalog.schemas import IMAGE_SETS, Table
+from ahi_catalog.schemas import IMAGE_SETS, REMOVALS, Table
 from ahi_catalog.schemas.external import ExternalTable
 
 _S3: Final = "s3://"
@@ -47,6 +48,7 @@ def describe(
         datastore_ids=() if injected else tuple(first_days),
         first_day=min(first_days.values()),
         database=database,
+        empty=frozenset() if data_keys(catalog, REMOVALS) else frozenset({REMOVALS.name}),
     )
 
 

@@ -2,16 +2,20 @@
 
 On a conflict the object is read and merged again, so any number of runs may publish the same partition. What
 the merge does not change is not written, unless an earlier version wrote it in another form. A row that a scan no
-longer finds is removed only when the service confirms that the image set is deleted.
+longer finds is removed only when the service confirms that the image set is deleted. The removal is noted in the table
+`removals` first: a run that dies in between leaves a row beside its removal, which the view `changes` leaves out and
+the next run makes good, and never a row that is gone without a word.
 """
 
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ahi_catalog.connectors.catalog import parquet
 from ahi_catalog.connectors.catalog.layout import Partition
@@ -20,8 +24,8 @@ from ahi_catalog.connectors.errors import DamagedError, Remedy, StateError
 from ahi_catalog.connectors.retrying import CONFLICT_BACKOFF, Backoff, retry_on_conflict
 from ahi_catalog.connectors.rows import unlisted
 from ahi_catalog.connectors.storage import Store, Stored
-from ahi_catalog.connectors.windows import Coverage
-from ahi_catalog.schemas import Table
+from ahi_catalog.connectors.windows import NOWHERE, Coverage
+from ahi_catalog.schemas import REMOVALS, Table
 
 MERGING: Final = threading.Lock()
 """Held while the rows of a whole partition are merged, which is work for the processor and takes memory. It is never
@@ -122,7 +126,10 @@ class _Answers:
 
 def _publish_once(store: Store, batch: Batch, answers: _Answers) -> Published:
     stored = store.get(batch.key)
-    deleted = [*answers.deleted(_missing(stored, batch)), *batch.deleted]
+    places = _places(stored, batch)
+    missing = unlisted(batch.table, places, batch.rows["image_set_id"], batch.scanned)
+    deleted = [*answers.deleted(missing), *batch.deleted]
+    note_removals(store, batch.partition, places, deleted)
     with MERGING:
         merged, body = _merge(stored, batch, deleted)
     if body is not None:
@@ -138,13 +145,36 @@ def _publish_once(store: Store, batch: Batch, answers: _Answers) -> Published:
     )
 
 
-def _missing(stored: Stored | None, batch: Batch) -> list[str]:
-    """Ids of image sets that have a row where the batch's scans looked, and that they did not find."""
-    if stored is None or not batch.scanned:
-        return []
+def _places(stored: Stored | None, batch: Batch) -> pa.Table:
+    """Which image sets have a row, and when they were created, where that is asked about: scans looked, or rows go."""
+    names = [batch.table.created, "image_set_id"]
+    if stored is None or not (batch.scanned or batch.deleted):
+        return batch.table.schema.empty_table().select(names)
     with named(batch.key):
-        places = parquet.decode(batch.table, stored.body, [batch.table.created, "image_set_id"])
-    return unlisted(batch.table, places, batch.rows["image_set_id"], batch.scanned)
+        return parquet.decode(batch.table, stored.body, names)
+
+
+def note_removals(store: Store, partition: Partition, rows: pa.Table, deleted: Collection[str]) -> None:
+    """Write down in the table `removals` which rows of a partition are about to go.
+
+    Args:
+        store: Where the catalog lies.
+        partition: Of the rows.
+        rows: Of image sets, with their ids and times of creation at least.
+        deleted: Ids of those among them that the service confirms deleted.
+
+    Raises:
+        DamagedError: The object of removals is damaged; it is left as it was.
+        StateError: It was written by a later version; it is left as it was.
+        StoreError: It cannot be read or written, or other runs win all the time.
+    """
+    gone = rows.filter(pc.is_in(rows["image_set_id"], pa.array(deleted, pa.string())))
+    if not len(gone):
+        return
+    removed_at = pa.repeat(pa.scalar(datetime.now(UTC), REMOVALS.schema.field("removed_at").type), len(gone))
+    removals = gone.select(["image_set_id", "created_at"]).append_column("removed_at", removed_at)
+    batch = Batch(table=REMOVALS, partition=partition, rows=removals.cast(REMOVALS.schema), scanned=NOWHERE)
+    publish(store, batch, confirm_deleted=lambda _: ())
 
 
 def _merge(stored: Stored | None, batch: Batch, deleted: Collection[str]) -> tuple[Merged, bytes | None]:

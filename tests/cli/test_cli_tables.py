@@ -41,7 +41,9 @@ def test_athena_gets_one_statement_at_a_time(world: World, s3_url: str, capsys: 
     assert f"'projection.datastore_id.values' = '{world.datastore_id}'" in create
     assert run([*common, "--json", "--injected"]) == 0
     statements = json.loads(capsys.readouterr().out)
-    assert [statement["makes"] for statement in statements] == ["image_sets", "studies", "patients"]
+    assert [statement["makes"] for statement in statements] == [
+        *("image_sets", "removals", "studies", "patients", "conflicts", "changes")
+    ]
     assert "'projection.datastore_id.type' = 'injected'" in statements[0]["sql"]
     assert run([*common, "--only", "partitions"]) == 2
     world.sync()
@@ -57,7 +59,7 @@ def test_register_twice_says_what_it_did_and_that_nothing_changed(
     world.sync(catalog=s3_url)
     arguments = ["register", "--catalog", s3_url, "--database", "imaging"]
     assert run(arguments) == 0
-    assert capsys.readouterr().out == "created database imaging\ncreated table image_sets\n"
+    assert capsys.readouterr().out == ("created database imaging\ncreated table image_sets\ncreated table removals\n")
     assert run([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"database": "imaging", "table": "image_sets", "changes": []}
     assert run(arguments) == 0
