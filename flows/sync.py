@@ -6,7 +6,7 @@ from prefect import State, flow
 
 from ahi_catalog.connectors.settings import Burst, Catalog, LookBack, QueueUrl, Rate, Start
 from ahi_catalog.flows.orchestration import run_in_flow
-from ahi_catalog.flows.parameters import USUAL, BlockName, DatastoreIds, Rest, described, make_settings
+from ahi_catalog.flows.parameters import USUAL, BlockName, DatastoreIds, Rest, described, make_settings, name_run
 from ahi_catalog.flows.secrets import load_phi_key
 from ahi_catalog.pipeline import sync as job
 from ahi_catalog.pipeline.inbox import Inbox
@@ -15,6 +15,7 @@ from ahi_catalog.pipeline.inbox import Inbox
 @flow(
     name="sync",
     description="Bring a catalog up to date with a data store. A run that is ended early is resumed by the next one.",
+    flow_run_name=name_run,
     persist_result=False,
 )
 @described

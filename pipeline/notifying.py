@@ -64,16 +64,6 @@ def tell(settings: Settings, flow: str, outcome: str, report: RunReport | None) 
 
 
 def _notice(settings: Settings, flow: str, state: str, report: RunReport | None) -> dict[str, object]:
-    counts: dict[str, object] = {}
-    if report is not None:
-        counts = {
-            "rows_read": report.rows_read,
-            "rows_changed": report.new + report.updated + report.removed,
-            "differences_left": report.unrepaired,
-            "unknown_fields": len(report.unknown_fields),
-            "watermark": format_time(report.watermark_after) if report.watermark_after else None,
-            "seconds": round(report.seconds, 1),
-        }
     words = {notices.WELL: "is well again", "differs": "found differences", "drifted": "met fields that are unknown"}
     return {
         "text": f"ahi-catalog: the {flow} of data store {settings.datastore_id} {words.get(state, state)}",
@@ -81,5 +71,19 @@ def _notice(settings: Settings, flow: str, state: str, report: RunReport | None)
         "state": state,
         "catalog": settings.catalog,
         "datastore_id": settings.datastore_id,
-        **counts,
+        **counts_of(report),
+    }
+
+
+def counts_of(report: RunReport | None) -> dict[str, object]:
+    """What is told of a run beside its outcome: counts and times; nothing where it had not begun."""
+    if report is None:
+        return {}
+    return {
+        "rows_read": report.rows_read,
+        "rows_changed": report.new + report.updated + report.removed,
+        "differences_left": report.unrepaired,
+        "unknown_fields": len(report.unknown_fields),
+        "watermark": format_time(report.watermark_after) if report.watermark_after else None,
+        "seconds": round(report.seconds, 1),
     }

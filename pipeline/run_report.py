@@ -132,6 +132,18 @@ class RunReport:
             return None
         return f"{self.unrepaired:,} differences between catalog and service; {Remedy.REPAIR}"
 
+    @property
+    def summary(self) -> str:
+        """What was done, in one line."""
+        if self.verification is None:
+            changed = self.new + self.updated + self.removed
+            return f"{self.rows_read:,} image sets read, {changed:,} rows changed"
+        scope = findings.scope_in_words(self.verification)
+        if not self.verification.windows:
+            return f"nothing to compare: the catalog holds nothing of {scope or 'this data store'}"
+        of = f" of {scope}" if scope else ""
+        return f"{self.rows_read:,} image sets{of} compared: {findings.in_words(self.verification)}"
+
     def document(self) -> dict[str, Any]:
         """The report as JSON goes: for `_state/…/runs` and for machines."""
         values = asdict(replace(self, verification=None, freshness=Freshness()))
@@ -185,7 +197,7 @@ class RunReport:
     def _verification_table(self, verification: Verification) -> list[tuple[str, str]]:
         return [
             ("outcome", outcome_in_words(str(self.outcome), self.unrepaired)),
-            ("image sets read", f"{self.rows_read:,}"),
+            ("image sets compared", f"{self.rows_read:,}"),
             ("found", findings.in_words(verification)),
             ("in how many places", f"{len(verification.findings):,}"),
             ("left to mend", f"{verification.unrepaired:,}"),

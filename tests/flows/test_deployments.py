@@ -52,7 +52,8 @@ def of_prefect_yaml() -> list[dict[str, Any]]:
 def of_serve(*arguments: str) -> list[RunnerDeployment]:
     """The deployments of `ahi-catalog serve`."""
     told = ["--catalog", "s3://bucket/imaging", "--datastore-id", DATASTORE, "--name", "radiology", *arguments]
-    return make_deployments(make_plan(**serve.make_context("serve", told).params))
+    params = serve.make_context("serve", told).params
+    return make_deployments(make_plan(**{name: value for name, value in params.items() if name != "replace"}))
 
 
 def test_serve_registers_what_prefect_yaml_does() -> None:
