@@ -1,6 +1,7 @@
 """What the benchmarks share: the embedded service in a process of its own, measured commands, goals and tables."""
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -8,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -178,7 +181,37 @@ def _change(service: Service, store: str, days: Sequence[str], new: int, changed
         service.update(store, name, {"DICOMTags": {"DICOMStudyId": "revised"}})
 
 
-_COMMANDS: dict[str, Callable[..., Any]] = {"load": _load, "change": _change}
+def _create(service: Service, name: str) -> str:
+    return service.create_datastore(name=name, created_at=datetime.now(UTC) - timedelta(days=1))
+
+
+def _arrive(service: Service, store: str, seconds: float, rate: float) -> None:
+    """Have image sets arrive for a while, so many a second on average, in bursts of one to nine at random times."""
+
+    def insert() -> None:
+        numbers, chance = itertools.count(), np.random.default_rng(7)
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            time.sleep(chance.exponential(5 / rate))
+            burst = [next(numbers) for _ in range(chance.integers(1, 10))]
+            now = _at(datetime.now(UTC))
+            made = [{"imageSetId": f"new{number:029d}", "version": 1, "DICOMTags": {}} for number in burst]
+            service.insert(store, (each | now for each in made))
+
+    threading.Thread(target=insert, daemon=True).start()
+
+
+def _requests(service: Service) -> int:
+    return sum(service.counters.requests.values())
+
+
+_COMMANDS: dict[str, Callable[..., Any]] = {
+    "load": _load,
+    "change": _change,
+    "create": _create,
+    "arrive": _arrive,
+    "requests": _requests,
+}
 
 
 def measure(command: Sequence[str], served: Served, *, cores: Sequence[int] = ()) -> Measured:

@@ -28,6 +28,7 @@ from ahi_catalog.cli.runs import backfill, sync, verify
 from ahi_catalog.cli.serve import serve
 from ahi_catalog.cli.settings_file import SETTINGS_FILE, check_variables, init, read_settings
 from ahi_catalog.cli.status import status
+from ahi_catalog.cli.watch import watch
 from ahi_catalog.cli.wording import in_shell_words
 from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError, UsageError
 from ahi_catalog.connectors.redaction import describe, trace
@@ -79,6 +80,7 @@ _COMMANDS: Final = (
     sync,
     backfill,
     verify,
+    watch,
     plan,
     serve,
     status,

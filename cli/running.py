@@ -143,6 +143,11 @@ def _show_many(results: Sequence[Result], *, as_json: bool) -> None:
         for result in results:
             if result.report is not None:
                 _print_findings(f"what was found, data store {result.datastore_id}", result.report)
+    show_failures(results)
+
+
+def show_failures(results: Sequence[Result]) -> None:
+    """Say on stderr what went wrong, a line for each data store."""
     for result in results:
         if result.failure is not None:
             click.echo(f"Error: data store {result.datastore_id}: {in_shell_words(result.failure)}", err=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ahi_catalog.connectors.catalog import Catalog
+    from ahi_catalog.connectors.catalog.heartbeat import Heartbeat
     from ahi_catalog.connectors.catalog.summary import Summary
     from ahi_catalog.schemas import PhiPolicy
 
@@ -84,7 +85,7 @@ def status(
 
 def _watch(opened: "Catalog", runs: int, seconds: float, *, is_for_people: bool) -> None:
     """Ctrl-C is how watching ends, so it is no failure."""
-    from ahi_catalog.cli.watching import keep_showing
+    from ahi_catalog.cli.refreshing import keep_showing
 
     if not is_for_people or not sys.stdout.isatty():
         raise UsageError("--watch is for a terminal; for machines call status --json again and again")
@@ -131,10 +132,13 @@ def _summaries(opened: "Catalog", runs: int) -> "list[Summary]":
 
 
 def _document(summary: "Summary", now: datetime) -> dict[str, Any]:
+    from ahi_catalog.connectors.catalog.freshness import Freshness
     from ahi_catalog.pipeline.verify import findings  # `--help` does without pyarrow
 
+    told = asdict(replace(summary, verification=None, heartbeat=None, freshness=Freshness()))
+    del told["heartbeat"]
     return {
-        **asdict(replace(summary, verification=None)),
+        **told,
         "watermark": _time(summary.watermark),
         "followed_to": _time(summary.followed_to),
         "lag_seconds": _lag(summary, now),
@@ -142,6 +146,8 @@ def _document(summary: "Summary", now: datetime) -> dict[str, Any]:
         "gaps": [[_time(w.start), _time(w.end)] for w in summary.gaps],
         "lost": [[_time(w.start), _time(w.end)] for w in summary.lost],
         "unknown_fields": {name: _time(since) for name, since in summary.unknown_fields.items()},
+        "freshness": summary.freshness.document(),
+        "watch": summary.heartbeat and summary.heartbeat.document(),
         "verification": summary.verification and findings.document(summary.verification),
     }
 
@@ -157,6 +163,8 @@ def _pairs(summary: "Summary", now: datetime) -> list[tuple[str, str]]:
         ("gaps", ", ".join(str(window) for window in summary.gaps) or "none"),
         ("rows", f"{summary.rows:,}"),
         ("data objects", f"{summary.partitions:,} ({summary.bytes / 1e6:,.1f} MB)"),
+        ("published after", str(summary.freshness)),
+        ("watch", _watched(summary.heartbeat, now)),
         ("last verified", _verified(summary)),
         ("unknown fields", _unknown_fields(summary)),
         ("problems", f"{len(summary.problems):,}, see below" if summary.problems else "none"),
@@ -178,6 +186,19 @@ def _runs_table(runs: list[dict[str, Any]]) -> "RenderableType":
         for run in runs
     ]
     return make_table("last runs", ["started (UTC)", "flow", "outcome", *counts, "seconds"], rows)
+
+
+def _watched(heartbeat: "Heartbeat | None", now: datetime) -> str:
+    if heartbeat is None:
+        return "none"
+    passes = f"{heartbeat.passes:,} passes, {heartbeat.failed_passes:,} failed"
+    failure = f"; {in_shell_words(heartbeat.failure)}" if heartbeat.failure else ""
+    if heartbeat.ended_at:
+        return f"ended {_time(heartbeat.ended_at)} after {passes}{failure}"
+    ago = timedelta(seconds=int((now - heartbeat.beat_at).total_seconds()))
+    if heartbeat.is_silent(now):
+        return f"silent for {ago}: it was killed, or its machine is down"
+    return f"every {heartbeat.every_seconds:,.0f} s since {_time(heartbeat.started_at)}, {passes}{failure}"
 
 
 def _verified(summary: "Summary") -> str:

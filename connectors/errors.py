@@ -9,6 +9,7 @@
     │   │   └── ThrottledError     beyond the quota
     │   └── InvalidRequestError    refused as invalid: a rejected page token, or a filter it does not know
     ├── StoreError                 the catalog's storage refuses or cannot be reached
+    │   ├── RefusedError           credentials, rights or a bucket that is not there: trying again does not help
     │   └── ConflictError          someone else wrote the object first; read again and retry
     ├── StateError                 catalog.json, a checkpoint or a data object is not what this version reads
     │   └── DamagedError           it is no such thing at all; a verify with `repair` mends it
@@ -72,6 +73,10 @@ class InvalidRequestError(SourceError):
 
 class StoreError(AhiCatalogError):
     """The catalog's storage refuses the operation, or cannot be reached."""
+
+
+class RefusedError(StoreError):
+    """The store refuses, and will go on to: credentials, rights, a bucket that is not there."""
 
 
 class ConflictError(StoreError):

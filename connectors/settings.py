@@ -74,6 +74,12 @@ def _check_length(length: timedelta) -> timedelta:
     return length
 
 
+def _check_pause(length: timedelta) -> timedelta:
+    if length < timedelta(seconds=1):
+        raise ValueError("a watch waits at least 1s between two passes")
+    return length
+
+
 def _check_account(text: str) -> str:
     if not _ACCOUNT.fullmatch(text):
         raise ValueError("a bucket owner is an AWS account id, twelve digits")
@@ -140,6 +146,11 @@ LookBack = Annotated[
     Field(
         description="Read again behind the watermark, for image sets that became searchable late: 90s, 10m, 12h, 1d, 0."
     ),
+]
+Every = Annotated[
+    Duration,
+    AfterValidator(_check_pause),
+    Field(description="How often a watch asks for what is new and what has changed: 30s, 5m; at least 1s."),
 ]
 Start = Annotated[
     datetime | None,
@@ -304,6 +315,7 @@ class Settings(Options):
     datastore_id: DatastoreId
     quota: Quota = Quota()
     look_back: LookBack = timedelta(days=1)
+    every: Every = timedelta(seconds=30)
     start: Start = None
 
     @property

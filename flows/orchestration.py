@@ -27,7 +27,12 @@ _STOPPED: Final = "stopped; the next run resumes where this one ended"
 
 
 def run_in_flow(
-    job: Job, settings: Settings, datastore_ids: list[str] | None, credentials: str | None = None
+    job: Job,
+    settings: Settings,
+    datastore_ids: list[str] | None,
+    credentials: str | None = None,
+    *,
+    is_lasting: bool = False,
 ) -> State[None]:
     """Run a job inside the current flow; the flow's final state.
 
@@ -39,6 +44,7 @@ def run_in_flow(
         datastore_ids: The data stores; of one the run is this flow's, of several each has its own. None: all active
             ones of the account and region.
         credentials: The name of the AwsCredentials block to use for both ends; None: what boto3 finds itself.
+        is_lasting: Whether the job goes on until it is stopped; its scans are no tasks then, since Prefect keeps each.
 
     Raises:
         UsageError: There is no such block, or no session can be made of it.
@@ -48,8 +54,8 @@ def run_in_flow(
         session = find_session(credentials) if credentials else None
         with aws.using(session):
             if datastore_ids is None or len(datastore_ids) != 1:
-                return _run_many(job, settings, datastore_ids)
-            return _run_one(job, settings)
+                return _run_many(job, settings, datastore_ids, is_lasting=is_lasting)
+            return _run_one(job, settings, is_lasting=is_lasting)
     except StoppedError:
         return Cancelled(message="stopped before anything was read")
     except _FINAL:
@@ -67,13 +73,14 @@ def _give_up_retries() -> None:
         client.update_flow_run(context.flow_run.id, empirical_policy=policy)
 
 
-def _run_one(job: Job, settings: Settings) -> State[None]:
+def _run_one(job: Job, settings: Settings, *, is_lasting: bool) -> State[None]:
     with (
         stop_on_signals(stop_temporary_server) as stop,
         open_executor(settings, stop) as executor,
         watched_by(InBackground(PrefectObserver())),
     ):
-        report = job(settings, executor=PrefectScanExecutor(executor), stop=stop, connection=connect(settings))
+        shown = executor if is_lasting else PrefectScanExecutor(executor)
+        report = job(settings, executor=shown, stop=stop, connection=connect(settings))
     if report.outcome is Outcome.STOPPED:
         return Cancelled(message=_STOPPED)
     if report.difference:
@@ -81,7 +88,7 @@ def _run_one(job: Job, settings: Settings) -> State[None]:
     return Completed(message=f"{report.rows_read:,} image sets read, {report.new + report.updated:,} rows changed")
 
 
-def _run_many(job: Job, settings: Settings, datastore_ids: list[str] | None) -> State[None]:
+def _run_many(job: Job, settings: Settings, datastore_ids: list[str] | None, *, is_lasting: bool) -> State[None]:
     """Each data store has its own run, its tasks named after it, its own progress and report as artifacts.
 
     The flow fails where one failed.
@@ -92,8 +99,11 @@ def _run_many(job: Job, settings: Settings, datastore_ids: list[str] | None) -> 
             settings,
             datastore_ids,
             stop,
-            executor_for=lambda datastore_id: PrefectScanExecutor(executor, of=datastore_id),
+            executor_for=lambda datastore_id: (
+                executor if is_lasting else PrefectScanExecutor(executor, of=datastore_id)
+            ),
             observers_for=lambda datastore_id: [InBackground(PrefectObserver(of=datastore_id))],
+            is_lasting=is_lasting,
         )
     failures = [f"{result.datastore_id}: {result.failure}" for result in results if result.failure]
     match outcome_of(results):

@@ -26,7 +26,13 @@ class Checkpointer:
         self._catalog = catalog
         self._settle = settle
         self._report = report
+        self._upper: datetime | None = None
         self._first_served_at: datetime | None = None
+
+    @property
+    def served_at(self) -> datetime | None:
+        """The service's clock when the run began to read; aware UTC. None: nothing was read yet."""
+        return self._first_served_at
 
     def note_clock(self, served_at: datetime | None) -> None:
         """Take note of the service's clock when a scan began; the local one may be fast."""
@@ -34,7 +40,7 @@ class Checkpointer:
             self._first_served_at = min(self._first_served_at or served_at, served_at)
 
     def open(self, upper: datetime, *, datastore_created_at: datetime | None = None) -> Checkpoint:
-        """The checkpoint, made by the first run.
+        """The checkpoint, made by the first run; what is read from now on is covered up to the upper bound at most.
 
         A new one is followed to this run's upper bound: every row is read after that moment, so it shows all changes
         before it, and a run that resumes days later follows those since.
@@ -43,11 +49,13 @@ class Checkpointer:
             upper: The run's upper bound, aware UTC.
             datastore_created_at: When the data store was created, if that is known.
         """
+        self._upper, self._first_served_at = upper, None
         fresh = Checkpoint(datastore_id=self._report.datastore_id, coverage=Coverage(), followed_to=upper)
         checkpoint = self._catalog.update_checkpoint(
             self._report.datastore_id, lambda found: (found or fresh).created(datastore_created_at)
         )
-        self._report.watermark_before = self._report.watermark_after = checkpoint.coverage.watermark
+        self._report.watermark_after = checkpoint.coverage.watermark
+        self._report.watermark_before = self._report.watermark_before or self._report.watermark_after
         self._report.followed_to = checkpoint.followed_to
         return checkpoint
 
@@ -96,10 +104,11 @@ class Checkpointer:
         self._report.followed_to = checkpoint.followed_to
 
     def _settled_to(self) -> datetime:
-        """What is older had settled when the run began to read, by the service's clock."""
+        """What is older had settled when the run began to read, by the earlier of the two clocks."""
         if self._first_served_at is None:
             raise StateError("the service told no time")
-        return floor_second(self._first_served_at - self._settle)
+        settled = floor_second(self._first_served_at - self._settle)
+        return settled if self._upper is None else min(settled, self._upper)
 
     def _update(self, change: Callable[[Checkpoint], Checkpoint]) -> Checkpoint:
         report, met = self._report, set(self._report.unknown_fields)

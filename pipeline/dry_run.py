@@ -7,7 +7,7 @@ from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.pages import Field
 from ahi_catalog.connectors.healthimaging.source import Source
 from ahi_catalog.connectors.settings import Settings
-from ahi_catalog.connectors.windows import Coverage, Window, floor_second
+from ahi_catalog.connectors.windows import SECOND, Coverage, Window, floor_second
 from ahi_catalog.pipeline.planning import check_start, plan_backfill, plan_sync, upper_bound
 from ahi_catalog.pipeline.run import bounds
 
@@ -33,11 +33,12 @@ def plan_run(settings: Settings, source: Source, now: datetime, span: tuple[date
         upper = upper_bound(now, source.clock(counts), settings.settle)
         return [(Field.CREATED_AT, window) for window in plan_backfill(*span, upper)]
     start, upper = bounds(settings, source, counts, now)
+    until = floor_second(now) + SECOND
     known = _checkpoint(settings)
     coverage = known.coverage if known else Coverage()
-    planned = [(Field.CREATED_AT, window) for window in plan_sync(coverage, start, upper, settings.look_back)]
-    if known and known.followed_to < upper:
-        planned.append((Field.UPDATED_AT, Window(floor_second(known.followed_to - settings.look_back), upper)))
+    planned = [(Field.CREATED_AT, window) for window in plan_sync(coverage, start, until, settings.look_back)]
+    if known and (known.coverage or known.followed_to < upper):
+        planned.append((Field.UPDATED_AT, Window(floor_second(known.followed_to - settings.look_back), until)))
     return planned
 
 

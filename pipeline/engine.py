@@ -6,7 +6,7 @@ sync); a run that is stopped or fails hands on and commits what is proven, and t
 
 import queue
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from ahi_catalog.connectors.catalog import Batch
+from ahi_catalog.connectors.catalog import Batch, Partition
 from ahi_catalog.connectors.healthimaging.pages import Field
 from ahi_catalog.connectors.healthimaging.scan import ScanRequest
 from ahi_catalog.connectors.rows import lies_in, pick
@@ -46,7 +46,15 @@ class Reading:
     is_sorted: bool
 
 
-def read(run: Run, by: Field, windows: Coverage, sink: Sink, *, keep: Coverage | None = None) -> Reading:
+def read(
+    run: Run,
+    by: Field,
+    windows: Coverage,
+    sink: Sink,
+    *,
+    keep: Coverage | None = None,
+    present: Collection[Partition] | None = None,
+) -> Reading:
     """Scan windows and hand on what they hold; scans by createdAt prove ranges of it complete.
 
     Args:
@@ -55,6 +63,8 @@ def read(run: Run, by: Field, windows: Coverage, sink: Sink, *, keep: Coverage |
         windows: What to scan.
         sink: What becomes of the rows.
         keep: Ranges of createdAt whose rows are handed on; None: all.
+        present: Partitions that are handed on where windows by createdAt find nothing in them, since rows may be gone;
+            None: all that have an object.
 
     Raises:
         Exception: The first failure; what was proven by then is written and committed.
@@ -64,7 +74,8 @@ def read(run: Run, by: Field, windows: Coverage, sink: Sink, *, keep: Coverage |
         ThreadPoolExecutor(run.catalog.store.writers, thread_name_prefix="publish") as publishers,
         ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as committer,
     ):
-        return _Engine(run, by, windows, sink, keep=keep, publishers=publishers, committer=committer).run_to_end()
+        engine = _Engine(run, by, windows, sink, keep=keep, present=present, publishers=publishers, committer=committer)
+        return engine.run_to_end()
 
 
 def write_rows(run: Run, tables: Iterable[pa.Table], sink: Sink, keep: Coverage) -> None:
@@ -99,6 +110,7 @@ class _Engine:
         sink: Sink,
         *,
         keep: Coverage | None,
+        present: Collection[Partition] | None,
         publishers: ThreadPoolExecutor,
         committer: ThreadPoolExecutor,
     ) -> None:
@@ -109,7 +121,8 @@ class _Engine:
         self._publishers = publishers
         self._committer = committer
         self._scheduler = ScanScheduler(by, windows, run.settings.workers)
-        present = run.catalog.partitions(run.datastore_id) if by is Field.CREATED_AT else ()
+        if present is None:
+            present = run.catalog.partitions(run.datastore_id) if by is Field.CREATED_AT else ()
         self._buffer = Buffer(IMAGE_SETS, run.datastore_id, run.catalog.description.unit, present)
         self._seconds = sum(window.seconds for window in windows)
         self._is_sorted = True

@@ -82,6 +82,7 @@ def run_many(
     *,
     executor_for: Callable[[str], ScanExecutor],
     observers_for: Callable[[str], Sequence[Observer]] = lambda _: (),
+    is_lasting: bool = False,
 ) -> list[Result]:
     """Run a job on several data stores; what became of each, in their order.
 
@@ -95,6 +96,8 @@ def run_many(
         stop: Set it to end the runs early, with what is proven published; those that have not begun do not begin.
         executor_for: Where the scans of a data store run.
         observers_for: Who watches a data store's run, besides those who watch all.
+        is_lasting: Whether a run goes on until it is stopped, so that all go on at once, and a failure is logged when
+            it happens.
 
     Raises:
         UsageError: A data store id is malformed, or there is no data store.
@@ -106,7 +109,7 @@ def run_many(
     each = [replace(settings, datastore_id=datastore_id) for datastore_id in found]
     if not each:
         raise UsageError("no data store to read: this account has no active one in this region")
-    alongside = min(len(each), settings.workers)
+    alongside = len(each) if is_lasting else min(len(each), settings.workers)
 
     def run_one(own: Settings) -> Result:
         failure: Exception | None = None
@@ -119,7 +122,10 @@ def run_many(
             except Exception as error:  # noqa: BLE001  # kept, so that the other data stores go on
                 _log.debug("data store %s", own.datastore_id, exc_info=error)
                 failure = error
-        return Result(datastore_id=own.datastore_id, report=reports[-1] if reports else None, error=failure)
+        result = Result(datastore_id=own.datastore_id, report=reports[-1] if reports else None, error=failure)
+        if is_lasting and len(each) > 1 and result.failure:
+            _log.error("data store %s: %s", result.datastore_id, result.failure)
+        return result
 
     with ThreadPoolExecutor(alongside, thread_name_prefix="datastore") as threads:
         running = [

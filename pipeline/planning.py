@@ -12,7 +12,7 @@ from ahi_catalog.connectors.windows import SECOND, Coverage, Window, floor_secon
 
 
 def upper_bound(local_clock: datetime, service_clock: datetime, settle: timedelta) -> datetime:
-    """Where a run ends: image sets younger than the settle time may not be searchable yet.
+    """Where coverage ends: image sets younger than the settle time may not all be searchable yet.
 
     Args:
         local_clock: Aware.
@@ -22,16 +22,16 @@ def upper_bound(local_clock: datetime, service_clock: datetime, settle: timedelt
     return floor_second(min(local_clock, service_clock) - settle)
 
 
-def plan_sync(coverage: Coverage, start: datetime, upper: datetime, look_back: timedelta) -> Coverage:
-    """What a sync reads: every gap between start and the upper bound, and the look-back.
+def plan_sync(coverage: Coverage, start: datetime, until: datetime, look_back: timedelta) -> Coverage:
+    """What a sync reads: every gap between the start and now, and the look-back.
 
-    The look-back lies behind the end of the last covered window, which is the upper bound of the run before:
-    there image sets may have become searchable late. Where nothing is left over from an interrupted run, that
-    end is the watermark.
+    What is younger than the settle time is a gap to every run, since none covers it. The look-back lies behind the end
+    of the last covered window, the upper bound of the run before: there image sets may have become searchable late.
+    Where nothing is left over from an interrupted run, that end is the watermark.
     """
-    if start >= upper:
+    if start >= until:
         return Coverage()
-    whole = Window(start, upper)
+    whole = Window(start, until)
     gaps = Coverage([whole]).minus(coverage)
     if not coverage or not look_back:
         return gaps

@@ -46,6 +46,7 @@ class Run:
         source: What to read from.
         checkpointer: Commits coverage.
         executor: Where scans run.
+        clock: The local clock, aware.
         scan_task: Scans a window; its rows are under the catalog's PHI policy.
         protect: Puts rows that come another way under that policy.
         report: Filled in as the run goes on, by the thread that runs it.
@@ -59,6 +60,7 @@ class Run:
     source: Source
     checkpointer: Checkpointer
     executor: ScanExecutor
+    clock: Clock
     scan_task: ScanTask
     protect: Protect
     report: RunReport
@@ -195,6 +197,7 @@ class RunSetup:
             source=self.source,
             checkpointer=Checkpointer(catalog, settings.settle, report),
             executor=self.executor,
+            clock=self.clock,
             scan_task=ScanTask(settings, catalog.description.phi, self.load_key, scan),
             protect=protect,
             report=report,

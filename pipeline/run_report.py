@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from ahi_catalog.connectors.catalog import Published
+from ahi_catalog.connectors.catalog.freshness import Freshness
 from ahi_catalog.connectors.catalog.verification import Verification, outcome_in_words
 from ahi_catalog.connectors.errors import Remedy
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
@@ -29,7 +30,7 @@ class RunReport:
     """What a run did, filled in as it goes on.
 
     Attributes:
-        flow: ``sync`` or ``backfill``.
+        flow: ``sync``, ``backfill``, ``verify`` or ``watch``.
         run_id: Names the run among those of the data store.
         started_at: Aware UTC.
         seconds: How long it took.
@@ -42,6 +43,8 @@ class RunReport:
         watermark_before, watermark_after: End of the first covered stretch.
         followed_to: How far changes are followed.
         verification: Of a verify, what it found.
+        freshness: From createdAt until published, of the new rows of a sync or a watch.
+        passes, failed_passes: Of a watch.
     """
 
     flow: str
@@ -66,6 +69,9 @@ class RunReport:
     watermark_after: datetime | None = None
     followed_to: datetime | None = None
     verification: Verification | None = None
+    freshness: Freshness = field(default_factory=Freshness)
+    passes: int = 0
+    failed_passes: int = 0
 
     def count_scan(self, scan: ScanResult) -> None:
         """A scan has ended."""
@@ -102,7 +108,7 @@ class RunReport:
 
     def document(self) -> dict[str, Any]:
         """The report as JSON goes: for `_state/…/runs` and for machines."""
-        values = asdict(replace(self, verification=None))
+        values = asdict(replace(self, verification=None, freshness=Freshness()))
         counts = values.pop("counts")
         times = ("started_at", "watermark_before", "watermark_after", "followed_to")
         return {
@@ -115,6 +121,7 @@ class RunReport:
             "unknown_fields": dict(sorted(self.unknown_fields.items())),
             "drift": sorted(self.drift),
             **{name: format_time(values[name]) if values[name] else None for name in times},
+            "freshness": self.freshness.document(),
             "verification": self.verification and findings.document(self.verification),
         }
 
@@ -131,8 +138,10 @@ class RunReport:
             ("rows unchanged", f"{self.unchanged:,}"),
             ("rows removed", f"{self.removed:,}"),
             ("partitions written", f"{self.partitions_written:,} ({self.bytes_written / 1e6:,.1f} MB)"),
+            ("published after", str(self.freshness)),
             ("unparsable values", _counted(document["unparsable"])),
             ("unknown fields", _counted(document["unknown_fields"])),
+            *([("passes, failed", f"{self.passes:,}, {self.failed_passes:,}")] if self.passes else []),
             ("windows", f"{self.windows:,}"),
             ("requests", f"{self.counts.requests:,}"),
             ("throttled, retried", f"{self.counts.throttles:,}, {self.counts.retries:,}"),

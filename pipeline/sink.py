@@ -1,7 +1,10 @@
 """What becomes of what a reading finds: it is published, or compared."""
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any, Protocol
+
+import pyarrow.compute as pc
 
 from ahi_catalog.connectors.catalog import Batch, Published, publish
 from ahi_catalog.connectors.healthimaging.pages import Field
@@ -29,6 +32,21 @@ class Sink(Protocol):
         ...
 
 
+class Following(Sink, Protocol):
+    """A sink that follows changes too."""
+
+    def measure(self, *, since: datetime) -> None:
+        """Count how fresh new rows are whose image sets were created at or after a moment.
+
+        What is older was left over by an interrupted run, or was there before the catalog.
+        """
+        ...
+
+    def follow(self, to: datetime, kept: Coverage) -> None:
+        """Write down how far changes are written, in the ranges of createdAt that were kept."""
+        ...
+
+
 class Publisher:
     """Publishes: for syncs and backfills.
 
@@ -39,11 +57,16 @@ class Publisher:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._populated: list[Window] = []
+        self._measured_since: datetime | None = None
 
     @property
     def populated(self) -> Coverage:
         """The partitions that are known to have an object, since a batch of theirs was published."""
         return Coverage(tuple(self._populated))
+
+    def measure(self, *, since: datetime) -> None:
+        """Count how fresh those rows are in the run report."""
+        self._measured_since = since
 
     def phase(self, by: Field) -> str:
         """What is being done."""
@@ -59,7 +82,15 @@ class Publisher:
     def count(self, written: Published) -> None:
         """Count the rows of a batch."""
         self._run.report.count_published(written)
+        if (since := self._measured_since) is not None:
+            now, young = self._run.clock(), pc.greater_equal(written.created, since)
+            created = written.created.filter(young).to_pylist()
+            self._run.report.freshness.add((now - each).total_seconds() for each in created)
 
     def commit(self, windows: Collection[Window]) -> None:
         """Add the windows to the checkpoint's coverage."""
         self._run.checkpointer.commit(windows, self.populated)
+
+    def follow(self, to: datetime, kept: Coverage) -> None:
+        """Write it down in the checkpoint."""
+        self._run.checkpointer.follow(to, self.populated, kept)

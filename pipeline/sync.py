@@ -2,8 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
 from functools import cache
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ from ahi_catalog.connectors.healthimaging.source import Connection
 from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import Settings
-from ahi_catalog.connectors.windows import Coverage, Window, floor_second
+from ahi_catalog.connectors.windows import SECOND, Coverage, Window, floor_second
 from ahi_catalog.pipeline import engine
 from ahi_catalog.pipeline.notifying import told
 from ahi_catalog.pipeline.planning import check_start, plan_sync
@@ -23,7 +23,7 @@ from ahi_catalog.pipeline.privacy import LoadKey
 from ahi_catalog.pipeline.run import Clock, Run, now, open_run
 from ahi_catalog.pipeline.run_report import RunReport
 from ahi_catalog.pipeline.scan_task import ScanExecutor
-from ahi_catalog.pipeline.sink import Publisher
+from ahi_catalog.pipeline.sink import Following, Publisher
 from ahi_catalog.schemas import unknown_fields, unparsable
 
 _log = logging.getLogger(__name__)
@@ -57,48 +57,82 @@ def sync(
     setup = open_run(settings, executor, stop, clock=clock, connection=connection, load_key=load_key)
     ask_bounds = cache(setup.bounds)
     catalog, protect = setup.open_or_create_catalog(before_creating=ask_bounds)
-    known = catalog.checkpoint(settings.datastore_id)
-    start = settings.start or (known and known.datastore_created_at)
-    if known and start:
-        # Nothing need be asked first: each scan brings the service's clock, and nothing younger is covered.
-        start, upper = floor_second(start), floor_second(clock() - settings.settle)
-    else:
-        start, upper = ask_bounds()
     with setup.running("sync", catalog, protect) as run:
-        checkpoint = run.checkpointer.open(upper, datastore_created_at=None if settings.start else start)
-        windows = plan_sync(checkpoint.coverage, start, upper, settings.look_back)
-        reading = engine.read(run, Field.CREATED_AT, windows, Publisher(run))
-        if not stop.is_set():
-            _follow_changes(run, checkpoint.followed_to, upper, is_sorted=reading.is_sorted)
+        until = floor_second(clock()) + SECOND
+        bring_up_to_date(run, settings.look_back, until, Publisher(run), ask_bounds)
     return run.report
 
 
-def _follow_changes(run: Run, followed_to: datetime, upper: datetime, *, is_sorted: bool) -> None:
-    """Merge image sets changed since the last run into the partitions of their createdAt."""
-    since = floor_second(followed_to - run.settings.look_back)
+def bring_up_to_date(
+    run: Run,
+    look_back: timedelta,
+    until: datetime,
+    sink: Following,
+    ask_bounds: Callable[[], tuple[datetime, datetime]],
+) -> Coverage:
+    """Read what is not covered yet, and the look-back behind it, up to now; then follow changes.
+
+    What is younger than the settle time is published and not covered, so that it is read again.
+
+    Args:
+        run: The run.
+        look_back: Read again behind the coverage, and behind the changes that are followed.
+        until: Where reading ends, about now; aware UTC. What is covered ends before, by the earlier of two clocks.
+        sink: What becomes of the rows.
+        ask_bounds: Asks the service where coverage begins and ends, where the checkpoint does not tell.
+
+    Returns:
+        The ranges of createdAt whose changes may be published: what is covered, and what this has read.
+    """
     known = run.catalog.checkpoint(run.datastore_id)
-    covered = known.coverage if known else Coverage()
-    publisher = Publisher(run)
+    start = run.settings.start or (known and known.datastore_created_at)
+    if known and start:
+        # Nothing need be asked first: each scan brings the service's clock, and nothing younger is covered.
+        start, upper = floor_second(start), floor_second(run.clock() - run.settings.settle)
+    else:
+        start, upper = ask_bounds()
+    checkpoint = run.checkpointer.open(upper, datastore_created_at=None if run.settings.start else start)
+    sink.measure(since=checkpoint.followed_to - (look_back if checkpoint.coverage else timedelta()))
+    windows = plan_sync(checkpoint.coverage, start, until, look_back)
+    reading = engine.read(run, Field.CREATED_AT, windows, sink)
+    known = run.catalog.checkpoint(run.datastore_id)
+    kept = reading.proven.union(known.coverage if known else ())
+    # A first sync has read every row after the moment from which changes are to be followed.
+    has_changes = bool(checkpoint.coverage) or checkpoint.followed_to < upper or not reading.is_sorted
+    if has_changes and not run.stop.is_set():
+        since = floor_second(checkpoint.followed_to - look_back)
+        follow_changes(run, Window(since, until), sink, kept, is_sorted=reading.is_sorted)
+    return kept
+
+
+def follow_changes(run: Run, window: Window, sink: Following, kept: Coverage, *, is_sorted: bool) -> None:
+    """Merge image sets changed in a window of updatedAt into the partitions of their createdAt.
+
+    Args:
+        run: The run.
+        window: Of updatedAt, up to now.
+        sink: What becomes of the rows.
+        kept: Ranges of createdAt whose rows are published: what is covered, and what this run has read.
+        is_sorted: Whether the service answers oldest first.
+    """
     if is_sorted:
-        if followed_to >= upper:
-            return
         try:
-            reading = engine.read(run, Field.UPDATED_AT, Coverage([Window(since, upper)]), publisher, keep=covered)
+            reading = engine.read(run, Field.UPDATED_AT, Coverage([window]), sink, keep=kept)
         except InvalidRequestError:
             # The older API reference has no updatedAt filter.
             _log.info("the service refuses an updatedAt filter; following changes newest first")
         else:
             # A run that was asked to stop has followed the first contiguous stretch.
             done = reading.proven
-            if reading.is_sorted and done.watermark and done.windows[0].start == since:
-                run.checkpointer.follow(done.watermark, publisher.populated, covered)
+            if reading.is_sorted and done.watermark and done.windows[0].start == window.start:
+                sink.follow(done.watermark, kept)
             if reading.is_sorted or run.stop.is_set():
                 return
     # What is not sorted moves to the front when it is updated, and was passed over where that happened meanwhile.
     run.checkpointer.note_clock(run.source.clock(run.report.counts))
-    changes = read_changes(run.source.page, since, run.report.counts)
-    engine.write_rows(run, _protected(run, changes), publisher, covered)
-    run.checkpointer.follow(upper, publisher.populated, covered)
+    changes = read_changes(run.source.page, window.start, run.report.counts)
+    engine.write_rows(run, _protected(run, changes), sink, kept)
+    sink.follow(window.end, kept)
 
 
 def _protected(run: Run, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from ahi_catalog.connectors.catalog.freshness import Freshness
 from ahi_catalog.connectors.catalog.verification import outcome_told
 from ahi_catalog.connectors.windows import parse_time
+from ahi_catalog.report.suppression import SMALLEST
 
 _CLASSES: Final = (
     (0, "none"),
@@ -30,6 +32,8 @@ class RunRecord:
         changed: Rows new, updated or removed, as a class: the exact counts of hourly runs would tell how many
             patients came, and undo what is hidden elsewhere.
         lag: From the watermark to the run's end; None where nothing was covered then.
+        published_after: The median, and what 95 and 99 of a hundred new rows kept within, from their createdAt; None
+            where there were fewer than are shown.
     """
 
     flow: str
@@ -41,6 +45,7 @@ class RunRecord:
     retries: int
     changed: str
     lag: timedelta | None
+    published_after: tuple[timedelta, ...] | None
 
 
 def history(reports: Iterable[Mapping[str, Any]]) -> tuple[RunRecord, ...]:
@@ -66,7 +71,14 @@ def _record(report: Mapping[str, Any]) -> RunRecord:
         retries=report["retries"],
         changed=_class(report["new"] + report["updated"] + report["removed"]),
         lag=ended_at - parse_time(watermark) if watermark else None,
+        published_after=_published_after(Freshness.parse(report.get("freshness"))),
     )
+
+
+def _published_after(freshness: Freshness) -> tuple[timedelta, ...] | None:
+    if len(freshness) < SMALLEST:
+        return None
+    return tuple(timedelta(seconds=freshness.quantile(share) or 0) for share in (0.5, 0.95, 0.99))
 
 
 def _class(count: int) -> str:

@@ -9,10 +9,13 @@ from typing import Any, Final
 
 from ahi_catalog.connectors.catalog import checkpoint as checkpoints
 from ahi_catalog.connectors.catalog import description as descriptions
+from ahi_catalog.connectors.catalog import heartbeat as heartbeats
 from ahi_catalog.connectors.catalog import layout
 from ahi_catalog.connectors.catalog import verification as verifications
 from ahi_catalog.connectors.catalog.checkpoint import Checkpoint
 from ahi_catalog.connectors.catalog.description import Description, refuse_other
+from ahi_catalog.connectors.catalog.freshness import Freshness
+from ahi_catalog.connectors.catalog.heartbeat import Heartbeat
 from ahi_catalog.connectors.catalog.layout import Partition, Unit
 from ahi_catalog.connectors.catalog.verification import Verification
 from ahi_catalog.connectors.errors import ConflictError, DamagedError, Remedy, StateError, UsageError
@@ -161,6 +164,35 @@ class Catalog:
 
         retry_on_conflict(keep)
 
+    def heartbeat(self, datastore_id: str) -> Heartbeat | None:
+        """The last heartbeat of a data store's watch; None where there was none.
+
+        Raises:
+            StateError: It is damaged, or of a later version.
+        """
+        stored = self.store.get(layout.heartbeat_key(datastore_id))
+        return heartbeats.decode(stored.body) if stored else None
+
+    def keep_heartbeat(self, datastore_id: str, heartbeat: Heartbeat) -> None:
+        """Write down how a watch is, in place of whatever is there."""
+
+        def keep() -> None:
+            key = layout.heartbeat_key(datastore_id)
+            stored = self.store.get(key)
+            self.store.put(key, heartbeats.encode(heartbeat), expected=stored.etag if stored else None)
+
+        retry_on_conflict(keep)
+
+    def refuse_replaced(self) -> None:
+        """Make sure that this catalog is still where it was opened.
+
+        Raises:
+            UsageError: There is none any more.
+            StateError: It is another one, damaged, or of a later version.
+        """
+        if open_catalog(self.store).description != self.description:
+            raise StateError(f"the catalog at {self.store.url} was replaced by another one meanwhile; start again")
+
     def write_run(self, key: str, report: dict[str, Any]) -> None:
         """Keep a run report: counts, never rows."""
         self.store.put(key, json.dumps(report, indent=1).encode() + b"\n", expected=None)
@@ -181,6 +213,10 @@ class Catalog:
             return None
         what, advice = f"the run report {key}", "delete that file"
         report = checkpoints.parse_state(stored.body, what, _RUN_FORMAT, advice)
+        try:
+            Freshness.parse(report.get("freshness"))
+        except ValueError:
+            report = {}
         if not all(isinstance(report.get(name), kind) for name, kind in _RUN_FIELDS.items()):
             raise DamagedError(f"{what} is damaged; {advice}")
         return report

@@ -1,12 +1,12 @@
 """The catalog as pyarrow reads it: a hive-partitioned dataset, locally or on S3."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
-from ahi_catalog.connectors.catalog.layout import Unit, parse_partition
+from ahi_catalog.connectors.catalog.layout import Partition, Unit, parse_partition, partition_rows
 from ahi_catalog.connectors.catalog.publishing import read_object
 from ahi_catalog.connectors.catalog.remote import RemoteDataset, removed
 from ahi_catalog.connectors.errors import AhiCatalogError
@@ -52,6 +52,27 @@ def store_failure(dataset: ds.Dataset) -> AhiCatalogError | None:
 def data_keys(catalog: Catalog, table: Table = IMAGE_SETS) -> list[str]:
     """The keys of all data objects of a table."""
     return [entry.key for entry in catalog.store.entries(table.folder) if parse_partition(table, entry.key)]
+
+
+def find_image_sets(catalog: Catalog, datastore_id: str, image_set_ids: Collection[str]) -> dict[Partition, list[str]]:
+    """In which partitions image sets have a row; reads footers, Bloom filters and little else.
+
+    Raises:
+        DamagedError: A data object is no Parquet object of a catalog.
+        StoreError: One cannot be got.
+    """
+    keys = [partition.key(IMAGE_SETS) for partition in catalog.partitions(datastore_id)]
+    columns, wanted = [IMAGE_SETS.created, "image_set_id"], ds.field("image_set_id").isin(sorted(image_set_ids))
+    dataset = open_dataset(catalog, keys)
+    try:
+        rows = dataset.scanner(columns=columns, filter=wanted).to_table() if keys else IMAGE_SETS.schema.empty_table()
+    except (pa.ArrowException, OSError):
+        if failure := store_failure(dataset):
+            raise failure from None
+        refuse_damaged(catalog, keys)
+        raise
+    found = partition_rows(IMAGE_SETS, datastore_id, catalog.description.unit, rows)
+    return {partition: part["image_set_id"].to_pylist() for partition, part in found}
 
 
 def refuse_damaged(catalog: Catalog, keys: Sequence[str]) -> None:

@@ -6,6 +6,7 @@
     _state/catalog.json
     _state/datastore_id=<32 hex>/checkpoint.json
     _state/datastore_id=<32 hex>/verification.json
+    _state/datastore_id=<32 hex>/watch.json
     _state/datastore_id=<32 hex>/runs/<start>-<run id>.json
 """
 
@@ -137,6 +138,11 @@ def verification_key(datastore_id: str) -> str:
 def notices_key(datastore_id: str) -> str:
     """The key of what was told last of a data store."""
     return f"{STATE}datastore_id={datastore_id}/notices.json"
+
+
+def heartbeat_key(datastore_id: str) -> str:
+    """The key of the heartbeat of a data store's watch."""
+    return f"{STATE}datastore_id={datastore_id}/watch.json"
 
 
 def is_unexpected(table: Table, key: str, unit: Unit) -> bool:

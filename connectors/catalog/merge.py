@@ -26,6 +26,7 @@ class Merged:
     Attributes:
         rows: The partition's rows afterwards, in the table's order.
         new: Keys that were not there.
+        created: When the image sets of those were created.
         updated: Keys whose row has changed.
         unchanged: Keys that arrived and were there just so, or newer.
         removed: Keys taken out because their image set is deleted.
@@ -40,6 +41,7 @@ class Merged:
     removed: int
     duplicate: int
     is_change: bool
+    created: pa.ChunkedArray = field(repr=False)
 
 
 def merge(table: Table, existing: pa.Table, arriving: pa.Table, deleted: Collection[str] = ()) -> Merged:
@@ -65,7 +67,8 @@ def merge(table: Table, existing: pa.Table, arriving: pa.Table, deleted: Collect
         "duplicate": len(kept) - len(before),
     }
     is_change = any(counts.values()) or not is_in_order(table, existing)
-    return Merged(rows=rows, unchanged=len(unchanged), is_change=is_change, **counts)
+    created = _at_other_places(after.select([table.created]), new)[table.created]
+    return Merged(rows=rows, unchanged=len(unchanged), is_change=is_change, created=created, **counts)
 
 
 def newest(table: Table, rows: pa.Table) -> pa.Table:

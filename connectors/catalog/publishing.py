@@ -39,12 +39,14 @@ class Batch:
         table: What the rows are of.
         rows: Rows to merge, all created in the partition; in the table's columns.
         scanned: Ranges of createdAt in the partition whose every image set is among the rows.
+        deleted: Ids of image sets that the service has confirmed deleted; none of theirs is among the rows.
     """
 
     table: Table
     partition: Partition
     rows: pa.Table = field(repr=False)
     scanned: Coverage
+    deleted: Collection[str] = ()
 
     @property
     def bytes(self) -> int:
@@ -60,10 +62,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What publishing a batch came to; counts only.
+    """What publishing a batch came to: counts and times.
 
     Attributes:
         is_populated: Whether the partition has an object now.
+        created: When the image sets of new rows were created.
     """
 
     new: int
@@ -72,6 +75,7 @@ class Published:
     removed: int
     bytes_written: int
     is_populated: bool
+    created: pa.ChunkedArray = field(repr=False)
 
 
 def publish(
@@ -118,7 +122,7 @@ class _Answers:
 
 def _publish_once(store: Store, batch: Batch, answers: _Answers) -> Published:
     stored = store.get(batch.key)
-    deleted = answers.deleted(_missing(stored, batch))
+    deleted = [*answers.deleted(_missing(stored, batch)), *batch.deleted]
     with MERGING:
         merged, body = _merge(stored, batch, deleted)
     if body is not None:
@@ -130,6 +134,7 @@ def _publish_once(store: Store, batch: Batch, answers: _Answers) -> Published:
         removed=merged.removed,
         bytes_written=len(body) if body is not None else 0,
         is_populated=stored is not None or body is not None,
+        created=merged.created,
     )
 
 

@@ -1,6 +1,6 @@
 """What is in a catalog, in numbers: for `status`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from ahi_catalog.connectors.catalog.catalog import Catalog
 from ahi_catalog.connectors.catalog.checkpoint import Checkpoint
 from ahi_catalog.connectors.catalog.dataset import count_rows
+from ahi_catalog.connectors.catalog.freshness import Freshness
+from ahi_catalog.connectors.catalog.heartbeat import Heartbeat
 from ahi_catalog.connectors.catalog.verification import Verification
 from ahi_catalog.connectors.errors import DamagedError, Remedy, StateError
 from ahi_catalog.connectors.windows import NOWHERE, Coverage, Window
@@ -33,6 +35,8 @@ class Summary:
         partitions: Data objects.
         runs: The newest run reports, newest first.
         verification: The last one; None where there was none.
+        heartbeat: Of the last watch; None where there was none.
+        freshness: Of the new rows of those runs, and of the watch that goes on.
         problems: What is damaged or lost, as far as can be told without the service; a line each.
     """
 
@@ -48,6 +52,8 @@ class Summary:
     partitions: int
     runs: list[dict[str, Any]]
     verification: Verification | None
+    heartbeat: Heartbeat | None
+    freshness: Freshness
     problems: list[str]
 
 
@@ -74,6 +80,7 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
     # Before the objects are listed: what a run publishes in between is no loss then.
     checkpoint = read(lambda: _checkpoint(catalog, datastore_id))
     verification = read(lambda: catalog.verification(datastore_id))
+    heartbeat = read(lambda: catalog.heartbeat(datastore_id))
     reports = [read(partial(catalog.run, key)) for key in catalog.run_keys(datastore_id)[:runs]]
     objects = catalog.objects(datastore_id)
     partitions = objects.partitions
@@ -83,6 +90,7 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
     rows, unreadable = count_rows(catalog, [partition.key(IMAGE_SETS) for partition in partitions])
     problems += [f"a data object is unreadable: {key}" for key in unreadable]
     problems += [f"a file is none of the catalog's: {key}" for key in objects.unexpected]
+    known = [report for report in reports if report is not None]
     return Summary(
         datastore_id=datastore_id,
         watermark=coverage.watermark,
@@ -94,10 +102,21 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
         rows=rows,
         bytes=sum(entry.size for entry in partitions.values()),
         partitions=len(partitions),
-        runs=[report for report in reports if report is not None],
+        runs=known,
         verification=verification,
+        heartbeat=heartbeat,
+        freshness=_freshness(known, heartbeat),
         problems=problems,
     )
+
+
+def _freshness(reports: Iterable[dict[str, Any]], heartbeat: Heartbeat | None) -> Freshness:
+    freshness = Freshness()
+    for report in reports:
+        freshness.merge(Freshness.parse(report.get("freshness")))
+    if heartbeat is not None:
+        freshness.merge(heartbeat.freshness)
+    return freshness
 
 
 def _checkpoint(catalog: Catalog, datastore_id: str) -> Checkpoint:

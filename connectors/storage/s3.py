@@ -17,7 +17,7 @@ from botocore.parsers import ResponseParserError
 
 from ahi_catalog.connectors import aws
 from ahi_catalog.connectors.aws_failures import REFUSED_CREDENTIALS, error_code, no_answer
-from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, Remedy, StoreError
+from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, RefusedError, Remedy, StoreError
 from ahi_catalog.connectors.retrying import Backoff, full_jitter, retry
 from ahi_catalog.connectors.settings import S3Access
 from ahi_catalog.connectors.storage.base import Entry, Part, Stored, check_key, is_folder_marker
@@ -242,7 +242,7 @@ class S3Store:
     def _translate(self, error: Exception, where: str) -> AhiCatalogError:
         if not isinstance(error, boto.ClientError):
             told = no_answer(error, "AWS_ENDPOINT_URL_S3")
-            return (_DoubtError if told.may_pass else StoreError)(f"{where}: {told.advice}")
+            return (_DoubtError if told.may_pass else RefusedError)(f"{where}: {told.advice}")
         code = error_code(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if code in _EXPECTED:
@@ -255,17 +255,17 @@ class S3Store:
             return _DoubtError(f"{where}: the store answers {code}; run again to resume")
         if code in _DENIED:
             return self._denial(error, where)
-        return StoreError(f"{where}: {_WHAT_TO_DO.get(code) or self._refusal(error, code)}")
+        return RefusedError(f"{where}: {_WHAT_TO_DO.get(code) or self._refusal(error, code)}")
 
-    def _denial(self, error: boto.ClientError, where: str) -> StoreError:
+    def _denial(self, error: boto.ClientError, where: str) -> RefusedError:
         """Whom to ask for which permission."""
         if (action := _kms_action(error)) is not None:
             advice = f"KMS denies {action}: allow it on the objects' key, in the role's policy and in the key's own"
-            return StoreError(f"{where}: {advice}")
+            return RefusedError(f"{where}: {advice}")
         denied = _ACCESS.get(error.operation_name, f"access denied to s3:{error.operation_name}")
         if error.operation_name == "PutObject" and "SSEKMSKeyId" in self._encryption:
             denied += ", or to kms:GenerateDataKey of `kms_key`"
-        return StoreError(f"{where}: {_OWNER if self._owner else ''}{denied}", remedy=Remedy.POLICY)
+        return RefusedError(f"{where}: {_OWNER if self._owner else ''}{denied}", remedy=Remedy.POLICY)
 
     def _refusal(self, error: boto.ClientError, code: str) -> str:
         """What to say of a code that tells little: which header a put had that the store may not know."""

@@ -128,6 +128,24 @@ def lags(runs: Sequence[RunRecord], unit: timedelta, width: int) -> str:
     return _svg(chart, width)
 
 
+def freshness(runs: Sequence[RunRecord], unit: timedelta, width: int) -> str:
+    """Upright bars, one a run: within which time 95 of 100 new rows were published; marks for the median and for 99."""
+    rows = [
+        {"run": place, "median": median / unit, "most": most / unit, "last": last / unit}
+        for place, run in enumerate(runs, 1)
+        if run.published_after is not None
+        for median, most, last in [run.published_after]
+    ]
+    axis = alt.Axis(format=",.2~f", tickCount=4, domain=False, ticks=False)
+    base = _chart(rows).encode(x=_by_run(len(runs)))
+    bars = base.mark_bar(color=_MARK).encode(y=alt.Y("most:Q", title=None, axis=axis))
+    marks = [
+        base.mark_tick(color=color, thickness=2).encode(y=f"{name}:Q")
+        for name, color in (("median", _INK), ("last", _WARN))
+    ]
+    return _svg(alt.layer(bars, *marks), width)
+
+
 def _epoch(moment: date) -> int:
     """Milliseconds since 1970, as Vega counts time; a date is its midnight in UTC."""
     if not isinstance(moment, datetime):

@@ -71,7 +71,8 @@ def figures(report: DatastoreReport) -> tuple[Figure, ...]:
 
 def run_figures(report: DatastoreReport) -> tuple[Figure, ...]:
     """The plots of the sync history; none where no run is known."""
-    return (_lags(report.runs), _requests(report.runs)) if report.runs else ()
+    measured = (_freshness(report.runs),) if any(run.published_after for run in report.runs) else ()
+    return (_lags(report.runs), *measured, _requests(report.runs)) if report.runs else ()
 
 
 def _draw(chart: Callable[[int], str], *, full: bool = False) -> Plot:
@@ -190,6 +191,25 @@ def _lags(runs: Sequence[RunRecord]) -> Figure:
                     "none covered" if run.lag is None else f"{run.lag / unit:,.1f}",
                 )
                 for place, run in enumerate(runs, 1)
+            ),
+        ),
+    )
+
+
+def _freshness(runs: Sequence[RunRecord]) -> Figure:
+    longest = max((run.published_after[1] for run in runs if run.published_after), default=timedelta())
+    unit, name = next((found for found in _UNITS if longest >= 3 * found[0]), (timedelta(seconds=1), "seconds"))
+    return Figure(
+        title=f"From creation until published, {name}",
+        says="The time within which 95 of 100 new image sets were in the catalog, run by run; the marks are the median "
+        "and 99 of 100. Runs with fewer than 11 are left out.",
+        plot=_draw(lambda width: charts.freshness(runs, unit, width)),
+        table=Table(
+            head=("run", "median", "95 of 100", "99 of 100"),
+            rows=tuple(
+                (str(place), *(f"{value / unit:,.1f}" for value in run.published_after))
+                for place, run in enumerate(runs, 1)
+                if run.published_after
             ),
         ),
     )

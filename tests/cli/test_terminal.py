@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from ahi_catalog.cli.main import run
-from ahi_catalog.cli.watching import keep_showing
+from ahi_catalog.cli.refreshing import keep_showing
 from tests.cli.test_cli import live, sync_arguments
 from tests.report.conftest import publish_rows, row
 from tests.support.world import World

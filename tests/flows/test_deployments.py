@@ -27,6 +27,7 @@ from ahi_catalog.flows.deployments import make_deployments
 from ahi_catalog.flows.parameters import make_settings, parameters_of
 from ahi_catalog.flows.sync import sync
 from ahi_catalog.flows.verify import verify
+from ahi_catalog.flows.watch import watch
 from ahi_catalog.pipeline.many import EACH
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,7 @@ VALUES = {
     "AHI_CATALOG_NAME": "radiology",
     "AHI_CATALOG_WORK_POOL": "workers",
 }
-FLOWS: dict[str, Flow[..., Any]] = {"sync": sync, "verify": verify, "backfill": backfill}
+FLOWS: dict[str, Flow[..., Any]] = {"sync": sync, "verify": verify, "backfill": backfill, "watch": watch}
 
 
 def of_prefect_yaml() -> list[dict[str, Any]]:
@@ -199,7 +200,7 @@ def test_durations_are_read_as_they_are_written(number: int, unit: str) -> None:
 )
 def test_settings_become_parameters_and_settings_again(settings: Settings) -> None:
     """Nothing that a run is told on the command line is lost on its way through a flow."""
-    parameters = parameters_of(settings, "look_back", "start")
+    parameters = parameters_of(settings, "look_back", "start", "every")
     assert make_settings(**json.loads(json.dumps(parameters))) == settings
 
 
@@ -213,7 +214,7 @@ def test_a_deployment_runs_with_the_defaults_of_the_command_line() -> None:
 
 def test_every_setting_is_a_parameter_or_an_option() -> None:
     """A setting that is added cannot be forgotten: a flow takes it by name, or among the options."""
-    schema = parameter_schema(sync).model_dump()
+    schema = parameter_schema(watch).model_dump()
     shown = schema["properties"] | schema["definitions"]["Options"]["properties"]
     for name, setting in declared().items():
         if name == "datastore_id":

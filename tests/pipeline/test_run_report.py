@@ -16,6 +16,7 @@ from ahi_catalog.schemas import IMAGE_SETS
 AT = datetime(2024, 2, 29, 12, 0, 0, 5, tzinfo=UTC)
 counts = st.integers(0, 1_000)
 tallies = st.builds(RequestCounts, requests=counts, throttles=counts, retries=counts)
+NOTHING = IMAGE_SETS.schema.empty_table()["created_at"]
 published = st.builds(
     Published,
     new=counts,
@@ -24,6 +25,7 @@ published = st.builds(
     removed=counts,
     is_populated=st.booleans(),
     bytes_written=st.sampled_from([0, 10, 10_000]),
+    created=st.just(NOTHING),
 )
 
 
@@ -94,7 +96,9 @@ def test_people_read_the_same_numbers() -> None:
     """The table has the document's counts, with thousands apart, and says `none` where there is nothing."""
     run = report()
     run.count_published(
-        Published(new=12_345, updated=0, unchanged=0, removed=0, is_populated=True, bytes_written=2_500_000)
+        Published(
+            new=12_345, updated=0, unchanged=0, removed=0, is_populated=True, bytes_written=2_500_000, created=NOTHING
+        )
     )
     run.count_rows(12_345, {"study_date": 1_001}, {})
     table = dict(run.table())

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ahi_catalog.connectors.catalog.freshness import Freshness
 from ahi_catalog.report.history import history
 
 
@@ -31,6 +32,18 @@ def test_runs_come_oldest_first_with_their_lag() -> None:
     first, second = history([later, run_report()])
     assert (first.started_at, first.lag) == (datetime(2024, 5, 1, 12, tzinfo=UTC), timedelta(minutes=11))
     assert second.lag is None
+
+
+def test_freshness_is_shown_of_eleven_rows_and_more() -> None:
+    """Fewer would tell when a single patient came; a report of an earlier version has none."""
+    few, enough = Freshness(), Freshness()
+    few.add([20.0] * 10)
+    enough.add([*[20.0] * 10, 300.0])
+    documents = [{}, {"freshness": few.document()}, {"freshness": enough.document()}]
+    shown = [record.published_after for record in history(run_report(**document) for document in documents)]
+    assert shown[:2] == [None, None]
+    assert shown[2]
+    assert [round(each.total_seconds(), -1) for each in shown[2]] == [20, 310, 310]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A data store on a running service, a catalog folder, and runs on plain threads."""
 
 import threading
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from ahi_catalog.connectors.catalog import Partition, Unit
 from ahi_catalog.connectors.settings import Quota, Settings
 from ahi_catalog.emulator import Service
-from ahi_catalog.pipeline import backfill, sync
+from ahi_catalog.pipeline import backfill, sync, watch
 from ahi_catalog.pipeline.executors import open_threads
 from ahi_catalog.pipeline.run_report import RunReport
 from ahi_catalog.pipeline.verify import job
@@ -19,6 +20,38 @@ from tests.support.reference import expected_rows, read_folder
 BORN = datetime(2024, 1, 1, tzinfo=UTC)
 TODAY = datetime(2024, 6, 1, 12, tzinfo=UTC)
 FAST = Quota(rate=100_000, burst=100_000)
+
+
+class Script:
+    """A wake of a watch that moves the clock in place of waiting, and stops the watch after so many passes.
+
+    Attributes:
+        told: Image sets to tell the watch of as deleted.
+        existing: Those of them that the watch said are still there.
+    """
+
+    def __init__(self, service: Service, stop: threading.Event, between: Callable[[int], object], passes: int) -> None:
+        self.told: list[str] = []
+        self.existing: list[str] = []
+        self._service = service
+        self._stop = stop
+        self._between = between
+        self._passes = passes
+        self._made = 0
+
+    def wait(self, seconds: float) -> None:
+        self._made += 1
+        self._between(self._made)
+        self._service.advance(timedelta(seconds=seconds))
+        if self._made >= self._passes:
+            self._stop.set()
+
+    def deleted(self) -> list[str]:
+        return list(self.told)
+
+    def published(self, existing: Collection[str]) -> None:
+        self.existing += existing
+        self.told.clear()
 
 
 class World:
@@ -63,6 +96,20 @@ class World:
                 clock=self.service.now,
             )
 
+    def watch(self, between: Callable[[int], object], passes: int, **changes: Any) -> RunReport:
+        """Watch on plain threads; the clock moves from pass to pass.
+
+        Args:
+            between: Called after each pass with its number, from 1.
+            passes: How many there are.
+            changes: Of the settings.
+        """
+        stop = threading.Event()
+        settings = replace(self.settings, **changes)
+        with open_threads(8) as executor:
+            wake = Script(self.service, stop, between, passes)
+            return watch.watch(settings, executor, stop, wake=wake, clock=self.service.now)
+
     def object(self, day: date) -> Path:
         """The data object of a day."""
         partition = Partition(self.datastore_id, Unit.DAY, day)
@@ -76,6 +123,10 @@ class World:
             self.datastore_id,
             (summary(f"{prefix}{number:07d}", start + step * (number - number % 10)) for number in range(count)),
         )
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """The catalog's rows, by image set id."""
+        return read_folder(self.catalog)
 
     def assert_catalog_equals_service(self) -> None:
         """The catalog has exactly one row for each image set, with every value as the service has it."""

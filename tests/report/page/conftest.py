@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from ahi_catalog.connectors.catalog import Catalog
+from ahi_catalog.connectors.catalog.freshness import Freshness
 from ahi_catalog.connectors.catalog.layout import run_key
 from ahi_catalog.report import collect
 from ahi_catalog.report.page.render import render
@@ -64,7 +65,13 @@ def fill(folder: Path) -> Catalog:
     for hour in range(40):
         started = NOW - timedelta(hours=40 - hour)
         outcome = "failed" if hour == 7 else "done"
-        document = {"format": 1, **run_report(started_at=f"{started:%Y-%m-%dT%H:%M:%SZ}", outcome=outcome)}
+        freshness = Freshness()
+        freshness.add([hour + 3.0 * number for number in range(hour)])
+        document = {
+            "format": 1,
+            **run_report(started_at=f"{started:%Y-%m-%dT%H:%M:%SZ}", outcome=outcome),
+            "freshness": freshness.document(),
+        }
         catalog.write_run(run_key(ID, started, f"{hour:08x}"), document)
     return publish_rows(folder, [row(number) for number in range(5)], OTHER_ID)
 
