@@ -139,6 +139,7 @@ def _document(summary: "Summary", now: datetime) -> dict[str, Any]:
     del told["heartbeat"]
     return {
         **told,
+        "start": _time(summary.start),
         "watermark": _time(summary.watermark),
         "followed_to": _time(summary.followed_to),
         "lag_seconds": _lag(summary, now),
@@ -156,6 +157,7 @@ def _pairs(summary: "Summary", now: datetime) -> list[tuple[str, str]]:
     lag = _lag(summary, now)
     covered = ", ".join(str(window) for window in summary.coverage) or "nothing yet"
     return [
+        ("begins", _time(summary.start) or "with the first sync"),
         ("watermark", _time(summary.watermark) or "none"),
         ("lag", "-" if lag is None else str(timedelta(seconds=lag))),
         ("changes followed to", _time(summary.followed_to) or "never"),

@@ -85,13 +85,15 @@ def bring_up_to_date(
         The ranges of createdAt whose changes may be published: what is covered, and what this has read.
     """
     known = run.catalog.checkpoint(run.datastore_id)
-    start = run.settings.start or (known and known.datastore_created_at)
+    asked = run.settings.start and floor_second(run.settings.start)
+    start = asked or (known and known.begins_at)
     if known and start:
         # Nothing need be asked first: each scan brings the service's clock, and nothing younger is covered.
-        start, upper = floor_second(start), floor_second(run.clock() - run.settings.settle)
+        upper = floor_second(run.clock() - run.settings.settle)
     else:
         start, upper = ask_bounds()
-    checkpoint = run.checkpointer.open(upper, datastore_created_at=None if run.settings.start else start)
+    created = None if asked or (known and known.start) else start
+    checkpoint = run.checkpointer.open(upper, start=asked, datastore_created_at=created)
     sink.measure(since=checkpoint.followed_to - (look_back if checkpoint.coverage else timedelta()))
     windows = plan_sync(checkpoint.coverage, start, until, look_back)
     reading = engine.read(run, Field.CREATED_AT, windows, sink)

@@ -24,10 +24,11 @@ class Summary:
     """One data store's part of a catalog.
 
     Attributes:
-        watermark: End of the first covered window; None where nothing is covered.
+        start: Where syncs begin to read; None where none has begun yet.
+        watermark: End of the first covered window from there on; None where nothing is covered.
         followed_to: Changes are merged up to here; None where nothing was ever synced.
         coverage: All that is covered.
-        gaps: What lies between the covered windows, and before the first where a sync without `start` was to begin.
+        gaps: What lies between the covered windows from there on.
         lost: Partitions that had an object, and have none.
         unknown_fields: Fields that the service sent and the declaration does not know, and since when.
         rows: Image sets in the table.
@@ -41,6 +42,7 @@ class Summary:
     """
 
     datastore_id: str
+    start: datetime | None
     watermark: datetime | None
     followed_to: datetime | None
     coverage: Coverage
@@ -93,10 +95,11 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
     known = [report for report in reports if report is not None]
     return Summary(
         datastore_id=datastore_id,
-        watermark=coverage.watermark,
+        start=checkpoint.begins_at if checkpoint else None,
+        watermark=checkpoint.watermark if checkpoint else None,
         followed_to=checkpoint.followed_to if checkpoint else None,
         coverage=coverage,
-        gaps=_gaps(coverage, checkpoint.datastore_created_at if checkpoint else None),
+        gaps=_gaps(coverage, checkpoint.begins_at if checkpoint else None),
         lost=lost,
         unknown_fields=checkpoint.unknown_fields if checkpoint else {},
         rows=rows,
@@ -129,5 +132,6 @@ def _checkpoint(catalog: Catalog, datastore_id: str) -> Checkpoint:
 def _gaps(coverage: Coverage, start: datetime | None) -> Coverage:
     if not coverage:
         return coverage
-    first, last = coverage.windows[0], coverage.windows[-1]
-    return Coverage([Window(min(start or first.start, first.start), last.end)]).minus(coverage)
+    first, end = coverage.windows[0].start, coverage.windows[-1].end
+    begins_at = start or first
+    return Coverage([Window(begins_at, end)] if begins_at < end else ()).minus(coverage)

@@ -106,7 +106,7 @@ def verify(
             # Made anew, nothing is covered before it has been read again. What is to be read stands in the
             # verification by now, for a run that ends here.
             run.catalog.renew_checkpoint(replace(checkpoint, coverage=Coverage()))
-        run.report.watermark_before = run.report.watermark_after = None if wrong else checkpoint.coverage.watermark
+        run.report.watermark_before = run.report.watermark_after = None if wrong else checkpoint.watermark
         run.report.followed_to = checkpoint.followed_to
         verifier = Verifier(run, begun, checkpoint.followed_to)
         try:
