@@ -9,10 +9,13 @@ import click
 from ahi_catalog.cli.opening import open_to_read, read_options
 from ahi_catalog.cli.options import option
 from ahi_catalog.cli.output import fits, json_text, make_table, pairs_table, print_json, show
-from ahi_catalog.connectors.errors import UsageError
+from ahi_catalog.cli.wording import in_shell_words
+from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from ahi_catalog.connectors.catalog import Catalog
 
 _SHOWN_ROWS: Final = 100
 _SHOWN_RECORDS: Final = 10
@@ -52,7 +55,23 @@ def query(*, catalog: str, bucket_owner: str | None, allow_http: bool, form: str
     answer = run_query(opened, sql)
     if not opened.description.phi.tells_patients and _BY_IDENTIFIER.search(sql):
         click.echo("This catalog keeps no identifiers (--phi drop): studies and patients are empty.", err=True)
+    _tell_lost(opened)
     write_answer(answer, form, title="")
+
+
+def _tell_lost(opened: "Catalog") -> None:
+    """Say what an answer lacks; it stands whatever becomes of this."""
+    from ahi_catalog.connectors.catalog.summary import find_lost  # `--help` does without pyarrow
+    from ahi_catalog.connectors.catalog.verification import repair_of
+
+    try:
+        for datastore_id, lost in find_lost(opened).items():
+            ranges, advice = ", ".join(map(str, lost)), in_shell_words(repair_of(lost))
+            click.echo(
+                f"Rows are missing: data objects of data store {datastore_id} are lost, {ranges}; {advice}", err=True
+            )
+    except AhiCatalogError as error:
+        click.echo(f"Whether data objects are lost cannot be told: {in_shell_words(str(error))}", err=True)
 
 
 def write_answer(answer: "pa.Table", form: str, *, title: str) -> None:

@@ -111,6 +111,8 @@ def run_job(job: Job, flow: Callable[[], Any], settings: Settings, *, prefect: b
     else:
         print_pairs(f"{report.flow} of data store {report.datastore_id}", report.table())
         _print_findings("what was found", report)
+    if report.difference:
+        click.echo(f"Error: {in_shell_words(report.difference)}", err=True)
     if report.outcome is Outcome.STOPPED:
         return INTERRUPTED
     return 1 if report.unrepaired else 0

@@ -106,6 +106,8 @@ def _everything(opened: "Catalog", summaries: "list[Summary]") -> dict[str, Any]
 def _picture(opened: "Catalog", summaries: "list[Summary]") -> "RenderableType":
     from rich.console import Group
 
+    from ahi_catalog.connectors.catalog.verification import repair_of
+
     now = datetime.now(UTC)
     parts: list[RenderableType] = []
     for summary in summaries:
@@ -115,11 +117,9 @@ def _picture(opened: "Catalog", summaries: "list[Summary]") -> "RenderableType":
             parts.append(
                 make_table("problems", [""], [[in_shell_words(problem)] for problem in summary.problems], header=False)
             )
-            parts.append(
-                f"Checkpoint and data objects are mended by: ahi-catalog verify --repair "
-                f"--catalog {opened.store.url} --datastore-id {summary.datastore_id}\n"
-                "(a file that is none of the catalog's is yours to delete)\n"
-            )
+            if summary.is_repairable:
+                advice = in_shell_words(repair_of(summary.to_repair))
+                parts.append(f"{advice} --catalog {opened.store.url} --datastore-id {summary.datastore_id}\n")
         if summary.runs:
             parts.append(_runs_table(summary.runs))
     return Group(*parts) if parts else f"The catalog at {opened.store.url} holds no data store yet."
@@ -146,6 +146,7 @@ def _document(summary: "Summary", now: datetime) -> dict[str, Any]:
         "coverage": [[_time(w.start), _time(w.end)] for w in summary.coverage],
         "gaps": [[_time(w.start), _time(w.end)] for w in summary.gaps],
         "lost": [[_time(w.start), _time(w.end)] for w in summary.lost],
+        "to_repair": summary.to_repair and [[_time(w.start), _time(w.end)] for w in summary.to_repair],
         "unknown_fields": {name: _time(since) for name, since in summary.unknown_fields.items()},
         "freshness": summary.freshness.document(),
         "watch": summary.heartbeat and summary.heartbeat.document(),

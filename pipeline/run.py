@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 
-from ahi_catalog.connectors.catalog import Catalog, Unit, layout, open_catalog, open_or_create
+from ahi_catalog.connectors.catalog import Catalog, Checkpoint, Partition, Unit, layout, open_catalog, open_or_create
 from ahi_catalog.connectors.catalog.description import refuse_other
 from ahi_catalog.connectors.errors import AhiCatalogError, SourceError, StoppedError
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.source import Connection, Source, open_source
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.storage import Store, open_store
-from ahi_catalog.connectors.windows import floor_second
+from ahi_catalog.connectors.windows import Coverage, floor_second
 from ahi_catalog.pipeline.checkpointer import Checkpointer
 from ahi_catalog.pipeline.observers import Observers, Progress, collect_report, current_observers
 from ahi_catalog.pipeline.planning import upper_bound
@@ -92,6 +92,30 @@ class Run:
                 f"the service sends fields that this version does not know: {', '.join(sorted(unknown))}; "
                 "upgrade ahi-catalog, or keep them in the column extra with `unknown_fields` keep"
             )
+
+    def find_partitions(self, checkpoint: Checkpoint, windows: Coverage) -> tuple[Collection[Partition], Coverage]:
+        """The partitions that have an object, by one listing, and what to read; lost ones are noted in the run report.
+
+        A lost one that is about to be read in part is read as a whole, and taken out of the coverage for that: its
+        object comes to be again, and nothing would tell that the rest is missing.
+
+        Args:
+            checkpoint: Read before.
+            windows: What is about to be read.
+        """
+        present = self.catalog.partitions(self.datastore_id)
+        lost = checkpoint.populated.minus(partition.window for partition in present)
+        touched = Coverage(
+            partition.window
+            for window in lost
+            for partition in layout.partitions(self.datastore_id, self.catalog.description.unit, window)
+            if any(partition.window.overlaps(each) for each in windows)
+        )
+        self.checkpointer.remove(touched.windows)
+        self.report.lost = lost.minus(touched)
+        if self.report.difference:
+            _log.warning("%s", self.report.difference)
+        return present, windows.union(checkpoint.coverage.minus(checkpoint.coverage.minus(touched)))
 
     def confirm_deleted(self, image_set_ids: Collection[str]) -> list[str]:
         """Of image sets that a scan should have found, those that the service confirms deleted.

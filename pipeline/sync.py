@@ -96,7 +96,8 @@ def bring_up_to_date(
     checkpoint = run.checkpointer.open(upper, start=asked, datastore_created_at=created)
     sink.measure(since=checkpoint.followed_to - (look_back if checkpoint.coverage else timedelta()))
     windows = plan_sync(checkpoint.coverage, start, until, look_back)
-    reading = engine.read(run, Field.CREATED_AT, windows, sink)
+    present, windows = run.find_partitions(checkpoint, windows)
+    reading = engine.read(run, Field.CREATED_AT, windows, sink, present=present)
     known = run.catalog.checkpoint(run.datastore_id)
     kept = reading.proven.union(known.coverage if known else ())
     # A first sync has read every row after the moment from which changes are to be followed.
@@ -117,9 +118,11 @@ def follow_changes(run: Run, window: Window, sink: Following, kept: Coverage, *,
         kept: Ranges of createdAt whose rows are published: what is covered, and what this run has read.
         is_sorted: Whether the service answers oldest first.
     """
+    # An object that is lost must not come to be again with its changed rows alone.
+    keep = kept.minus(run.report.lost)
     if is_sorted:
         try:
-            reading = engine.read(run, Field.UPDATED_AT, Coverage([window]), sink, keep=kept)
+            reading = engine.read(run, Field.UPDATED_AT, Coverage([window]), sink, keep=keep)
         except InvalidRequestError:
             # The older API reference has no updatedAt filter.
             _log.info("the service refuses an updatedAt filter; following changes newest first")
@@ -133,7 +136,7 @@ def follow_changes(run: Run, window: Window, sink: Following, kept: Coverage, *,
     # What is not sorted moves to the front when it is updated, and was passed over where that happened meanwhile.
     run.checkpointer.note_clock(run.source.clock(run.report.counts))
     changes = read_changes(run.source.page, window.start, run.report.counts)
-    engine.write_rows(run, _protected(run, changes), sink, kept)
+    engine.write_rows(run, _protected(run, changes), sink, keep)
     sink.follow(window.end, kept)
 
 
