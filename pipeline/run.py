@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from typing import Final
 
 from ahi_catalog.connectors.catalog import Catalog, Checkpoint, Partition, Unit, layout, open_catalog, open_or_create
 from ahi_catalog.connectors.catalog.description import refuse_other
@@ -19,6 +20,7 @@ from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.storage import Store, open_store
 from ahi_catalog.connectors.windows import Coverage, floor_second
 from ahi_catalog.pipeline.checkpointer import Checkpointer
+from ahi_catalog.pipeline.heart import Heart
 from ahi_catalog.pipeline.observers import Observers, Progress, collect_report, current_observers
 from ahi_catalog.pipeline.planning import upper_bound
 from ahi_catalog.pipeline.privacy import LoadKey, asked_policy, make_protection
@@ -27,6 +29,9 @@ from ahi_catalog.pipeline.scan_task import ScanExecutor, ScanTask, make_scan
 from ahi_catalog.schemas import Protect
 
 _log = logging.getLogger(__name__)
+
+WATCH: Final = "watch"
+"""The flow of a watch's runs."""
 
 Clock = Callable[[], datetime]
 
@@ -132,14 +137,15 @@ class Run:
             self.look_ups.append(counts)
         return deleted
 
-    def tell_progress(self, phase: str, seconds_done: int, seconds_total: int) -> None:
-        """Tell the observers how far the run is."""
+    def tell_progress(self, phase: str, seconds_done: int, seconds_total: int, *, since: float) -> None:
+        """Tell the observers how far the run is, and since when (monotonic seconds) it does what it does."""
         self.observers.progressed(
             Progress(
                 datastore_id=self.datastore_id,
                 phase=phase,
                 seconds_done=seconds_done,
                 seconds_total=seconds_total,
+                seconds=time.monotonic() - since,
                 rows=self.report.rows_read,
                 requests=self.report.counts.requests,
             )
@@ -214,6 +220,7 @@ class RunSetup:
             started_at=self.clock(),
             counts=self.counts,
         )
+        heart = Heart(catalog, report, self.clock)
         scan = make_scan(self.source, settings, protect, self.stop)
         run = Run(
             settings=settings,
@@ -225,9 +232,11 @@ class RunSetup:
             scan_task=ScanTask(settings, catalog.description.phi, self.load_key, scan),
             protect=protect,
             report=report,
-            observers=current_observers(),
+            observers=current_observers(heart),
             stop=self.stop,
         )
+        if flow != WATCH:  # It has a heartbeat of its own, for all its hours.
+            heart.start()
         with _reporting(run):
             yield run
 
@@ -298,7 +307,7 @@ def _reporting(run: Run) -> Iterator[None]:
 def _keep_report(catalog: Catalog, report: RunReport) -> None:
     key = layout.run_key(report.datastore_id, report.started_at, report.run_id)
     try:
-        catalog.write_run(key, report.document())
+        catalog.end_run(key, report.document())
     except AhiCatalogError as error:
         # The run's own outcome matters more than its report.
         _log.warning("the run report could not be kept: %s", error)

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from ahi_catalog.connectors.catalog.checkpoint import format_windows, parse_state, parse_windows
+from ahi_catalog.connectors.catalog.heartbeat import RUNNING, is_silent
 from ahi_catalog.connectors.catalog.layout import window_of
 from ahi_catalog.connectors.errors import DamagedError, Remedy
 from ahi_catalog.connectors.windows import NOWHERE, Coverage, Window, format_time, parse_time
@@ -40,8 +41,15 @@ def outcome_in_words(outcome: str, unrepaired: int) -> str:
     return "differs" if unrepaired and outcome == "done" else outcome
 
 
-def outcome_told(report: Mapping[str, Any]) -> str:
-    """The same, of a run report as it is kept."""
+def outcome_told(report: Mapping[str, Any], now: datetime) -> str:
+    """The same, of a run report as it is kept; ``running``, or ``killed`` where it is one that goes on no more.
+
+    Args:
+        report: As it is kept.
+        now: Aware.
+    """
+    if report["outcome"] == RUNNING:
+        return "killed" if is_silent(parse_time(report["under_way"]["beat_at"]), now) else RUNNING
     left = (report.get("verification") or {}).get("left", 0) or len(report.get("lost") or ())
     return outcome_in_words(report["outcome"], left)
 
