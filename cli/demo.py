@@ -100,7 +100,7 @@ def _as_of(catalog: str) -> datetime:
         return playable[0]
     opened: Catalog = open_catalog(store)
     checkpoints = (opened.checkpoint(found) for found in opened.datastore_ids())
-    watermarks = [c.coverage.watermark for c in checkpoints if c and c.coverage.watermark]
+    watermarks = [c.watermark for c in checkpoints if c and c.watermark]
     latest = max(watermarks, default=datetime.min.replace(tzinfo=UTC))
     return next((day for day in playable if day - timedelta(hours=1) > latest), latest + timedelta(hours=1))
 

@@ -11,10 +11,13 @@ import click
 from ahi_catalog.cli.opening import open_to_read, read_options
 from ahi_catalog.cli.options import option
 from ahi_catalog.cli.output import fits, json_text, make_table, pairs_table, print_json, show, visible
-from ahi_catalog.connectors.errors import QueryError, UsageError
+from ahi_catalog.cli.wording import in_shell_words
+from ahi_catalog.connectors.errors import AhiCatalogError, QueryError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from ahi_catalog.connectors.catalog import Catalog
 
 _SHOWN_ROWS: Final = 100
 _SHOWN_RECORDS: Final = 10
@@ -94,6 +97,7 @@ def query(
         answer = run_query(opened, text, dict(params))
     if not opened.description.phi.tells_patients and _BY_IDENTIFIER.search(text):
         click.echo("This catalog keeps no identifiers (--phi drop): studies, patients, conflicts are empty.", err=True)
+    _tell_lost(opened)
     write_answer(answer, form, title="")
 
 
@@ -125,6 +129,21 @@ def _showing_the_place(sql: str) -> Iterator[None]:
         lead = f"line {number}: {'…' if cut else ''}"
         caret = " " * (len(lead) + len(visible(sql[start + cut : error.place].replace("\t", " ")))) + "^"
         raise UsageError(f"{error.message}\n{lead}{line}\n{caret}") from None
+
+
+def _tell_lost(opened: "Catalog") -> None:
+    """Say what an answer lacks; it stands whatever becomes of this."""
+    from ahi_catalog.connectors.catalog.summary import find_lost  # `--help` does without pyarrow
+    from ahi_catalog.connectors.catalog.verification import repair_of
+
+    try:
+        for datastore_id, lost in find_lost(opened).items():
+            ranges, advice = ", ".join(map(str, lost)), in_shell_words(repair_of(lost))
+            click.echo(
+                f"Rows are missing: data objects of data store {datastore_id} are lost, {ranges}; {advice}", err=True
+            )
+    except AhiCatalogError as error:
+        click.echo(f"Whether data objects are lost cannot be told: {in_shell_words(str(error))}", err=True)
 
 
 def write_answer(answer: "pa.Table", form: str, *, title: str) -> None:

@@ -9,6 +9,7 @@ import click
 
 from ahi_catalog.cli.datastores import chosen_datastores
 from ahi_catalog.cli.output import print_json, print_pairs, print_table
+from ahi_catalog.cli.progress import Bars, Lines
 from ahi_catalog.cli.wording import in_shell_words
 from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError
 from ahi_catalog.connectors.healthimaging.source import connect
@@ -111,6 +112,8 @@ def run_job(job: Job, flow: Callable[[], Any], settings: Settings, *, prefect: b
     else:
         print_pairs(f"{report.flow} of data store {report.datastore_id}", report.table())
         _print_findings("what was found", report)
+    if report.difference:
+        click.echo(f"Error: {in_shell_words(report.difference)}", err=True)
     if report.outcome is Outcome.STOPPED:
         return INTERRUPTED
     return 1 if report.unrepaired else 0
@@ -118,13 +121,11 @@ def run_job(job: Job, flow: Callable[[], Any], settings: Settings, *, prefect: b
 
 @contextmanager
 def _watched(*, is_one_of_many: bool) -> Iterator[list[RunReport]]:
-    """Have runs started inside watched, with bars where there is a terminal; their reports."""
+    """Have runs started inside watched, by bars on a terminal and by lines elsewhere; their reports."""
     with ExitStack() as stack:
         reports = stack.enter_context(collecting_reports())
-        if sys.stderr.isatty():
-            from ahi_catalog.cli.progress import Bars
-
-            stack.enter_context(watched_by(stack.enter_context(Bars(is_one_of_many=is_one_of_many))))
+        bars = Bars(is_one_of_many=is_one_of_many) if sys.stderr.isatty() else None
+        stack.enter_context(watched_by(stack.enter_context(bars) if bars else Lines()))
         yield reports
 
 

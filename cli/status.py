@@ -106,6 +106,8 @@ def _everything(opened: "Catalog", summaries: "list[Summary]") -> dict[str, Any]
 def _picture(opened: "Catalog", summaries: "list[Summary]") -> "RenderableType":
     from rich.console import Group
 
+    from ahi_catalog.connectors.catalog.verification import repair_of
+
     now = datetime.now(UTC)
     parts: list[RenderableType] = []
     for summary in summaries:
@@ -115,13 +117,11 @@ def _picture(opened: "Catalog", summaries: "list[Summary]") -> "RenderableType":
             parts.append(
                 make_table("problems", [""], [[in_shell_words(problem)] for problem in summary.problems], header=False)
             )
-            parts.append(
-                f"Checkpoint and data objects are mended by: ahi-catalog verify --repair "
-                f"--catalog {opened.store.url} --datastore-id {summary.datastore_id}\n"
-                "(a file that is none of the catalog's is yours to delete)\n"
-            )
+            if summary.is_repairable:
+                advice = in_shell_words(repair_of(summary.to_repair))
+                parts.append(f"{advice} --catalog {opened.store.url} --datastore-id {summary.datastore_id}\n")
         if summary.runs:
-            parts.append(_runs_table(summary.runs))
+            parts.append(_runs_table(summary.runs, now))
     return Group(*parts) if parts else f"The catalog at {opened.store.url} holds no data store yet."
 
 
@@ -133,18 +133,23 @@ def _summaries(opened: "Catalog", runs: int) -> "list[Summary]":
 
 def _document(summary: "Summary", now: datetime) -> dict[str, Any]:
     from ahi_catalog.connectors.catalog.freshness import Freshness
+    from ahi_catalog.connectors.catalog.verification import outcome_told
     from ahi_catalog.pipeline.verify import findings  # `--help` does without pyarrow
 
+    runs = [run | {"outcome": outcome_told(run, now)} for run in summary.runs]
     told = asdict(replace(summary, verification=None, heartbeat=None, freshness=Freshness()))
     del told["heartbeat"]
     return {
         **told,
+        "runs": runs,
+        "start": _time(summary.start),
         "watermark": _time(summary.watermark),
         "followed_to": _time(summary.followed_to),
         "lag_seconds": _lag(summary, now),
         "coverage": [[_time(w.start), _time(w.end)] for w in summary.coverage],
         "gaps": [[_time(w.start), _time(w.end)] for w in summary.gaps],
         "lost": [[_time(w.start), _time(w.end)] for w in summary.lost],
+        "to_repair": summary.to_repair and [[_time(w.start), _time(w.end)] for w in summary.to_repair],
         "unknown_fields": {name: _time(since) for name, since in summary.unknown_fields.items()},
         "freshness": summary.freshness.document(),
         "watch": summary.heartbeat and summary.heartbeat.document(),
@@ -156,6 +161,7 @@ def _pairs(summary: "Summary", now: datetime) -> list[tuple[str, str]]:
     lag = _lag(summary, now)
     covered = ", ".join(str(window) for window in summary.coverage) or "nothing yet"
     return [
+        ("begins", _time(summary.start) or "with the first sync"),
         ("watermark", _time(summary.watermark) or "none"),
         ("lag", "-" if lag is None else str(timedelta(seconds=lag))),
         ("changes followed to", _time(summary.followed_to) or "never"),
@@ -164,6 +170,7 @@ def _pairs(summary: "Summary", now: datetime) -> list[tuple[str, str]]:
         ("rows", f"{summary.rows:,}"),
         ("data objects", f"{summary.partitions:,} ({summary.bytes / 1e6:,.1f} MB)"),
         ("published after", str(summary.freshness)),
+        ("under way", _under_way(summary.runs, now)),
         ("watch", _watched(summary.heartbeat, now)),
         ("last verified", _verified(summary)),
         ("unknown fields", _unknown_fields(summary)),
@@ -171,7 +178,7 @@ def _pairs(summary: "Summary", now: datetime) -> list[tuple[str, str]]:
     ]
 
 
-def _runs_table(runs: list[dict[str, Any]]) -> "RenderableType":
+def _runs_table(runs: list[dict[str, Any]], now: datetime) -> "RenderableType":
     from ahi_catalog.connectors.catalog.verification import outcome_told
 
     counts = ("new", "updated", "removed", "requests")
@@ -179,13 +186,30 @@ def _runs_table(runs: list[dict[str, Any]]) -> "RenderableType":
         [
             run["started_at"][:16].replace("T", " "),
             run["flow"],
-            outcome_told(run),
+            outcome_told(run, now),
             *(f"{run[name]:,}" for name in counts),
             f"{run['seconds']:,.1f}",
         ]
         for run in runs
     ]
     return make_table("last runs", ["started (UTC)", "flow", "outcome", *counts, "seconds"], rows)
+
+
+def _under_way(runs: list[dict[str, Any]], now: datetime) -> str:
+    from ahi_catalog.connectors.catalog.freshness import in_words
+    from ahi_catalog.connectors.catalog.heartbeat import RUNNING
+    from ahi_catalog.connectors.catalog.verification import outcome_told
+
+    told = []
+    for run in runs:
+        if outcome_told(run, now) != RUNNING:
+            continue
+        going = run["under_way"]
+        share = "" if going.get("share") is None else f", {going['phase']}: {going['share']:.0%}"
+        left = "" if going.get("seconds_left") is None else f", about {in_words(going['seconds_left'])} left"
+        counts = f"{run['rows_read']:,} rows, {run['requests']:,} requests"
+        told.append(f"{run['flow']} since {run['started_at']}{share}, {counts}{left} (as of {going['beat_at']})")
+    return "; ".join(told) or "no run"
 
 
 def _watched(heartbeat: "Heartbeat | None", now: datetime) -> str:

@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     Remedy.POLICY: "allow what ahi-catalog iam-policy prints",
     Remedy.NO_PREFECT: "or give --no-prefect",
 }
+_RANGE: Final = re.compile(r"(verify --repair) from (\S+) to (\S+)")
 _NAME: Final = re.compile(r"`([a-z][a-z0-9_]*)`")
 
 
@@ -31,6 +32,7 @@ def in_shell_words(text: str, group: click.Group | None = None) -> str:
     """
     for remedy, words in _COMMANDS.items():
         text = text.replace(remedy.value, words)
+    text = _RANGE.sub(r"\1 --from \2 --to \3", text)
     flags = _flags(group or _current_group())
     return _NAME.sub(lambda found: flags.get(found[1], found[0]), text)
 

@@ -164,8 +164,8 @@ Start = Annotated[
     BeforeValidator(_if_given(parse_moment)),
     AfterValidator(_if_given(_check_start)),
     Field(
-        description="Where coverage begins, as 2026-05-01 or 2026-05-01T12:30:00Z, UTC where no zone is given. "
-        "Not set: when the data store was created.",
+        description="Where coverage begins, as 2026-05-01 or 2026-05-01T12:30:00Z, UTC where no zone is given; fixed "
+        "by a data store's first sync. Not set: when the data store was created.",
         examples=["2024-01-01"],
     ),
     Metavar("DATE"),

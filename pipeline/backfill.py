@@ -50,6 +50,6 @@ def backfill(
     upper = upper_bound(clock(), setup.source.clock(setup.counts), settings.settle)
     windows = plan_backfill(start, end, upper)
     with setup.running("backfill", *setup.open_or_create_catalog(before_creating=lambda: None)) as run:
-        run.checkpointer.open(upper)
-        engine.read(run, Field.CREATED_AT, windows, Publisher(run))
+        present, windows = run.find_partitions(run.checkpointer.open(upper), windows)
+        engine.read(run, Field.CREATED_AT, windows, Publisher(run), present=present)
     return run.report

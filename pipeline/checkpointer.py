@@ -39,7 +39,9 @@ class Checkpointer:
         if served_at is not None:
             self._first_served_at = min(self._first_served_at or served_at, served_at)
 
-    def open(self, upper: datetime, *, datastore_created_at: datetime | None = None) -> Checkpoint:
+    def open(
+        self, upper: datetime, *, start: datetime | None = None, datastore_created_at: datetime | None = None
+    ) -> Checkpoint:
         """The checkpoint, made by the first run; what is read from now on is covered up to the upper bound at most.
 
         A new one is followed to this run's upper bound: every row is read after that moment, so it shows all changes
@@ -47,14 +49,18 @@ class Checkpointer:
 
         Args:
             upper: The run's upper bound, aware UTC.
+            start: Where a sync is told to begin; aware UTC on a whole second.
             datastore_created_at: When the data store was created, if that is known.
+
+        Raises:
+            UsageError: Syncs of this data store begin elsewhere.
         """
         self._upper, self._first_served_at = upper, None
         fresh = Checkpoint(datastore_id=self._report.datastore_id, coverage=Coverage(), followed_to=upper)
         checkpoint = self._catalog.update_checkpoint(
-            self._report.datastore_id, lambda found: (found or fresh).created(datastore_created_at)
+            self._report.datastore_id, lambda found: (found or fresh).beginning(start).created(datastore_created_at)
         )
-        self._report.watermark_after = checkpoint.coverage.watermark
+        self._report.watermark_after = checkpoint.watermark
         self._report.watermark_before = self._report.watermark_before or self._report.watermark_after
         self._report.followed_to = checkpoint.followed_to
         return checkpoint
@@ -78,7 +84,7 @@ class Checkpointer:
             return replace(found.with_coverage(settled, populated), followed_to=since)
 
         checkpoint = self._update(cover)
-        self._report.watermark_after = checkpoint.coverage.watermark
+        self._report.watermark_after = checkpoint.watermark
 
     def remove(self, windows: Collection[Window]) -> None:
         """Take windows whose rows are lost out of the coverage, so that they are read again."""

@@ -1,5 +1,6 @@
 """What a run would read, from the catalog as it lies and the service's clock. Writes nothing."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from ahi_catalog.connectors.catalog import Checkpoint, layout, open_catalog, open_store
@@ -32,15 +33,18 @@ def plan_run(
         counts: Counts the requests, one or two.
 
     Raises:
-        UsageError: The backfill's range is empty or too young, or coverage was to begin in the future.
+        UsageError: The backfill's range is empty or too young, or coverage was to begin in the future or elsewhere.
     """
     check_start(settings.start, now)
     if span is not None:
         upper = upper_bound(now, source.clock(counts), settings.settle)
         return [(Field.CREATED_AT, window) for window in plan_backfill(*span, upper)]
+    known = _checkpoint(settings)
+    if known:
+        known = known.beginning(settings.start and floor_second(settings.start))
+        settings = replace(settings, start=known.start)
     start, upper = bounds(settings, source, counts, now)
     until = floor_second(now) + SECOND
-    known = _checkpoint(settings)
     coverage = known.coverage if known else Coverage()
     planned = [(Field.CREATED_AT, window) for window in plan_sync(coverage, start, until, settings.look_back)]
     if known and (known.coverage or known.followed_to < upper):

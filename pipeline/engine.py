@@ -127,6 +127,7 @@ class _Engine:
             present = run.catalog.partitions(run.datastore_id) if by is Field.CREATED_AT else ()
         self._buffer = Buffer(IMAGE_SETS, run.datastore_id, run.catalog.description.unit, present)
         self._seconds = sum(window.seconds for window in windows)
+        self._began = time.monotonic()
         self._is_sorted = True
         self._proven: list[Window] = []
         self._seconds_proven = 0
@@ -165,7 +166,7 @@ class _Engine:
             go_on()
 
     def _tell_progress(self) -> None:
-        self._run.tell_progress(self._sink.phase(self._by), self._seconds_proven, self._seconds)
+        self._run.tell_progress(self._sink.phase(self._by), self._seconds_proven, self._seconds, since=self._began)
 
     def _go_on(self) -> None:
         """Start whatever may start now."""

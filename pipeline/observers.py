@@ -27,6 +27,7 @@ class Progress:
         datastore_id: The data store that it reads.
         phase: What it does now, in a word or two.
         seconds_done, seconds_total: Of the time ranges to read.
+        seconds: How long it has been doing that.
         rows: Image sets read so far.
         requests: Made so far.
     """
@@ -35,8 +36,19 @@ class Progress:
     phase: str
     seconds_done: int
     seconds_total: int
+    seconds: float
     rows: int
     requests: int
+
+    @property
+    def share(self) -> float:
+        """Of the time ranges, read so far; from 0 to 1."""
+        return self.seconds_done / self.seconds_total if self.seconds_total else 1.0
+
+    @property
+    def seconds_left(self) -> int | None:
+        """How long it takes yet, if image sets are spread evenly over the ranges; None: that cannot be told yet."""
+        return round(self.seconds * (1 - self.share) / self.share) if self.seconds_done else None
 
 
 class Observer(Protocol):
@@ -147,9 +159,9 @@ def collecting_reports() -> Iterator[list[RunReport]]:
         _REPORTS.reset(token)
 
 
-def current_observers() -> Observers:
-    """The observers of a run started here."""
-    return Observers(*_WATCHING.get())
+def current_observers(*own: Observer) -> Observers:
+    """The observers of a run started here, with its own first."""
+    return Observers(*own, *_WATCHING.get())
 
 
 def collect_report(report: RunReport) -> None:

@@ -9,18 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from typing import Final
 
 import pyarrow as pa
 
-from ahi_catalog.connectors.catalog import Catalog, Unit, layout, open_catalog, open_or_create
+from ahi_catalog.connectors.catalog import Catalog, Checkpoint, Partition, Unit, layout, open_catalog, open_or_create
 from ahi_catalog.connectors.catalog.description import refuse_other
 from ahi_catalog.connectors.errors import AhiCatalogError, SourceError, StoppedError
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.source import Connection, Source, open_source
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.storage import Store, open_store
-from ahi_catalog.connectors.windows import floor_second
+from ahi_catalog.connectors.windows import Coverage, floor_second
 from ahi_catalog.pipeline.checkpointer import Checkpointer
+from ahi_catalog.pipeline.heart import Heart
 from ahi_catalog.pipeline.observers import Observers, Progress, collect_report, current_observers
 from ahi_catalog.pipeline.planning import upper_bound
 from ahi_catalog.pipeline.privacy import LoadKey, asked_policy, make_protection
@@ -29,6 +31,9 @@ from ahi_catalog.pipeline.scan_task import ScanExecutor, ScanTask, make_scan
 from ahi_catalog.schemas import Protect
 
 _log = logging.getLogger(__name__)
+
+WATCH: Final = "watch"
+"""The flow of a watch's runs."""
 
 Clock = Callable[[], datetime]
 
@@ -97,6 +102,30 @@ class Run:
                 "upgrade ahi-catalog, or keep them in the column extra with `unknown_fields` keep"
             )
 
+    def find_partitions(self, checkpoint: Checkpoint, windows: Coverage) -> tuple[Collection[Partition], Coverage]:
+        """The partitions that have an object, by one listing, and what to read; lost ones are noted in the run report.
+
+        A lost one that is about to be read in part is read as a whole, and taken out of the coverage for that: its
+        object comes to be again, and nothing would tell that the rest is missing.
+
+        Args:
+            checkpoint: Read before.
+            windows: What is about to be read.
+        """
+        present = self.catalog.partitions(self.datastore_id)
+        lost = checkpoint.populated.minus(partition.window for partition in present)
+        touched = Coverage(
+            partition.window
+            for window in lost
+            for partition in layout.partitions(self.datastore_id, self.catalog.description.unit, window)
+            if any(partition.window.overlaps(each) for each in windows)
+        )
+        self.checkpointer.remove(touched.windows)
+        self.report.lost = lost.minus(touched)
+        if self.report.difference:
+            _log.warning("%s", self.report.difference)
+        return present, windows.union(checkpoint.coverage.minus(checkpoint.coverage.minus(touched)))
+
     def confirm_deleted(self, image_set_ids: Collection[str]) -> list[str]:
         """Of image sets that a scan should have found, those that the service confirms deleted.
 
@@ -117,14 +146,15 @@ class Run:
         if self.awaited:
             self.awaited.difference_update(rows["image_set_id"].to_pylist())
 
-    def tell_progress(self, phase: str, seconds_done: int, seconds_total: int) -> None:
-        """Tell the observers how far the run is."""
+    def tell_progress(self, phase: str, seconds_done: int, seconds_total: int, *, since: float) -> None:
+        """Tell the observers how far the run is, and since when (monotonic seconds) it does what it does."""
         self.observers.progressed(
             Progress(
                 datastore_id=self.datastore_id,
                 phase=phase,
                 seconds_done=seconds_done,
                 seconds_total=seconds_total,
+                seconds=time.monotonic() - since,
                 rows=self.report.rows_read,
                 requests=self.report.counts.requests,
             )
@@ -199,6 +229,7 @@ class RunSetup:
             started_at=self.clock(),
             counts=self.counts,
         )
+        heart = Heart(catalog, report, self.clock)
         scan = make_scan(self.source, settings, protect, self.stop)
         run = Run(
             settings=settings,
@@ -210,9 +241,11 @@ class RunSetup:
             scan_task=ScanTask(settings, catalog.description.phi, self.load_key, scan),
             protect=protect,
             report=report,
-            observers=current_observers(),
+            observers=current_observers(heart),
             stop=self.stop,
         )
+        if flow != WATCH:  # It has a heartbeat of its own, for all its hours.
+            heart.start()
         with _reporting(run):
             yield run
 
@@ -283,7 +316,7 @@ def _reporting(run: Run) -> Iterator[None]:
 def _keep_report(catalog: Catalog, report: RunReport) -> None:
     key = layout.run_key(report.datastore_id, report.started_at, report.run_id)
     try:
-        catalog.write_run(key, report.document())
+        catalog.end_run(key, report.document())
     except AhiCatalogError as error:
         # The run's own outcome matters more than its report.
         _log.warning("the run report could not be kept: %s", error)

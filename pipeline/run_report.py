@@ -8,12 +8,12 @@ from enum import StrEnum
 from typing import Any
 
 from ahi_catalog.connectors.catalog import Published
+from ahi_catalog.connectors.catalog.checkpoint import format_windows
 from ahi_catalog.connectors.catalog.freshness import Freshness
-from ahi_catalog.connectors.catalog.verification import Verification, outcome_in_words
-from ahi_catalog.connectors.errors import Remedy
+from ahi_catalog.connectors.catalog.verification import Verification, outcome_in_words, repair_of
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.scan import ScanResult
-from ahi_catalog.connectors.windows import format_time
+from ahi_catalog.connectors.windows import NOWHERE, Coverage, format_time
 from ahi_catalog.pipeline.verify import findings
 
 
@@ -60,12 +60,13 @@ class RunReport:
         seconds: How long it took.
         windows: Scans made.
         rows_read: Image sets in the ranges read; those of overlapping reads count again.
-        new, updated, unchanged, removed: What publishing them came to.
+        new, updated, unchanged, removed: What publishing them came to; of a verify, what it repaired.
         unparsable: Values sent that their column cannot hold, by column.
         unknown_fields: In how many rows read the service sent which field that the declaration does not know.
         drift: Those of them that no run before had met.
         watermark_before, watermark_after: End of the first covered stretch.
         followed_to: How far changes are followed.
+        lost: Ranges of partitions that had an object and have none; a sync or a backfill leaves them so.
         verification: Of a verify, what it found.
         freshness: From createdAt until published, of the new rows of a sync or a watch.
         passes, failed_passes: Of a watch.
@@ -93,6 +94,7 @@ class RunReport:
     watermark_before: datetime | None = None
     watermark_after: datetime | None = None
     followed_to: datetime | None = None
+    lost: Coverage = NOWHERE
     verification: Verification | None = None
     freshness: Freshness = field(default_factory=Freshness)
     passes: int = 0
@@ -122,15 +124,20 @@ class RunReport:
 
     @property
     def unrepaired(self) -> int:
-        """Differences between catalog and service that a verification found and did not repair."""
-        return self.verification.unrepaired if self.verification else 0
+        """Differences that a verification found and did not repair; of another run, ranges whose rows are lost."""
+        return self.verification.unrepaired if self.verification else len(self.lost.windows)
 
     @property
     def difference(self) -> str | None:
         """Those in one line, with what helps; None where there are none."""
         if not self.unrepaired:
             return None
-        return f"{self.unrepaired:,} differences between catalog and service; {Remedy.REPAIR}"
+        if self.verification is None:
+            return f"data objects are lost, of {', '.join(map(str, self.lost))}; {repair_of(self.lost)}"
+        advice = "files that are none of the catalog's are yours to delete"
+        if self.verification.is_repairable:
+            advice = repair_of(self.verification.places)
+        return f"{self.unrepaired:,} differences between catalog and service; {advice}"
 
     @property
     def summary(self) -> str:
@@ -146,7 +153,7 @@ class RunReport:
 
     def document(self) -> dict[str, Any]:
         """The report as JSON goes: for `_state/…/runs` and for machines."""
-        values = asdict(replace(self, verification=None, freshness=Freshness()))
+        values = asdict(replace(self, verification=None, freshness=Freshness(), lost=NOWHERE))
         counts = values.pop("counts")
         times = ("started_at", "watermark_before", "watermark_after", "followed_to")
         return {
@@ -160,6 +167,7 @@ class RunReport:
             "drift": sorted(self.drift),
             **{name: format_time(values[name]) if values[name] else None for name in times},
             "freshness": self.freshness.document(),
+            "lost": format_windows(self.lost),
             "verification": self.verification and findings.document(self.verification),
         }
 
@@ -169,7 +177,8 @@ class RunReport:
             return self._verification_table(self.verification)
         document = self.document()
         return [
-            ("outcome", document["outcome"]),
+            ("outcome", outcome_in_words(document["outcome"], self.unrepaired)),
+            *([("data objects lost", ", ".join(map(str, self.lost)))] if self.lost else []),
             ("image sets read", f"{self.rows_read:,}"),
             ("rows new", f"{self.new:,}"),
             ("rows updated", f"{self.updated:,}"),
@@ -201,12 +210,17 @@ class RunReport:
             ("found", findings.in_words(verification)),
             ("in how many places", f"{len(verification.findings):,}"),
             ("left to mend", f"{verification.unrepaired:,}"),
+            *self._repaired(verification),
             ("partitions written", f"{self.partitions_written:,} ({self.bytes_written / 1e6:,.1f} MB)"),
             ("still to verify", "nothing" if verification.finished_at else "run again to go on"),
             ("requests", f"{self.counts.requests:,}"),
             ("throttled, retried", f"{self.counts.throttles:,}, {self.counts.retries:,}"),
             ("seconds", f"{self.seconds:,.1f}"),
         ]
+
+    def _repaired(self, verification: Verification) -> list[tuple[str, str]]:
+        counts = {"rows added": self.new, "rows renewed": self.updated, "rows removed": self.removed}
+        return [(what, f"{count:,}") for what, count in counts.items()] if verification.is_repairing else []
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -100,16 +100,19 @@ def bring_up_to_date(
         The ranges of createdAt whose changes may be published: what is covered, and what this has read.
     """
     known = run.catalog.checkpoint(run.datastore_id)
-    start = run.settings.start or (known and known.datastore_created_at)
+    asked = run.settings.start and floor_second(run.settings.start)
+    start = asked or (known and known.begins_at)
     if known and start:
         # Nothing need be asked first: each scan brings the service's clock, and nothing younger is covered.
-        start, upper = floor_second(start), floor_second(run.clock() - run.settings.settle)
+        upper = floor_second(run.clock() - run.settings.settle)
     else:
         start, upper = ask_bounds()
-    checkpoint = run.checkpointer.open(upper, datastore_created_at=None if run.settings.start else start)
+    created = None if asked or (known and known.start) else start
+    checkpoint = run.checkpointer.open(upper, start=asked, datastore_created_at=created)
     sink.measure(since=checkpoint.followed_to - (look_back if checkpoint.coverage else timedelta()))
     windows = plan_sync(checkpoint.coverage, start, until, look_back)
-    reading = engine.read(run, Field.CREATED_AT, windows, sink)
+    present, windows = run.find_partitions(checkpoint, windows)
+    reading = engine.read(run, Field.CREATED_AT, windows, sink, present=present)
     known = run.catalog.checkpoint(run.datastore_id)
     kept = reading.proven.union(known.coverage if known else ())
     # A first sync has read every row after the moment from which changes are to be followed.
@@ -130,9 +133,11 @@ def follow_changes(run: Run, window: Window, sink: Following, kept: Coverage, *,
         kept: Ranges of createdAt whose rows are published: what is covered, and what this run has read.
         is_sorted: Whether the service answers oldest first.
     """
+    # An object that is lost must not come to be again with its changed rows alone.
+    keep = kept.minus(run.report.lost)
     if is_sorted:
         try:
-            reading = engine.read(run, Field.UPDATED_AT, Coverage([window]), sink, keep=kept)
+            reading = engine.read(run, Field.UPDATED_AT, Coverage([window]), sink, keep=keep)
         except InvalidRequestError:
             # The older API reference has no updatedAt filter.
             _log.info("the service refuses an updatedAt filter; following changes newest first")
@@ -146,7 +151,7 @@ def follow_changes(run: Run, window: Window, sink: Following, kept: Coverage, *,
     # What is not sorted moves to the front when it is updated, and was passed over where that happened meanwhile.
     run.checkpointer.note_clock(run.source.clock(run.report.counts))
     changes = read_changes(run.source.page, window.start, run.report.counts)
-    engine.write_rows(run, _protected(run, changes), sink, kept)
+    engine.write_rows(run, _protected(run, changes), sink, keep)
     sink.follow(window.end, kept)
 
 

@@ -44,7 +44,7 @@ from ahi_catalog.pipeline.notifying import notified, tell
 from ahi_catalog.pipeline.observers import Progress, watched_by
 from ahi_catalog.pipeline.planning import check_start
 from ahi_catalog.pipeline.privacy import LoadKey
-from ahi_catalog.pipeline.run import Clock, Run, RunSetup, bounds, now, open_run
+from ahi_catalog.pipeline.run import WATCH, Clock, Run, RunSetup, bounds, now, open_run
 from ahi_catalog.pipeline.run_report import Outcome, RunReport
 from ahi_catalog.pipeline.scan_task import ScanExecutor
 from ahi_catalog.pipeline.sink import Publisher
@@ -155,7 +155,7 @@ def watch(
     try:
         while True:
             hour = replace(setup, counts=RequestCounts())
-            with watched_by(watching), hour.running("watch", catalog, protect) as run:
+            with watched_by(watching), hour.running(WATCH, catalog, protect) as run:
                 watching.go_on(run, until=clock() + _HOUR)
             if stop.is_set():
                 return run.report

@@ -101,7 +101,7 @@ def collect(catalog: Catalog, datastore_id: str, *, runs: int, now: datetime) ->
             idle=_idle(loaded, tiers, summary.followed_to or now),
             unparsable=quality.unparsable_values(loaded),
             findings=quality.findings(loaded),
-            runs=history(summary.runs),
+            runs=history(summary.runs, now),
         )
 
 

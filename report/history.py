@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from ahi_catalog.connectors.catalog.freshness import Freshness
+from ahi_catalog.connectors.catalog.heartbeat import RUNNING
 from ahi_catalog.connectors.catalog.verification import outcome_told
 from ahi_catalog.connectors.windows import parse_time
 from ahi_catalog.report.suppression import SMALLEST
@@ -48,22 +49,25 @@ class RunRecord:
     published_after: tuple[timedelta, ...] | None
 
 
-def history(reports: Iterable[Mapping[str, Any]]) -> tuple[RunRecord, ...]:
-    """The runs, oldest first.
+def history(reports: Iterable[Mapping[str, Any]], now: datetime) -> tuple[RunRecord, ...]:
+    """The runs that have ended, or were killed, oldest first.
 
     Args:
         reports: Run reports, in any order.
+        now: Aware.
     """
-    return tuple(sorted(map(_record, reports), key=lambda record: record.started_at))
+    records = (_record(report, now) for report in reports)
+    ended = (record for record in records if record.outcome != RUNNING)
+    return tuple(sorted(ended, key=lambda record: record.started_at))
 
 
-def _record(report: Mapping[str, Any]) -> RunRecord:
+def _record(report: Mapping[str, Any], now: datetime) -> RunRecord:
     started_at = parse_time(report["started_at"])
     watermark = report.get("watermark_after")
     ended_at = started_at + timedelta(seconds=report["seconds"])
     return RunRecord(
         flow=str(report["flow"]),
-        outcome=outcome_told(report),
+        outcome=outcome_told(report, now),
         started_at=started_at,
         seconds=report["seconds"],
         requests=report["requests"],

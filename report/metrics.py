@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, 
 from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.registry import Collector
 
+from ahi_catalog.connectors.catalog.heartbeat import RUNNING
 from ahi_catalog.connectors.catalog.summary import Summary
 from ahi_catalog.connectors.catalog.verification import outcome_told
 from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
@@ -95,6 +96,11 @@ class _Catalog:
         yield self._gauge("rows", "Image sets in the table.", lambda s: s.rows)
         yield self._gauge("size_bytes", "Of the data objects.", lambda s: s.bytes)
         yield self._gauge("data_objects", "Partitions with an object.", lambda s: s.partitions)
+        yield self._gauge(
+            "runs_under_way",
+            "Runs that go on.",
+            lambda s: sum(outcome_told(run, self._now) == RUNNING for run in s.runs),
+        )
         yield self._gauge("problems", "What is damaged or lost.", lambda s: len(s.problems))
         yield self._gauge(
             "unknown_fields", "Fields that the declaration does not know.", lambda s: len(s.unknown_fields)
@@ -131,9 +137,10 @@ class _Catalog:
         """The newest run of each flow, and how many of the newest in a row have failed."""
         labels = ["datastore_id", "flow"]
         newest = [
-            (summary.datastore_id, flow, [run for run in summary.runs if run["flow"] == flow])
+            (summary.datastore_id, flow, [run for run in ended if run["flow"] == flow])
             for summary in self._summaries
-            for flow in sorted({run["flow"] for run in summary.runs})
+            for ended in [[run for run in summary.runs if outcome_told(run, self._now) != RUNNING]]
+            for flow in sorted({run["flow"] for run in ended})
         ]
         for name, doc in _OF_RUNS.items():
             family = GaugeMetricFamily(f"ahi_catalog_last_run_{name}", doc, labels=labels)
@@ -146,7 +153,7 @@ class _Catalog:
         )
         outcome = InfoMetricFamily("ahi_catalog_last_run", "How the newest run ended.", labels=labels)
         for datastore_id, flow, runs in newest:
-            outcomes = [outcome_told(run) for run in runs]
+            outcomes = [outcome_told(run, self._now) for run in runs]
             started.add_metric([datastore_id, flow], datetime.fromisoformat(runs[0]["started_at"]).timestamp())
             in_a_row = outcomes.index(_DONE) if _DONE in outcomes else len(outcomes)
             failed.add_metric([datastore_id, flow], in_a_row)

@@ -22,6 +22,7 @@ from ahi_catalog.connectors.errors import ConflictError, DamagedError, Remedy, S
 from ahi_catalog.connectors.retrying import retry_on_conflict
 from ahi_catalog.connectors.storage import Entry, Store
 from ahi_catalog.connectors.storage.probe import probe
+from ahi_catalog.connectors.windows import parse_time
 from ahi_catalog.schemas import IMAGE_SETS, PhiPolicy
 
 _RUN_FORMAT: Final = 1
@@ -193,9 +194,27 @@ class Catalog:
         if open_catalog(self.store).description != self.description:
             raise StateError(f"the catalog at {self.store.url} was replaced by another one meanwhile; start again")
 
-    def write_run(self, key: str, report: dict[str, Any]) -> None:
-        """Keep a run report: counts, never rows."""
-        self.store.put(key, json.dumps(report, indent=1).encode() + b"\n", expected=None)
+    def write_run(self, key: str, report: dict[str, Any], *, expected: str | None = None) -> str:
+        """Keep a run report: counts, never rows; its etag.
+
+        Args:
+            key: Of the report.
+            report: As JSON goes.
+            expected: The etag of the one to replace; None: there is none.
+
+        Raises:
+            ConflictError: There is another one.
+        """
+        return self.store.put(key, json.dumps(report, indent=1).encode() + b"\n", expected=expected)
+
+    def end_run(self, key: str, report: dict[str, Any]) -> None:
+        """Keep the report of a run that has ended, in place of its heartbeat."""
+
+        def end() -> None:
+            stored = self.store.get(key)
+            self.write_run(key, report, expected=stored.etag if stored else None)
+
+        retry_on_conflict(end)
 
     def run_keys(self, datastore_id: str) -> list[str]:
         """The keys of the run reports of a data store, newest first."""
@@ -215,7 +234,9 @@ class Catalog:
         report = checkpoints.parse_state(stored.body, what, _RUN_FORMAT, advice)
         try:
             Freshness.parse(report.get("freshness"))
-        except ValueError:
+            if report.get("outcome") == heartbeats.RUNNING:
+                parse_time(report["under_way"]["beat_at"])
+        except (KeyError, TypeError, ValueError):
             report = {}
         if not all(isinstance(report.get(name), kind) for name, kind in _RUN_FIELDS.items()):
             raise DamagedError(f"{what} is damaged; {advice}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
-from ahi_catalog.connectors.errors import DamagedError, Remedy, StateError
+from ahi_catalog.connectors.errors import DamagedError, Remedy, StateError, UsageError
 from ahi_catalog.connectors.windows import NOWHERE, Coverage, Window, format_time, parse_time
 
 FORMAT: Final = 1
@@ -32,6 +32,8 @@ class Checkpoint:
         catalog_id: The catalog that it belongs to.
         datastore_created_at: When the data store was created; aware UTC on a whole second. None where no run has
             asked for it yet.
+        start: Where coverage begins, if the first sync was told; aware UTC on a whole second. None: with the data
+            store, or no sync has begun yet.
         unknown_fields: Fields that the service sent and the declaration does not know, and since when, aware UTC.
     """
 
@@ -41,6 +43,7 @@ class Checkpoint:
     populated: Coverage = NOWHERE
     catalog_id: str = ""
     datastore_created_at: datetime | None = None
+    start: datetime | None = None
     unknown_fields: Mapping[str, datetime] = field(default_factory=dict)
 
     def with_coverage(self, windows: Iterable[Window], populated: Iterable[Window] = ()) -> "Checkpoint":
@@ -55,9 +58,39 @@ class Checkpoint:
         """Without a window, whose rows stay; it is read again."""
         return replace(self, coverage=self.coverage.minus([window]))
 
+    @property
+    def begins_at(self) -> datetime | None:
+        """Where syncs begin to read; None where none has begun yet."""
+        return self.start or self.datastore_created_at
+
+    @property
+    def watermark(self) -> datetime | None:
+        """End of the first covered window that reaches behind where coverage begins; None where there is none."""
+        begins_at = self.begins_at
+        return next((window.end for window in self.coverage if begins_at is None or window.end > begins_at), None)
+
     def created(self, at: datetime | None) -> "Checkpoint":
         """With the moment when the data store was created, if it is known."""
         return replace(self, datastore_created_at=at or self.datastore_created_at)
+
+    def beginning(self, start: datetime | None) -> "Checkpoint":
+        """With the start of coverage, which the first sync fixes.
+
+        Args:
+            start: What a sync is told; aware UTC on a whole second. None: whatever it is.
+
+        Raises:
+            UsageError: It is another one.
+        """
+        begins_at = self.begins_at
+        if start is None or start == begins_at:
+            return self
+        if begins_at is not None:
+            raise UsageError(
+                f"coverage of this data store begins at {format_time(begins_at)}, which its first sync fixed, not at "
+                f"{format_time(start)}; leave `start` out, and read what lies before by a backfill"
+            )
+        return replace(self, start=start)
 
     def meeting(self, unknown: Iterable[str], at: datetime) -> "Checkpoint":
         """With fields that a run has met which the declaration does not know."""
@@ -79,13 +112,14 @@ def encode(checkpoint: Checkpoint) -> bytes:
 
 def document(checkpoint: Checkpoint) -> dict[str, Any]:
     """The checkpoint as JSON goes; the watermark stands there for people and is not read back."""
-    watermark, created = checkpoint.coverage.watermark, checkpoint.datastore_created_at
+    watermark, created, start = checkpoint.watermark, checkpoint.datastore_created_at, checkpoint.start
     return {
         "catalog_id": checkpoint.catalog_id,
         "datastore_id": checkpoint.datastore_id,
         "watermark": format_time(watermark) if watermark else None,
         "followed_to": format_time(checkpoint.followed_to),
         "datastore_created_at": format_time(created) if created else None,
+        "start": format_time(start) if start else None,
         "coverage": format_windows(checkpoint.coverage),
         "populated": format_windows(checkpoint.populated),
         "unknown_fields": {name: format_time(since) for name, since in sorted(checkpoint.unknown_fields.items())},
@@ -105,7 +139,7 @@ def decode(body: bytes, datastore_id: str, catalog_id: str) -> Checkpoint:
     if document.get("catalog_id", "") != catalog_id:
         raise DamagedError("the checkpoint belongs to another catalog", remedy=Remedy.REPAIR)
     try:
-        created = document.get("datastore_created_at")
+        created, start = document.get("datastore_created_at"), document.get("start")
         return Checkpoint(
             datastore_id=datastore_id,
             coverage=parse_windows(document["coverage"]),
@@ -113,6 +147,7 @@ def decode(body: bytes, datastore_id: str, catalog_id: str) -> Checkpoint:
             populated=parse_windows(document.get("populated", [])),
             catalog_id=catalog_id,
             datastore_created_at=None if created is None else parse_time(created),
+            start=None if start is None else parse_time(start),
             unknown_fields={name: parse_time(since) for name, since in document.get("unknown_fields", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError):

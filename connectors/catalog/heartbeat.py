@@ -1,4 +1,7 @@
-"""The heartbeat of a watch, kept in the catalog's state: is it alive, how fresh is what it publishes. Pure."""
+"""The heartbeat of a watch, kept in the catalog's state: is it alive, how fresh is what it publishes. Pure.
+
+That of any other run is its report (pipeline/heart.py); both are silent after the same time.
+"""
 
 import json
 from dataclasses import dataclass
@@ -13,7 +16,21 @@ from ahi_catalog.connectors.windows import format_time, parse_time
 _FORMAT: Final = 1
 BEAT_SECONDS: Final = 60
 """Seconds at least between two heartbeats: each is a put."""
+RUNNING: Final = "running"
+"""The outcome of a run report that is the heartbeat of a run under way."""
+_MISSED: Final = 5
 _ADVICE: Final = "delete that file"
+
+
+def is_silent(beat_at: datetime, now: datetime, every_seconds: float = 0) -> bool:
+    """Whether several heartbeats are missing.
+
+    Args:
+        beat_at: The last one, aware.
+        now: Aware.
+        every_seconds: Between two of them, where that is more than usual.
+    """
+    return (now - beat_at).total_seconds() > _MISSED * max(BEAT_SECONDS, every_seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +58,7 @@ class Heartbeat:
 
     def is_silent(self, now: datetime) -> bool:
         """Whether it has missed several heartbeats without having ended: it was killed, or has nothing to run on."""
-        return self.ended_at is None and (now - self.beat_at).total_seconds() > 5 * max(
-            BEAT_SECONDS, self.every_seconds
-        )
+        return self.ended_at is None and is_silent(self.beat_at, now, self.every_seconds)
 
     def document(self) -> dict[str, Any]:
         """As JSON goes."""

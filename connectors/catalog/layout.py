@@ -85,6 +85,15 @@ class Partition:
         return cls(datastore_id, unit, day if unit is Unit.DAY else day.replace(day=1))
 
 
+def window_of(value: str) -> Window | None:
+    """The range of createdAt of the partition with a value (`Partition.value`); None where there is none such."""
+    try:
+        first_day = date.fromisoformat(value if len(value) > len("2026-05") else f"{value}-01")
+    except ValueError:
+        return None
+    return Partition("", Unit.DAY if len(value) > len("2026-05") else Unit.MONTH, first_day).window
+
+
 def partitions(datastore_id: str, unit: Unit, window: Window) -> Iterator[Partition]:
     """The partitions that a window touches, in order."""
     partition = Partition.of(datastore_id, unit, window.start)

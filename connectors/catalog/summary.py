@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
 from ahi_catalog.connectors.catalog.checkpoint import Checkpoint
-from ahi_catalog.connectors.catalog.dataset import count_rows
+from ahi_catalog.connectors.catalog.dataset import count_rows, data_keys
 from ahi_catalog.connectors.catalog.freshness import Freshness
 from ahi_catalog.connectors.catalog.heartbeat import Heartbeat
+from ahi_catalog.connectors.catalog.layout import parse_partition
 from ahi_catalog.connectors.catalog.verification import Verification
 from ahi_catalog.connectors.errors import DamagedError, Remedy, StateError
 from ahi_catalog.connectors.windows import NOWHERE, Coverage, Window
@@ -24,10 +25,11 @@ class Summary:
     """One data store's part of a catalog.
 
     Attributes:
-        watermark: End of the first covered window; None where nothing is covered.
+        start: Where syncs begin to read; None where none has begun yet.
+        watermark: End of the first covered window from there on; None where nothing is covered.
         followed_to: Changes are merged up to here; None where nothing was ever synced.
         coverage: All that is covered.
-        gaps: What lies between the covered windows, and before the first where a sync without `start` was to begin.
+        gaps: What lies between the covered windows from there on.
         lost: Partitions that had an object, and have none.
         unknown_fields: Fields that the service sent and the declaration does not know, and since when.
         rows: Image sets in the table.
@@ -38,9 +40,12 @@ class Summary:
         heartbeat: Of the last watch; None where there was none.
         freshness: Of the new rows of those runs, and of the watch that goes on.
         problems: What is damaged or lost, as far as can be told without the service; a line each.
+        is_repairable: Whether a verify that repairs would help against some of them.
+        to_repair: The ranges that it needs; None: all.
     """
 
     datastore_id: str
+    start: datetime | None
     watermark: datetime | None
     followed_to: datetime | None
     coverage: Coverage
@@ -55,6 +60,8 @@ class Summary:
     heartbeat: Heartbeat | None
     freshness: Freshness
     problems: list[str]
+    is_repairable: bool
+    to_repair: Coverage | None
 
 
 def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
@@ -69,12 +76,14 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
         StoreError: The store refuses, or cannot be reached.
     """
     problems: list[str] = []
+    remedies: set[Remedy | None] = set()
 
     def read(what: Callable[[], _T | None]) -> _T | None:
         try:
             return what()
         except StateError as error:
             problems.append(str(error))
+            remedies.add(error.remedy)
             return None
 
     # Before the objects are listed: what a run publishes in between is no loss then.
@@ -89,14 +98,16 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
     problems += [f"data objects are lost: {window}" for window in lost]
     rows, unreadable = count_rows(catalog, [partition.key(IMAGE_SETS) for partition in partitions])
     problems += [f"a data object is unreadable: {key}" for key in unreadable]
-    problems += [f"a file is none of the catalog's: {key}" for key in objects.unexpected]
+    problems += [f"a file is none of the catalog's, and yours to delete: {key}" for key in objects.unexpected]
+    to_repair = lost.union(window for key in unreadable if (window := _window_of(key)))
     known = [report for report in reports if report is not None]
     return Summary(
         datastore_id=datastore_id,
-        watermark=coverage.watermark,
+        start=checkpoint.begins_at if checkpoint else None,
+        watermark=checkpoint.watermark if checkpoint else None,
         followed_to=checkpoint.followed_to if checkpoint else None,
         coverage=coverage,
-        gaps=_gaps(coverage, checkpoint.datastore_created_at if checkpoint else None),
+        gaps=_gaps(coverage, checkpoint.begins_at if checkpoint else None),
         lost=lost,
         unknown_fields=checkpoint.unknown_fields if checkpoint else {},
         rows=rows,
@@ -107,7 +118,37 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
         heartbeat=heartbeat,
         freshness=_freshness(known, heartbeat),
         problems=problems,
+        is_repairable=bool(to_repair) or Remedy.REPAIR in remedies,
+        to_repair=None if Remedy.REPAIR in remedies else to_repair,
     )
+
+
+def find_lost(catalog: Catalog) -> dict[str, Coverage]:
+    """By data store, the partitions that had an object and have none; by a listing and the checkpoints.
+
+    A data store without any object is looked for where no other has one.
+
+    Raises:
+        StoreError: The store refuses, or cannot be reached.
+        StateError: A checkpoint cannot be read.
+    """
+    listed = [found for key in data_keys(catalog) if (found := parse_partition(IMAGE_SETS, key))]
+    present: dict[str, list[Window]] = {found.datastore_id: [] for found in listed}
+    for found in listed:
+        present[found.datastore_id].append(found.window)
+    lost = {}
+    for datastore_id in present or catalog.datastore_ids():
+        checkpoint = catalog.checkpoint(datastore_id)
+        if checkpoint and checkpoint.populated.minus(present.get(datastore_id, ())):
+            # What was published since the listing is not lost.
+            partitions = catalog.partitions(datastore_id)
+            lost[datastore_id] = checkpoint.populated.minus(partition.window for partition in partitions)
+    return {datastore_id: ranges for datastore_id, ranges in lost.items() if ranges}
+
+
+def _window_of(key: str) -> Window | None:
+    partition = parse_partition(IMAGE_SETS, key)
+    return partition.window if partition else None
 
 
 def _freshness(reports: Iterable[dict[str, Any]], heartbeat: Heartbeat | None) -> Freshness:
@@ -129,5 +170,6 @@ def _checkpoint(catalog: Catalog, datastore_id: str) -> Checkpoint:
 def _gaps(coverage: Coverage, start: datetime | None) -> Coverage:
     if not coverage:
         return coverage
-    first, last = coverage.windows[0], coverage.windows[-1]
-    return Coverage([Window(min(start or first.start, first.start), last.end)]).minus(coverage)
+    first, end = coverage.windows[0].start, coverage.windows[-1].end
+    begins_at = start or first
+    return Coverage([Window(begins_at, end)] if begins_at < end else ()).minus(coverage)

@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from ahi_catalog.connectors.catalog.checkpoint import format_windows, parse_state, parse_windows
+from ahi_catalog.connectors.catalog.heartbeat import RUNNING, is_silent
+from ahi_catalog.connectors.catalog.layout import window_of
 from ahi_catalog.connectors.errors import DamagedError, Remedy
 from ahi_catalog.connectors.windows import NOWHERE, Coverage, Window, format_time, parse_time
 
@@ -39,9 +41,28 @@ def outcome_in_words(outcome: str, unrepaired: int) -> str:
     return "differs" if unrepaired and outcome == "done" else outcome
 
 
-def outcome_told(report: Mapping[str, Any]) -> str:
-    """The same, of a run report as it is kept."""
-    return outcome_in_words(report["outcome"], (report.get("verification") or {}).get("left", 0))
+def outcome_told(report: Mapping[str, Any], now: datetime) -> str:
+    """The same, of a run report as it is kept; ``running``, or ``killed`` where it is one that goes on no more.
+
+    Args:
+        report: As it is kept.
+        now: Aware.
+    """
+    if report["outcome"] == RUNNING:
+        return "killed" if is_silent(parse_time(report["under_way"]["beat_at"]), now) else RUNNING
+    left = (report.get("verification") or {}).get("left", 0) or len(report.get("lost") or ())
+    return outcome_in_words(report["outcome"], left)
+
+
+def repair_of(ranges: Coverage | None) -> str:
+    """What would help, in words.
+
+    Args:
+        ranges: What is to be repaired: ranges of createdAt, of whole days. None: everything.
+    """
+    if not ranges:
+        return str(Remedy.REPAIR)
+    return f"{Remedy.REPAIR} from {ranges.windows[0].start:%Y-%m-%d} to {ranges.windows[-1].end:%Y-%m-%d}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +121,18 @@ class Verification:
     def unrepaired(self) -> int:
         """How many of the findings are not repaired: files of others are never removed."""
         return self.totals[Finding.UNEXPECTED] if self.is_repairing else self.totals.total()
+
+    @property
+    def is_repairable(self) -> bool:
+        """Whether a repair would help against what is left."""
+        return self.unrepaired > self.totals[Finding.UNEXPECTED]
+
+    @property
+    def places(self) -> Coverage | None:
+        """The ranges of the partitions in which something is wrong; None where it is the checkpoint."""
+        wrong = [place for place, counts in self.findings.items() if set(counts) - {Finding.UNEXPECTED}]
+        windows = [window_of(place) for place in wrong]
+        return None if None in windows else Coverage(window for window in windows if window)
 
 
 def encode(verification: Verification) -> bytes:

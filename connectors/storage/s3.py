@@ -257,7 +257,7 @@ class S3Store:
             return self._denial(error, where)
         return RefusedError(f"{where}: {_WHAT_TO_DO.get(code) or self._refusal(error, code)}")
 
-    def _denial(self, error: boto.ClientError, where: str) -> StoreError:
+    def _denial(self, error: boto.ClientError, where: str) -> RefusedError:
         """Whom to ask for which permission."""
         if (action := _kms_action(error)) is not None:
             advice = f"KMS denies {action}: allow it on the objects' key, in the role's policy and in the key's own"

@@ -106,7 +106,7 @@ def verify(
             # Made anew, nothing is covered before it has been read again. What is to be read stands in the
             # verification by now, for a run that ends here.
             run.catalog.renew_checkpoint(replace(checkpoint, coverage=Coverage()))
-        run.report.watermark_before = run.report.watermark_after = None if wrong else checkpoint.coverage.watermark
+        run.report.watermark_before = run.report.watermark_after = None if wrong else checkpoint.watermark
         run.report.followed_to = checkpoint.followed_to
         verifier = Verifier(run, begun, checkpoint.followed_to)
         try:
@@ -209,8 +209,10 @@ def _inspect(run: Run, verifier: Verifier, scope: Scope, checkpoint: Checkpoint,
     if verifier.verification.is_repairing:
         unreadable = [partition for partition, found in inspected.items() if found.is_unreadable]
         run.checkpointer.remove([partition.window for partition in (*unreadable, *lost)])
-        for partition in inspected:
+        for partition, found in inspected.items():
             repair_object(run.catalog.store, IMAGE_SETS, partition)
+            run.report.removed += found.duplicate
+            run.report.partitions_written += 1
     prefix = layout.table_prefix(IMAGE_SETS, run.datastore_id)
     verifier.keep(
         replace(verifier.verification, is_inspected=True).noting(

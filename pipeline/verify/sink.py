@@ -78,6 +78,10 @@ class Verifier:
         """Note what was found; it counts when its range does."""
         first = written.batch.scanned.windows[0]
         self._found[first] = (written.batch.partition.value, written.findings)
+        if written.bytes_written:
+            self._run.report.new += written.findings[Finding.MISSING]
+            self._run.report.updated += written.findings[Finding.STALE] + written.findings[Finding.ALTERED]
+            self._run.report.removed += written.findings[Finding.DUPLICATE] + written.findings[Finding.DELETED]
         self._run.report.partitions_written += bool(written.bytes_written)
         self._run.report.bytes_written += written.bytes_written
         if written.is_populated:

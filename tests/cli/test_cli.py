@@ -209,7 +209,7 @@ def test_status_names_lost_unreadable_and_foreign_objects(world: World, capsys: 
     assert [problem.split(":")[0] for problem in datastore["problems"]] == [
         "data objects are lost",
         "a data object is unreadable",
-        "a file is none of the catalog's",
+        "a file is none of the catalog's, and yours to delete",
     ]
     assert "created_date=2024-01-02" in datastore["problems"][1]
 

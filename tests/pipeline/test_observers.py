@@ -12,7 +12,9 @@ from ahi_catalog.pipeline.run_report import RunReport
 from tests.support.world import World
 
 _PATIENCE = 30.0
-PROGRESS = Progress(datastore_id="0" * 32, phase="reading", seconds_done=1, seconds_total=2, rows=3, requests=4)
+PROGRESS = Progress(
+    datastore_id="0" * 32, phase="reading", seconds_done=1, seconds_total=2, seconds=5.0, rows=3, requests=4
+)
 REPORT = RunReport(flow="sync", run_id="abcdef01", datastore_id="0" * 32, started_at=datetime(2024, 1, 1, tzinfo=UTC))
 
 

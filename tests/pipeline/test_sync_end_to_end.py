@@ -11,6 +11,8 @@ from itertools import count
 import pytest
 
 from ahi_catalog.connectors.catalog import Checkpoint, layout, open_catalog, open_store
+from ahi_catalog.connectors.catalog.summary import summarize
+from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.storage import local
 from ahi_catalog.connectors.windows import Coverage, Window
 from ahi_catalog.emulator.dicom_files import load_dicom_files
@@ -260,17 +262,47 @@ def test_a_fast_clock_moves_no_bound_where_the_service_is_an_old_one(
 
 
 def test_a_data_store_is_asked_once_when_it_was_created(world: World) -> None:
-    """The checkpoint keeps it, from the first run without --start on; a checkpoint of before learns it."""
+    """The checkpoint keeps it, from the first sync on."""
     world.fill(100)
-    world.sync(start=BORN + DAY)
-    assert "GetDatastore" not in world.service.counters.requests
-    assert coverage_of(world).windows[0].start == BORN + DAY
     for _ in range(3):
-        world.service.advance(HOUR)
         world.sync()
         assert world.service.counters.requests["GetDatastore"] == 1
         assert coverage_of(world).windows[0].start == BORN
+        world.service.advance(HOUR)
     world.assert_catalog_equals_service()
+
+
+def test_a_first_syncs_start_holds_for_later_ones(world: World) -> None:
+    """A sync without it goes on from there, another one is refused, and what lies before is no gap."""
+    world.fill(900, step=timedelta(hours=3))
+    start = BORN + 30 * DAY
+    first = world.sync(start=start)
+    world.service.advance(HOUR)
+    later = world.sync()
+    assert later.rows_read < first.rows_read == len(world.rows())
+    assert "GetDatastore" not in world.service.counters.requests
+    world.sync(start=start)
+    for other in (BORN, start + DAY):
+        with pytest.raises(UsageError, match="2024-01-31T00:00:00Z, which its first sync fixed"):
+            world.sync(start=other)
+    world.backfill(BORN, BORN + DAY)
+    told = summarize(open_catalog(open_store(str(world.catalog))), world.datastore_id, runs=1)
+    assert told.start == start
+    assert told.watermark == SETTLED + HOUR
+    assert not told.gaps
+
+
+def test_a_start_cannot_be_set_where_coverage_began_with_the_data_store(world: World) -> None:
+    """A start that is given later would leave out what a sync has read; after a backfill alone there is none yet."""
+    world.fill(100)
+    world.backfill(BORN, BORN + DAY)
+    world.sync(start=BORN + DAY)
+    assert checkpoint_of(world).start == BORN + DAY
+    other = replace(world.settings, catalog=f"{world.catalog}-other")
+    world.settings = other
+    world.sync()
+    with pytest.raises(UsageError, match="begins at 2024-01-01T00:00:00Z"):
+        world.sync(start=BORN + DAY)
 
 
 def test_months_as_partitions_hold_the_same_rows(world: World) -> None:

@@ -23,15 +23,17 @@ windows = st.builds(
 )
 coverages = st.lists(windows, max_size=6)
 checkpoints = st.builds(
-    lambda several, to, created: Checkpoint(
+    lambda several, to, created, start: Checkpoint(
         datastore_id=ID,
         catalog_id=CATALOG,
         coverage=Coverage(several),
         followed_to=to,
         datastore_created_at=created,
+        start=start,
     ),
     coverages,
     moments,
+    st.none() | moments,
     st.none() | moments,
 )
 
