@@ -11,17 +11,20 @@ from typing import Final
 import pyarrow as pa
 
 from ahi_catalog.schemas.external import ExternalTable, projection
-from ahi_catalog.schemas.tables import LOCAL_DATETIME, TIMESTAMP, Table
+from ahi_catalog.schemas.tables import LOCAL_DATETIME, NUMBERS, TEXTS, TIMESTAMP, Table
 from ahi_catalog.schemas.views import VIEWS, View
 
 HIVE_TYPES: Final[dict[pa.DataType, str]] = {
     pa.string(): "string",
     pa.int32(): "int",
     pa.int64(): "bigint",
+    pa.float64(): "double",
     pa.bool_(): "boolean",
     pa.date32(): "date",
     TIMESTAMP: "timestamp",
     LOCAL_DATETIME: "timestamp",
+    TEXTS: "array<string>",
+    NUMBERS: "array<double>",
 }
 """The types of Hive, Glue and Athena's DDL; there is one kind of timestamp, which reads as UTC or local time."""
 

@@ -11,26 +11,33 @@ import pyarrow as pa
 from ahi_catalog.schemas.ddl import HIVE_TYPES, SPARK_TYPES
 from ahi_catalog.schemas.external import partition_keys
 from ahi_catalog.schemas.image_sets import IMAGE_SETS
-from ahi_catalog.schemas.tables import LOCAL_DATETIME, TIMESTAMP, Sensitivity, Table
+from ahi_catalog.schemas.series import DERIVED_TABLES
+from ahi_catalog.schemas.tables import LOCAL_DATETIME, NUMBERS, TEXTS, TIMESTAMP, Sensitivity, Table
 from ahi_catalog.schemas.views import VIEWS
 
 DUCKDB_TYPES: Final = {
     pa.string(): "VARCHAR",
     pa.int32(): "INTEGER",
     pa.int64(): "BIGINT",
+    pa.float64(): "DOUBLE",
     pa.bool_(): "BOOLEAN",
     pa.date32(): "DATE",
     TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
     LOCAL_DATETIME: "TIMESTAMP",
+    TEXTS: "VARCHAR[]",
+    NUMBERS: "DOUBLE[]",
 }
 PANDAS_TYPES: Final = {
     pa.string(): "str",
     pa.int32(): "Int32",
     pa.int64(): "Int64",
+    pa.float64(): "float64",
     pa.bool_(): "boolean",
     pa.date32(): "datetime64[ms]",
     TIMESTAMP: "datetime64[us, UTC]",
     LOCAL_DATETIME: "datetime64[us]",
+    TEXTS: "object",
+    NUMBERS: "object",
 }
 _SENSITIVITIES: Final = {
     Sensitivity.NONE: "tells nothing about a patient",
@@ -41,10 +48,12 @@ _SENSITIVITIES: Final = {
     Sensitivity.DATE: "a date or time of a person's life",
     Sensitivity.TEXT: "free text, which may hold anything",
     Sensitivity.CODE: "a coded value, telling only together with others",
+    Sensitivity.AGE: "an age; of few people is it above 89",
+    Sensitivity.ATTRIBUTES: "attributes of any kind, told apart by their value representation",
 }
 
 
-TABLES: Final = (IMAGE_SETS,)
+TABLES: Final = (IMAGE_SETS, *DERIVED_TABLES)
 """The tables that the page describes."""
 
 
@@ -56,7 +65,7 @@ def render() -> str:
 def _lines() -> Iterator[str]:
     yield "# Data dictionary"
     yield ""
-    yield "<!-- Made by `make docs` from schemas/image_sets.py and schemas/views.py; change those. -->"
+    yield "<!-- Made by `make docs` from image_sets.py, series.py and views.py in schemas/; change those. -->"
     yield ""
     for table in TABLES:
         yield from _table_section(table)
@@ -91,7 +100,7 @@ def _lines() -> Iterator[str]:
 def _table_section(table: Table) -> Iterator[str]:
     yield f"## {table.name}"
     yield ""
-    yield f"{table.doc} An absent field is null; an empty string stays one."
+    yield f"{table.doc} An absent field is null; an empty text stays one."
     yield ""
     columns = [
         (
@@ -112,7 +121,14 @@ def _table_section(table: Table) -> Iterator[str]:
 
 
 def _arrow(kind: pa.DataType) -> str:
-    names = {TIMESTAMP: "time in UTC", LOCAL_DATETIME: "local time", pa.date32(): "date", pa.bool_(): "bool"}
+    names = {
+        TIMESTAMP: "time in UTC",
+        LOCAL_DATETIME: "local time",
+        pa.date32(): "date",
+        pa.bool_(): "bool",
+        TEXTS: "list of string",
+        NUMBERS: "list of double",
+    }
     return names.get(kind, str(kind))
 
 
