@@ -6,7 +6,8 @@
     ├── UsageError                 the request itself is wrong (exit 2)
     ├── SourceError                HealthImaging refuses or cannot be read
     │   ├── TransientError         may pass; it is retried before it is raised
-    │   │   └── ThrottledError     beyond the quota
+    │   │   ├── ThrottledError     beyond the quota
+    │   │   └── NotReadyError      what is asked for was just made, and is not consistent yet
     │   └── InvalidRequestError    refused as invalid: a rejected page token, or a filter it does not know
     ├── StoreError                 the catalog's storage refuses or cannot be reached
     │   └── ConflictError          someone else wrote the object first; read again and retry
@@ -64,6 +65,10 @@ class TransientError(SourceError):
 
 class ThrottledError(TransientError):
     """The service answered that requests come faster than the account's quota."""
+
+
+class NotReadyError(TransientError):
+    """The service answered that what is asked for is not consistent yet."""
 
 
 class InvalidRequestError(SourceError):

@@ -11,6 +11,7 @@ from ahi_catalog.connectors.catalog import Published
 from ahi_catalog.connectors.catalog.verification import Verification, outcome_in_words
 from ahi_catalog.connectors.errors import Remedy
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
+from ahi_catalog.connectors.healthimaging.metadata import Left
 from ahi_catalog.connectors.healthimaging.scan import ScanResult
 from ahi_catalog.connectors.windows import format_time
 from ahi_catalog.pipeline.verify import findings
@@ -24,12 +25,41 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+@dataclass(slots=True)
+class MetadataCounts:
+    """Image sets whose metadata a run did not read.
+
+    Attributes:
+        archived: In the archive, or untouched for so long that they may be.
+        gone: Deleted, or changed since the catalog saw them.
+        not_ready: Just imported; the service had no consistent metadata of them yet.
+        malformed: With metadata that is not of its form, by partition.
+    """
+
+    archived: int = 0
+    gone: int = 0
+    not_ready: int = 0
+    malformed: Counter[str] = field(default_factory=Counter)
+
+    def count(self, partition: str, left: Mapping[Left, int]) -> None:
+        """Some image sets of a partition were left out."""
+        self.gone += left.get(Left.GONE, 0)
+        self.not_ready += left.get(Left.NOT_READY, 0)
+        if Left.MALFORMED in left:
+            self.malformed[partition] += left[Left.MALFORMED]
+
+    def document(self) -> dict[str, Any]:
+        """The counts as JSON goes."""
+        counts = {name: getattr(self, name) for name in ("archived", "gone", "not_ready")}
+        return {**counts, "malformed": dict(sorted(self.malformed.items()))}
+
+
 @dataclass(slots=True, kw_only=True)
 class RunReport:
     """What a run did, filled in as it goes on.
 
     Attributes:
-        flow: ``sync`` or ``backfill``.
+        flow: ``sync``, ``backfill``, ``verify`` or ``metadata``.
         run_id: Names the run among those of the data store.
         started_at: Aware UTC.
         seconds: How long it took.
@@ -40,6 +70,7 @@ class RunReport:
         watermark_before, watermark_after: End of the first covered stretch.
         followed_to: How far changes are followed.
         verification: Of a verify, what it found.
+        metadata: Of the reading of metadata, what it left out.
     """
 
     flow: str
@@ -62,6 +93,7 @@ class RunReport:
     watermark_after: datetime | None = None
     followed_to: datetime | None = None
     verification: Verification | None = None
+    metadata: MetadataCounts | None = None
 
     def count_scan(self, scan: ScanResult) -> None:
         """A scan has ended."""
@@ -97,7 +129,7 @@ class RunReport:
 
     def document(self) -> dict[str, Any]:
         """The report as JSON goes: for `_state/…/runs` and for machines."""
-        values = asdict(replace(self, verification=None))
+        values = asdict(replace(self, verification=None, metadata=None))
         counts = values.pop("counts")
         times = ("started_at", "watermark_before", "watermark_after", "followed_to")
         return {
@@ -109,12 +141,15 @@ class RunReport:
             "unparsable": dict(sorted(self.unparsable.items())),
             **{name: format_time(values[name]) if values[name] else None for name in times},
             "verification": self.verification and findings.document(self.verification),
+            "metadata": self.metadata and self.metadata.document(),
         }
 
     def table(self) -> list[tuple[str, str]]:
         """The report as people read it: a label and a value a line."""
         if self.verification is not None:
             return self._verification_table(self.verification)
+        if self.metadata is not None:
+            return self._metadata_table(self.metadata)
         document = self.document()
         unparsable = ", ".join(f"{name} {count:,}" for name, count in document["unparsable"].items())
         return [
@@ -132,6 +167,24 @@ class RunReport:
             ("watermark before", document["watermark_before"] or "none"),
             ("watermark after", document["watermark_after"] or "none"),
             ("changes followed to", document["followed_to"] or "none"),
+            ("seconds", f"{self.seconds:,.1f}"),
+        ]
+
+    def _metadata_table(self, left: MetadataCounts) -> list[tuple[str, str]]:
+        malformed = ", ".join(f"{partition} {count:,}" for partition, count in sorted(left.malformed.items()))
+        return [
+            ("outcome", str(self.outcome)),
+            ("image sets read", f"{self.rows_read:,}"),
+            ("in the archive, not read", f"{left.archived:,}"),
+            ("gone or changed meanwhile", f"{left.gone:,}"),
+            ("not consistent yet", f"{left.not_ready:,}"),
+            ("metadata not of its form", malformed or "none"),
+            ("rows new", f"{self.new:,}"),
+            ("rows updated", f"{self.updated:,}"),
+            ("rows removed", f"{self.removed:,}"),
+            ("partitions written", f"{self.partitions_written:,} ({self.bytes_written / 1e6:,.1f} MB)"),
+            ("requests", f"{self.counts.requests:,}"),
+            ("throttled, retried", f"{self.counts.throttles:,}, {self.counts.retries:,}"),
             ("seconds", f"{self.seconds:,.1f}"),
         ]
 

@@ -5,9 +5,17 @@ from typing import Final
 import botocore.exceptions as boto
 
 from ahi_catalog.connectors import aws
-from ahi_catalog.connectors.errors import InvalidRequestError, Remedy, SourceError, ThrottledError, TransientError
+from ahi_catalog.connectors.errors import (
+    InvalidRequestError,
+    NotReadyError,
+    Remedy,
+    SourceError,
+    ThrottledError,
+    TransientError,
+)
 from ahi_catalog.schemas import MalformedSummaryError
 
+METADATA: Final = "GetImageSetMetadata"
 _THROTTLED: Final = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"})
 _NOT_FOUND: Final = "ResourceNotFoundException"
 _TRANSIENT_STATUS: Final = frozenset({408, 500, 502, 503, 504})
@@ -53,6 +61,8 @@ def _translate_answer(error: boto.ClientError, operation: str) -> SourceError:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code in _THROTTLED or status == _TOO_MANY_REQUESTS:
         return ThrottledError(f"{operation}: throttled by the service; lower `rate` if others share the quota")
+    if code == "ConflictException" and operation == METADATA:
+        return NotReadyError(f"{operation}: not consistent yet, as after an import; run again to resume")
     if status in _TRANSIENT_STATUS:
         return TransientError(f"{operation}: the service answers {status}; run again to resume")
     if code == "ValidationException":
