@@ -21,6 +21,7 @@ from ahi_catalog.cli.options import (
     share_option,
 )
 from ahi_catalog.connectors.errors import UsageError
+from ahi_catalog.connectors.settings import Settings
 
 
 @click.command()
@@ -57,14 +58,25 @@ def metadata(*, yes: bool, frequent_price: float, archive_price: float, **given:
 
     if given["archived"] and not yes:
         _ask_first(frequent_price, archive_price, **given)
+    run = partial(job.read_metadata, load_key=load_phi_key)
+    return run_chosen(run, _metadata_flow, adjust=job.for_metadata, **given)
 
-    def run_flow(settings: Any, datastore_ids: list[str] | None) -> Any:
-        from ahi_catalog.flows.metadata import metadata as flow  # Prefect takes seconds to import
-        from ahi_catalog.flows.metadata import metadata_parameters
 
-        return flow(**metadata_parameters(settings) | {"datastore_ids": datastore_ids}, return_state=True)
+def run_metadata(settings: Settings, *, prefect: bool, as_json: bool) -> int:
+    """Read the metadata of one data store, show the report, and say the exit code."""
+    from ahi_catalog.cli.running import run_job  # `--help` does without boto3 and pyarrow
+    from ahi_catalog.pipeline import metadata as job
 
-    return run_chosen(partial(job.read_metadata, load_key=load_phi_key), run_flow, adjust=job.for_metadata, **given)
+    adjusted = job.for_metadata(settings)
+    flow = partial(_metadata_flow, adjusted, [settings.datastore_id])
+    return run_job(job.read_metadata, flow, adjusted, prefect=prefect, as_json=as_json)
+
+
+def _metadata_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
+    from ahi_catalog.flows.metadata import metadata as flow  # Prefect takes seconds to import
+    from ahi_catalog.flows.metadata import metadata_parameters
+
+    return flow(**metadata_parameters(settings) | {"datastore_ids": datastore_ids}, return_state=True)
 
 
 def _ask_first(frequent_price: float, archive_price: float, *, datastore_id: Sequence[str], **given: Any) -> None:

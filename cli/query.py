@@ -33,7 +33,7 @@ _BY_IDENTIFIER: Final = re.compile(r"\b(from|join)\s+(studies|patients)\b", re.I
 @option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.argument("sql")
 def query(*, catalog: str, bucket_owner: str | None, form: str, as_json: bool, sql: str) -> None:
-    """Ask a catalog something in SQL (DuckDB's), over the views image_sets, studies and patients.
+    """Ask a catalog something in SQL (DuckDB's), over image_sets, series, instances, studies and patients.
 
     \b
     Series by modality:

@@ -35,6 +35,7 @@ CALLS: Final[Mapping[str, frozenset[str]]] = {
     "metadata": frozenset(
         {
             "medical-imaging:GetImageSetMetadata",
+            "medical-imaging:SearchImageSets",
             "s3:GetObject",
             "s3:PutObject",
             "s3:ListObjectsV2",

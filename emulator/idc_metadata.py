@@ -113,7 +113,7 @@ class IdcMetadata:
             facts["SeriesDate"] = facts["SeriesDate"].replace("-", "")
         series = {name: facts[name] for name in _SERIES if facts[name] is not None}
         study = {name: facts[name] for name in _STUDY if facts[name] is not None}
-        frame = {"FrameOfReferenceUID": f"{uid}.1"}
+        frame = {"FrameOfReferenceUID": f"2.25.{_draw(uid)}.1"}
         return document(record, ({}, study, series | frame), _instances(uid, facts))
 
     @cached_property
@@ -130,8 +130,12 @@ class IdcMetadata:
         return {uid: row for row, uid in enumerate(uids)}
 
 
+def _draw(uid: str) -> int:
+    return int.from_bytes(blake2b(uid.encode(), digest_size=8).digest())
+
+
 def _instances(uid: str, facts: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
-    drawn = int.from_bytes(blake2b(uid.encode(), digest_size=8).digest())
+    drawn = _draw(uid)
     modality, count = facts["Modality"], facts["instanceCount"]
     of_series = {name: values[drawn % len(values)] for name, values in _OF_MODALITY.get(modality, {}).items()}
     filling = {} if modality in _WITHOUT_PIXELS else _FILLING
@@ -143,7 +147,7 @@ def _instances(uid: str, facts: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
     for number in range(1, count + 1):
         its_size = each if number < count else size - each * (count - 1)
         frames = b"" if modality in _WITHOUT_PIXELS else _frame(drawn + number, its_size)
-        name = f"{uid}.2.{number}"
+        name = f"2.25.{drawn}.{number}"
         yield (
             name,
             b'{"DICOM":{"SOPInstanceUID":"%b","InstanceNumber":"%d ","SliceLocation":"%d",%b},"DICOMVRs":{},'

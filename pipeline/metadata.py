@@ -134,7 +134,9 @@ def read_metadata(
         phi = catalog.description.phi
         reading = make_reading(source, cache(partial(make_protection, phi, settings, load_key)), stop)
         with ThreadPoolExecutor(catalog.store.writers, thread_name_prefix="publish") as publishers:
-            _Reading(run, ScanTask(settings, phi, setup.load_key, reading), publishers).run_to_end(clock())
+            # Tiers move by the service's clock; it is asked only where something is lacking.
+            at = cache(partial(run.source.clock, run.report.counts))
+            _Reading(run, ScanTask(settings, phi, setup.load_key, reading), publishers).run_to_end(at)
     return run.report
 
 
@@ -155,7 +157,7 @@ def extend_catalog(catalog: Catalog, options: MetadataOptions) -> None:
 
 def plan_metadata(catalog: Catalog, datastore_id: str, at: datetime) -> MetadataPlan:
     """What a reading of a data store would read at a moment."""
-    found = list(lacks(catalog, datastore_id, at, with_archived=False))
+    found = list(lacks(catalog, datastore_id, lambda: at, with_archived=False))
     return MetadataPlan(
         image_sets=sum(len(lack.to_read) for lack in found),
         archived=sum(lack.archived for lack in found),
@@ -169,13 +171,13 @@ def for_metadata(settings: Settings) -> Settings:
     return replace(settings, concurrency=settings.concurrency or workers)
 
 
-def lacks(catalog: Catalog, datastore_id: str, at: datetime, *, with_archived: bool) -> Iterator[Lack]:
+def lacks(catalog: Catalog, datastore_id: str, at: Callable[[], datetime], *, with_archived: bool) -> Iterator[Lack]:
     """What is lacking, partition by partition, the newest first; those that lack nothing are left out.
 
     Args:
         catalog: The catalog.
         datastore_id: The data store.
-        at: The clock, aware.
+        at: The service's clock, aware; read where something is lacking.
         with_archived: Whether archived image sets are to be read too.
     """
     tables = _tables(catalog)
@@ -186,7 +188,7 @@ def lacks(catalog: Catalog, datastore_id: str, at: datetime, *, with_archived: b
         wanted = origins_of(IMAGE_SETS, image_sets)
         complete = _complete(catalog, held)
         lacking = image_sets.filter(pc.invert(pc.is_in(wanted, complete)))
-        is_frequent = _is_frequent(lacking, at)
+        is_frequent = _is_frequent(lacking, at()) if len(lacking) else pa.array([], pa.bool_())
         to_read = lacking if with_archived else lacking.filter(is_frequent)
         stale = any(not pc.all(pc.is_in(origins_of(t, rows), wanted), min_count=0).as_py() for t, rows in held.items())
         archived = lacking.filter(pc.invert(is_frequent))
@@ -278,7 +280,7 @@ class _Reading:
         self._failure: Exception | None = None
         self._publishers = publishers
 
-    def run_to_end(self, at: datetime) -> None:
+    def run_to_end(self, at: Callable[[], datetime]) -> None:
         """Read and publish all that is lacking.
 
         Raises:
@@ -298,7 +300,7 @@ class _Reading:
         while self._under_way:
             self._results.get()()
 
-    def _requests(self, at: datetime) -> Iterator[tuple[Partition, MetadataRequest]]:
+    def _requests(self, at: Callable[[], datetime]) -> Iterator[tuple[Partition, MetadataRequest]]:
         description = self._run.catalog.description
         with_archived = self._run.settings.metadata.archived
         for lack in lacks(self._run.catalog, self._run.datastore_id, at, with_archived=with_archived):

@@ -54,36 +54,36 @@ def data_keys(catalog: Catalog, table: Table = IMAGE_SETS) -> list[str]:
     return [entry.key for entry in catalog.store.entries(table.folder) if parse_partition(table, entry.key)]
 
 
-def refuse_damaged(catalog: Catalog, keys: Sequence[str]) -> None:
+def refuse_damaged(catalog: Catalog, keys: Sequence[str], table: Table = IMAGE_SETS) -> None:
     """Say which object it is, where a reading failed because one is damaged; a reader's own error does not.
 
     Raises:
         DamagedError: A data object is no Parquet object of a catalog.
         StoreError: One cannot be got.
     """
-    for key in count_rows(catalog, keys)[1]:
+    for key in count_rows(catalog, keys, table)[1]:
         # Read as a run would, which knows damage from a lack of rights or of a network.
-        read_object(IMAGE_SETS, key, catalog.store.get(key))
+        read_object(table, key, catalog.store.get(key))
 
 
-def count_rows(catalog: Catalog, keys: Sequence[str]) -> tuple[int, list[str]]:
+def count_rows(catalog: Catalog, keys: Sequence[str], table: Table = IMAGE_SETS) -> tuple[int, list[str]]:
     """How many rows data objects hold, by their footers, and the keys of those that have no readable one.
 
     Raises:
         StoreError: One cannot be got.
     """
-    total = _rows_of(catalog, keys)
+    total = _rows_of(catalog, keys, table)
     if total is not None:
         return total, []
     # One at a time only now: it takes a request each.
-    counts = {key: _rows_of(catalog, [key]) for key in keys}
+    counts = {key: _rows_of(catalog, [key], table) for key in keys}
     return sum(rows or 0 for rows in counts.values()), sorted(key for key, rows in counts.items() if rows is None)
 
 
-def _rows_of(catalog: Catalog, keys: Sequence[str]) -> int | None:
+def _rows_of(catalog: Catalog, keys: Sequence[str], table: Table) -> int | None:
     """The rows of data objects; None where a footer cannot be read."""
     try:
-        rows: int = open_dataset(catalog, keys).count_rows()
+        rows: int = open_dataset(catalog, keys, table).count_rows()
     except (pa.ArrowException, OSError):
         return None
     return rows

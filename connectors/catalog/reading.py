@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -15,6 +15,7 @@ from ahi_catalog.connectors.catalog.summary import Summary, summarize
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.schemas import IMAGE_SETS
 from ahi_catalog.schemas.ddl import quoted_name
+from ahi_catalog.schemas.series import DERIVED_TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,17 +97,18 @@ class Catalog:
         """The span of createdAt in one data object: ``day`` or ``month``."""
         return self._catalog.description.unit
 
-    def dataset(self) -> ds.Dataset:
-        """All image sets as a pyarrow dataset: lazy, partitioned by ``datastore_id`` and the day or month.
+    def dataset(self, table: Literal["image_sets", "series", "instances"] = "image_sets") -> ds.Dataset:
+        """A table as a pyarrow dataset: lazy, partitioned by ``datastore_id`` and the day or month.
 
         Hand it to Polars, Dask or DuckDB, or read it with ``.to_table(columns=…, filter=…)``.
         """
-        return open_dataset(self._catalog)
+        return open_dataset(self._catalog, table={each.name: each for each in (IMAGE_SETS, *DERIVED_TABLES)}[table])
 
     def query(self, sql: str) -> Answer:
-        """A query over the views ``image_sets``, ``studies`` and ``patients``; runs when its answer is asked for.
+        """A query over a catalog's tables and views; runs when its answer is asked for.
 
-        It reads those views and nothing else: no file, no network but the catalog's own.
+        They are ``image_sets``, ``series``, ``instances``, ``studies`` and ``patients``. It reads those and nothing
+        else: no file, no network but the catalog's own.
 
         Args:
             sql: One SELECT in DuckDB's SQL.

@@ -37,8 +37,8 @@ _GZIP_WINDOW: Final = 31
 _STEP: Final = 256 << 10
 _CLOSED: Final = b"}}}}}"
 """What is open between two instances: the document, Study, Series, the series, Instances."""
-_BETWEEN: Final = re.compile(rb'\}(?P<cut>\s*,\s*)"[0-9.]{1,64}"\s*:\s*\{')
-"""Between two instances or two series, whose keys are UIDs. It is never inside a text, where a quote has a backslash
+_BETWEEN: Final = re.compile(rb'\}(?P<cut>\s*,\s*)"[0-9][0-9A-Za-z.]{0,127}"\s*:\s*\{')
+"""Between two instances or two series, whose keys are UIDs, longer than they may be too. It is never inside a text, where a quote has a backslash
 before it."""
 _TRIED: Final = 4
 _DISAGREEING: Final = object()
