@@ -11,6 +11,7 @@ from typing import Final
 import pyarrow as pa
 
 from ahi_catalog.schemas.external import ExternalTable, projection
+from ahi_catalog.schemas.image_sets import IMAGE_SETS
 from ahi_catalog.schemas.tables import LOCAL_DATETIME, NUMBERS, TEXTS, TIMESTAMP, Table
 from ahi_catalog.schemas.views import VIEWS, View
 
@@ -97,7 +98,7 @@ def duckdb(table: ExternalTable) -> list[Statement]:
     )
     docs = {column: doc for column, _, doc in [*_data_columns(table.table), *_key_columns(table)]}
     statements = [Statement(table.table.name, create), *_commented(table.table.name, name, table.table.doc, docs)]
-    for view, statement in zip(VIEWS, _views(table, _bare, _double_quoted), strict=True):
+    for view, statement in zip(_views_of(table), _views(table, _bare, _double_quoted), strict=True):
         of = _qualified(table, table.view_name(view.name), _double_quoted)
         docs = {column.name: _comment(column.doc) for column in view.all_columns}
         statements += [statement, *_commented(view.name, of, view.doc, docs)]
@@ -146,9 +147,13 @@ def _declared(columns: Iterable[_Declared], types: Mapping[pa.DataType, str]) ->
 
 def _views(table: ExternalTable, described: Callable[[View], str], quote: Callable[[str], str]) -> Iterator[Statement]:
     source = _qualified(table, table.name, quote)
-    for view in VIEWS:
+    for view in _views_of(table):
         name = _qualified(table, table.view_name(view.name), quote)
         yield Statement(view.name, f"CREATE OR REPLACE VIEW {name}{described(view)} AS\n{view.select(source)}")
+
+
+def _views_of(table: ExternalTable) -> tuple[View, ...]:
+    return VIEWS if table.table is IMAGE_SETS else ()
 
 
 def _bare(_view: View) -> str:

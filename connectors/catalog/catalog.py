@@ -20,6 +20,7 @@ from ahi_catalog.connectors.retrying import retry_on_conflict
 from ahi_catalog.connectors.storage import Entry, Store
 from ahi_catalog.connectors.storage.probe import probe
 from ahi_catalog.schemas import IMAGE_SETS, PhiPolicy, Table
+from ahi_catalog.schemas.series import DERIVED_TABLES
 
 _RUN_FORMAT: Final = 1
 _RUN_FIELDS: Final = {
@@ -130,6 +131,11 @@ class Catalog:
 
     def _decode(self, body: bytes, datastore_id: str) -> Checkpoint:
         return checkpoints.decode(body, datastore_id, self.description.catalog_id)
+
+    def tables(self) -> list[Table]:
+        """The tables that there are: `image_sets`, and those that metadata was read for."""
+        derived = [each for each in DERIVED_TABLES if any(True for _ in self.store.entries(each.folder))]
+        return [IMAGE_SETS, *derived]
 
     def datastore_ids(self) -> list[str]:
         """The data stores that the catalog has a checkpoint of, or data; sorted."""

@@ -38,8 +38,8 @@ _STEP: Final = 256 << 10
 _CLOSED: Final = b"}}}}}"
 """What is open between two instances: the document, Study, Series, the series, Instances."""
 _BETWEEN: Final = re.compile(rb'\}(?P<cut>\s*,\s*)"[0-9][0-9A-Za-z.]{0,127}"\s*:\s*\{')
-"""Between two instances or two series, whose keys are UIDs, longer than they may be too. It is never inside a text, where a quote has a backslash
-before it."""
+"""Between two instances or two series, whose keys are UIDs, some longer than they may be. It is never inside a text,
+where a quote has a backslash before it."""
 _TRIED: Final = 4
 _DISAGREEING: Final = object()
 _MISSING: Final = object()
