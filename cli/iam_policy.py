@@ -13,7 +13,7 @@ from ahi_catalog.cli.output import print_json
 @option(
     "--for",
     "jobs",
-    type=click.Choice(["sync", "verify", "query"]),
+    type=click.Choice(["sync", "verify", "metadata", "query"]),
     multiple=True,
     help="What to allow; may be given several times. A backfill needs what verify needs.  [default: all]",
 )
@@ -36,7 +36,7 @@ def iam_policy(
     queue_kms_key: str | None,
     **given: bool,
 ) -> None:
-    """Print the smallest IAM policy that sync, verify and query need. Calls nothing.
+    """Print the smallest IAM policy that sync, verify, metadata and query need. Calls nothing.
 
     \b
     For a role that only asks:

@@ -21,6 +21,7 @@ from ahi_catalog.cli.demo import demo
 from ahi_catalog.cli.doctor import doctor
 from ahi_catalog.cli.emulate import emulate
 from ahi_catalog.cli.iam_policy import iam_policy
+from ahi_catalog.cli.metadata import metadata
 from ahi_catalog.cli.plan import plan
 from ahi_catalog.cli.query import query
 from ahi_catalog.cli.register import register
@@ -83,6 +84,7 @@ _COMMANDS: Final = (
     backfill,
     verify,
     watch,
+    metadata,
     plan,
     serve,
     status,

@@ -14,13 +14,15 @@ from ahi_catalog.cli.options import (
     datastore_option,
     json_option,
     option,
+    price_options,
     quota_options,
+    setting,
     settle_option,
     sync_options,
 )
 from ahi_catalog.cli.output import print_json, print_pairs
 from ahi_catalog.connectors.errors import UsageError
-from ahi_catalog.connectors.settings import Moment
+from ahi_catalog.connectors.settings import Moment, Settings
 
 
 @click.command()
@@ -33,6 +35,10 @@ from ahi_catalog.connectors.settings import Moment
 @option("--to", "end", metavar="DATE", type=Moment, help=f"End of the backfill's range, not included, {DATES}.")
 @option("--probes", type=Count, default=60, metavar="N", help="Requests to spend at most.")
 @option("--price", type=float, default=0.005, metavar="USD", help="Of a thousand requests.")
+@option("--metadata", is_flag=True, help="Plan the reading of metadata instead, from the catalog alone.")
+@setting("metadata_rate")
+@setting("metadata_burst")
+@price_options
 @json_option
 def plan(
     *,
@@ -42,6 +48,9 @@ def plan(
     end: datetime | None,
     probes: int,
     price: float,
+    metadata: bool,
+    frequent_price: float,
+    archive_price: float,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -57,6 +66,8 @@ def plan(
       ahi-catalog plan --catalog s3://bucket/imaging --datastore-id ID --share 0.5
     A backfill:
       ahi-catalog plan --catalog s3://bucket/imaging --datastore-id ID --from 2026-05-01 --to 2026-06-01
+    The metadata of what was synced, and what waking the archived part would cost:
+      ahi-catalog plan --catalog s3://bucket/imaging --datastore-id ID --metadata
     """
     from ahi_catalog.cli.running import make_settings
     from ahi_catalog.connectors.healthimaging.executor import RequestCounts
@@ -67,6 +78,9 @@ def plan(
     if (begin is None) != (end is None):
         raise UsageError("a backfill has both --from and --to")
     settings = make_settings(look_back=look_back, start=start, as_json=as_json, prefect=False, **given)
+    if metadata:
+        _plan_metadata(settings, price, (frequent_price, archive_price), as_json=as_json)
+        return
     # Probes go out one after the other, so they need no burst.
     source = open_source(replace(settings, concurrency=1), threading.Event())
     span = None if begin is None or end is None else (begin, end)
@@ -101,6 +115,49 @@ def plan(
             *((f"by {by}", str(window)) for by, window in windows),
             *(unknown if found.is_rough else told),
             ("this took", f"{found.probes} request{'' if found.probes == 1 else 's'}"),
+        ],
+    )
+
+
+def _plan_metadata(settings: Settings, price: float, storage: tuple[float, float], *, as_json: bool) -> None:
+    """Show what reading the metadata would take.
+
+    Args:
+        settings: Of the run.
+        price: Of a thousand requests.
+        storage: Of a gigabyte and month in the frequent tier, and in the archive.
+        as_json: For machines.
+    """
+    from ahi_catalog.cli.opening import open_to_read
+    from ahi_catalog.pipeline.metadata import plan_metadata
+
+    quota = settings.metadata.quota
+    catalog = open_to_read(settings.catalog, bucket_owner=settings.bucket_owner, allow_http=settings.allow_http)
+    found = plan_metadata(catalog, settings.datastore_id, datetime.now(UTC))
+    frequent, archive = storage
+    waking = found.waking_dollars(frequent, archive)
+    document = {
+        "format": 1,
+        "requests": found.image_sets,
+        "hours": round(found.hours(quota), 2),
+        "dollars": round(found.image_sets / 1000 * price, 4),
+        "archived": found.archived,
+        "archived_bytes": found.archived_bytes,
+        "archived_hours": round(found.hours(quota, with_archived=True) - found.hours(quota), 2),
+        "waking_dollars": round(waking, 2),
+    }
+    if as_json:
+        print_json(document)
+        return
+    print_pairs(
+        f"Reading the metadata of data store {settings.datastore_id} would take",
+        [
+            ("requests", f"{found.image_sets:,}, one an image set"),
+            ("hours", f"{_amount(found.hours(quota), 1)} at {quota.rate:g} requests a second"),
+            ("cost", f"{_amount(found.image_sets / 1000 * price, 2, '$')} for requests, at ${price:g} a thousand"),
+            ("in the archive", f"{found.archived:,} image sets, not read without --archived"),
+            ("waking these", f"{_amount(waking, 2, '$')} at least for storage in 30 days, and as many requests"),
+            ("their bytes", f"{found.archived_bytes / 1e9:,.1f} GB as billed: at least 5 MB each"),
         ],
     )
 

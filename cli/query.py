@@ -73,8 +73,9 @@ def query(
 ) -> None:
     """Ask a catalog something in SQL (DuckDB's); with - the SQL comes from stdin.
 
-    There are image_sets, one row each, the views studies, patients, conflicts and changes over it, removals (what is
-    gone, and when) and runs (the run reports). Columns: ahi-catalog query "describe studies"
+    There are image_sets, one row each, series and instances of their metadata, the views studies, patients, conflicts
+    and changes, removals (what is gone, and when) and runs (the run reports). Columns:
+    ahi-catalog query "describe studies"
 
     \b
     Series by modality:

@@ -7,7 +7,8 @@
     │   └── QueryError             a query is: no valid SQL, or it names what there is not; and where in it
     ├── SourceError                HealthImaging refuses or cannot be read
     │   ├── TransientError         may pass; it is retried before it is raised
-    │   │   └── ThrottledError     beyond the quota
+    │   │   ├── ThrottledError     beyond the quota
+    │   │   └── NotReadyError      what is asked for was just made, and is not consistent yet
     │   └── InvalidRequestError    refused as invalid: a rejected page token, or a filter it does not know
     ├── QueueError                 the queue of events refuses or cannot be reached; the search tells without it
     ├── StoreError                 the catalog's storage refuses or cannot be reached
@@ -80,6 +81,10 @@ class TransientError(SourceError):
 
 class ThrottledError(TransientError):
     """The service answered that requests come faster than the account's quota."""
+
+
+class NotReadyError(TransientError):
+    """The service answered that what is asked for is not consistent yet."""
 
 
 class InvalidRequestError(SourceError):

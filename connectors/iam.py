@@ -9,6 +9,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ahi_catalog.schemas import IMAGE_SETS
+from ahi_catalog.schemas.series import DERIVED_TABLES
+
 CALLS: Final[Mapping[str, frozenset[str]]] = {
     "sync": frozenset(
         {
@@ -29,6 +32,15 @@ CALLS: Final[Mapping[str, frozenset[str]]] = {
             "s3:ListObjectsV2",
         }
     ),
+    "metadata": frozenset(
+        {
+            "medical-imaging:GetImageSetMetadata",
+            "medical-imaging:SearchImageSets",
+            "s3:GetObject",
+            "s3:PutObject",
+            "s3:ListObjectsV2",
+        }
+    ),
     "query": frozenset({"s3:GetObject", "s3:ListObjectsV2"}),
 }
 """The API operations that each job calls; a test compares them with the calls made.
@@ -41,6 +53,8 @@ _ACTIONS: Final = {"s3:ListObjectsV2": "s3:ListBucket"}
 _OF_QUEUE: Final = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
 """The attributes are for whoever checks the queue before it is used."""
 _FOLDERS: Final = ("image_sets", "removals", "_state")
+_USING_METADATA: Final = frozenset({"metadata", "verify", "query"})
+"""Jobs that read what is derived from metadata."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,21 +97,24 @@ def policy(jobs: Collection[str], place: Place) -> dict[str, Any]:
         jobs: Keys of CALLS.
         place: Where things lie.
     """
+    jobs = set(jobs)
+    tables = (IMAGE_SETS, *(DERIVED_TABLES if jobs & _USING_METADATA else ()))
     actions = {_ACTIONS.get(call, call) for job in jobs for call in CALLS[job]}
-    is_reading = "medical-imaging:SearchImageSets" in actions
+    is_reading = any(action.startswith("medical-imaging:") for action in actions)
     stores = [place.arn("medical-imaging", f"datastore/{each}") for each in place.datastore_ids or ("*",)]
     image_sets = [f"{store}/imageset/*" for store in stores]
     statements = [
         _statement("Search", actions, {"SearchImageSets", "GetDatastore"}, stores),
-        # GetImageSet requires both resource types.
+        # Both require both resource types.
         _statement("Confirm", actions, {"GetImageSet"}, [*stores, *image_sets]),
+        _statement("Metadata", actions, {"GetImageSetMetadata"}, [*stores, *image_sets]),
     ]
     if is_reading and not place.datastore_ids:
         statements.append(_allow("AllStores", ["medical-imaging:ListDatastores"], ["*"]))
     if place.bucket is not None:
         root = f"{place.prefix}/" if place.prefix else ""
         bucket = f"arn:{place.partition}:s3:::{place.bucket}"
-        below = [f"{root}{folder}/*" for folder in _FOLDERS]
+        below = [f"{root}{folder}/*" for folder in (*(table.name for table in tables), "_state")]
         statements += [
             _statement("Objects", actions, {"GetObject", "PutObject"}, [f"{bucket}/{path}" for path in below]),
             _statement("List", actions, {"ListBucket"}, [bucket], {"StringLike": {"s3:prefix": below}}),

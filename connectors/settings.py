@@ -111,6 +111,8 @@ def _if_given(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 Moment = Annotated[datetime, BeforeValidator(parse_moment), Metavar("DATE")]
 """ISO 8601, UTC where no zone is given; aware."""
+Keyword = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]{1,63}$")]
+"""Of the DICOM dictionary, as in PS3.6."""
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
@@ -219,6 +221,41 @@ class Quota(_Declared):
         if not 0 < share <= 1:
             raise UsageError("the share of the quota is above 0 and at most 1")
         return Quota(rate=self.rate * share, burst=max(1, int(self.burst * share)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetadataOptions(_Declared):
+    """What of the image sets' metadata is read, and how fast."""
+
+    metadata_rate: Annotated[
+        float,
+        Field(
+            gt=0, allow_inf_nan=False, description="Requests a second of GetImageSetMetadata, which has its own quota."
+        ),
+    ] = 50.0
+    metadata_burst: Annotated[int, Field(ge=1, description="Requests of it that may go out at once after a pause.")] = (
+        100
+    )
+    keyword: Annotated[
+        tuple[Keyword, ...],
+        Field(
+            description="A keyword of the DICOM dictionary to keep in the column attributes, from now on.",
+            examples=["ExposureTime"],
+        ),
+        Metavar("KEYWORD"),
+    ] = ()
+    instances: Annotated[
+        bool, Field(description="Keep the table instances too, one row a SOP instance, from now on.")
+    ] = False
+    archived: Annotated[
+        bool,
+        Field(description="Read archived image sets too. That moves them to the frequent tier for 30 days at least."),
+    ] = False
+
+    @property
+    def quota(self) -> Quota:
+        """The account's quota for metadata, as far as this process may use it."""
+        return Quota(rate=self.metadata_rate, burst=self.metadata_burst)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,6 +368,7 @@ class Settings(Options):
     catalog: Catalog
     datastore_id: DatastoreId
     quota: Quota = Quota()
+    metadata: MetadataOptions = MetadataOptions()
     look_back: LookBack = timedelta(days=1)
     every: Every = timedelta(seconds=30)
     start: Start = None
@@ -396,10 +434,10 @@ def declared() -> MappingProxyType[str, Setting]:
             field.default is MISSING,
             FieldInfo.from_annotation(hints[field.name]),
         )
-        for made in (Settings, Quota)
+        for made in (Settings, Quota, MetadataOptions)
         for hints in [get_type_hints(made, include_extras=True)]
         for field in fields(made)
-        if field.name != "quota"
+        if field.name not in {"quota", "metadata"}
     }
     return MappingProxyType(found)
 

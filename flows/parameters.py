@@ -43,6 +43,11 @@ USUAL: Final = SimpleNamespace(
 """The defaults of all settings, and the options among them taken together, as JSON has them."""
 
 
+def description_of(name: str) -> str:
+    """What a declared setting is, in a sentence or two."""
+    return declared()[name].description
+
+
 def described(flow: _Flow) -> _Flow:
     """A flow's function, each of whose parameters the form describes as its annotation does.
 

@@ -11,18 +11,22 @@ from typing import Final
 import pyarrow as pa
 
 from ahi_catalog.schemas.external import ExternalTable, projection
+from ahi_catalog.schemas.image_sets import IMAGE_SETS
 from ahi_catalog.schemas.removals import REMOVALS
-from ahi_catalog.schemas.tables import LOCAL_DATETIME, TIMESTAMP, Table
+from ahi_catalog.schemas.tables import LOCAL_DATETIME, NUMBERS, TEXTS, TIMESTAMP, Table
 from ahi_catalog.schemas.views import VIEWS, View
 
 HIVE_TYPES: Final[dict[pa.DataType, str]] = {
     pa.string(): "string",
     pa.int32(): "int",
     pa.int64(): "bigint",
+    pa.float64(): "double",
     pa.bool_(): "boolean",
     pa.date32(): "date",
     TIMESTAMP: "timestamp",
     LOCAL_DATETIME: "timestamp",
+    TEXTS: "array<string>",
+    NUMBERS: "array<double>",
 }
 """The types of Hive, Glue and Athena's DDL; there is one kind of timestamp, which reads as UTC or local time."""
 
@@ -51,8 +55,13 @@ class Statement:
 
 def athena(table: ExternalTable) -> list[Statement]:
     """External tables with partition projection, and the views."""
-    tables = [_athena_table(each) for each in (table, table.beside(REMOVALS))]
+    tables = [_athena_table(each) for each in _tables(table)]
     return [*tables, *_views(table, _bare, _double_quoted)]
+
+
+def _tables(table: ExternalTable) -> list[ExternalTable]:
+    """The table, and what its views need beside it."""
+    return [table, table.beside(REMOVALS)] if table.table is IMAGE_SETS else [table]
 
 
 def _athena_table(table: ExternalTable) -> Statement:
@@ -79,7 +88,7 @@ def spark(table: ExternalTable) -> list[Statement]:
         )
         return f" (\n{listed}\n)\nCOMMENT {_backslashed(_comment(view.doc))}"
 
-    tables = [statement for each in (table, table.beside(REMOVALS)) for statement in _spark_table(each)]
+    tables = [statement for each in _tables(table) for statement in _spark_table(each)]
     return [*tables, *_views(table, described, _backticked)]
 
 
@@ -98,8 +107,8 @@ def _spark_table(table: ExternalTable) -> list[Statement]:
 
 def duckdb(table: ExternalTable) -> list[Statement]:
     """Views over the Parquet objects, with comments; DuckDB reads s3:// through its httpfs extension."""
-    statements = [statement for each in (table, table.beside(REMOVALS)) for statement in _duckdb_table(each)]
-    for view, statement in zip(VIEWS, _views(table, _bare, _double_quoted), strict=True):
+    statements = [statement for each in _tables(table) for statement in _duckdb_table(each)]
+    for view, statement in zip(VIEWS, _views(table, _bare, _double_quoted), strict=False):
         of = _qualified(table, table.view_name(view.name), _double_quoted)
         docs = {column.name: _comment(column.doc) for column in view.columns}
         statements += [statement, *_commented(view.name, of, view.doc, docs)]
@@ -170,6 +179,8 @@ def _declared(columns: Iterable[_Declared], types: Mapping[pa.DataType, str]) ->
 
 
 def _views(table: ExternalTable, described: Callable[[View], str], quote: Callable[[str], str]) -> Iterator[Statement]:
+    if table.table is not IMAGE_SETS:
+        return
     names = {table.table.name: table.name, REMOVALS.name: table.beside(REMOVALS).name}
 
     def quoted(declared: str) -> str:

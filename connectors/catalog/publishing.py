@@ -8,7 +8,7 @@ the next run makes good, and never a row that is gone without a word.
 """
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,13 +19,13 @@ import pyarrow.compute as pc
 
 from ahi_catalog.connectors.catalog import parquet
 from ahi_catalog.connectors.catalog.layout import Partition
-from ahi_catalog.connectors.catalog.merge import Merged, merge, without
+from ahi_catalog.connectors.catalog.merge import Merged, merge, origins_of, renew, without
 from ahi_catalog.connectors.errors import DamagedError, Remedy, StateError
 from ahi_catalog.connectors.retrying import CONFLICT_BACKOFF, Backoff, retry_on_conflict
 from ahi_catalog.connectors.rows import unlisted
 from ahi_catalog.connectors.storage import Store, Stored
 from ahi_catalog.connectors.windows import NOWHERE, Coverage
-from ahi_catalog.schemas import REMOVALS, Table
+from ahi_catalog.schemas import IMAGE_SETS, REMOVALS, Table
 
 MERGING: Final = threading.Lock()
 """Held while the rows of a whole partition are merged, which is work for the processor and takes memory. It is never
@@ -105,6 +105,42 @@ def publish(
     return retry_on_conflict(_publish_once, store, batch, _Answers(confirm_deleted), backoff=backoff)
 
 
+def renew_partition(
+    store: Store, table: Table, partition: Partition, rows: pa.Table, *, backoff: Backoff = CONFLICT_BACKOFF
+) -> Published:
+    """Puts the rows of image sets in the place of those that a partition has of them.
+
+    Rows of image sets that `image_sets` no longer has, or has in another version, are dropped, so the table is never
+    ahead of it. Its partition is read after the table's own: whatever another run has published there was in it.
+
+    Args:
+        store: Where the catalog lies.
+        table: What the rows are of: one whose rows name their image set.
+        partition: That all rows belong to.
+        rows: All rows of some image sets; none: those that are there are looked through.
+        backoff: Seconds to wait after so many conflicts; a test hands in none.
+
+    Raises:
+        DamagedError: An object is damaged; it is left as it was.
+        StateError: It was written by a later version; it is left as it was.
+        StoreError: It cannot be read or written, or other runs win all the time.
+    """
+    return retry_on_conflict(_renew_once, store, table, partition, rows, backoff=backoff)
+
+
+def _renew_once(store: Store, table: Table, partition: Partition, rows: pa.Table) -> Published:
+    key, whole = partition.key(table), partition.key(IMAGE_SETS)
+    stored = store.get(key)
+    image_sets = store.get(whole)
+    with MERGING:
+        current = read_columns(IMAGE_SETS, whole, image_sets, ["image_set_id", "version"])
+        merged = renew(table, read_object(table, key, stored), rows, origins_of(IMAGE_SETS, current))
+        body = parquet.encode(table, merged.rows) if merged.is_change else None
+    if body is not None:
+        store.put(key, body, expected=stored.etag if stored else None)
+    return _published(merged, stored, body)
+
+
 class _Answers:
     """What the service has said of image sets, kept over conflicts.
 
@@ -134,6 +170,10 @@ def _publish_once(store: Store, batch: Batch, answers: _Answers) -> Published:
         merged, body = _merge(stored, batch, deleted)
     if body is not None:
         store.put(batch.key, body, expected=stored.etag if stored else None)
+    return _published(merged, stored, body)
+
+
+def _published(merged: Merged, stored: Stored | None, body: bytes | None) -> Published:
     return Published(
         new=merged.new,
         updated=merged.updated,
@@ -197,6 +237,17 @@ def read_object(table: Table, key: str, stored: Stored | None) -> pa.Table:
     """
     with named(key):
         return table.schema.empty_table() if stored is None else parquet.decode(table, stored.body)
+
+
+def read_columns(table: Table, key: str, stored: Stored | None, names: Sequence[str]) -> pa.Table:
+    """Some columns of a data object's rows, none where there is no object.
+
+    Raises:
+        DamagedError: It cannot be read; says how to mend it.
+        StateError: It was written by a later version.
+    """
+    with named(key):
+        return table.schema.empty_table().select(names) if stored is None else parquet.decode(table, stored.body, names)
 
 
 @contextmanager

@@ -17,15 +17,18 @@ from ahi_catalog.connectors.catalog.dataset import data_keys, open_dataset, refu
 from ahi_catalog.connectors.catalog.runs import RUNS, runs_table
 from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, QueryError, UsageError
 from ahi_catalog.connectors.retrying import retry
-from ahi_catalog.schemas import IMAGE_SETS, REMOVALS
+from ahi_catalog.schemas import IMAGE_SETS, REMOVALS, Table
 from ahi_catalog.schemas.ddl import duckdb_views, quoted_name
+from ahi_catalog.schemas.series import DERIVED_TABLES
 from ahi_catalog.schemas.views import CHANGES, VIEWS
 
 _RUNS: Final = "runs"
-NAMES: Final = (IMAGE_SETS.name, *(view.name for view in VIEWS), REMOVALS.name, _RUNS)
+_TABLES: Final = (IMAGE_SETS, REMOVALS, *DERIVED_TABLES)
+NAMES: Final = (IMAGE_SETS.name, *(view.name for view in VIEWS), *(table.name for table in _TABLES[1:]), _RUNS)
 """What a query may ask: the tables, the views over them, and the run reports."""
 _COLUMNS: Final = frozenset(
-    {*IMAGE_SETS.schema.names, *REMOVALS.schema.names, *RUNS.names, "created_date", "created_month"}
+    {*RUNS.names, "created_date", "created_month"}
+    | {name for table in _TABLES for name in table.schema.names}
     | {column.name for view in VIEWS for column in view.columns}
 )
 # DuckDB makes several statements of a PIVOT, and calls them MULTI.
@@ -57,7 +60,8 @@ def run_query(catalog: Catalog, sql: str, params: Mapping[str, Any] | None = Non
 
     The connection reads nothing but these: no other file, no network; and writes nothing, to no disk. Whole
     numbers of 128 bits, as DuckDB's sum() gives, are int64 where all of a column fit, else decimals; intervals, enums
-    and other types that few readers of Arrow know are text, as DuckDB writes them.
+    and other types that few readers of Arrow know are text, as DuckDB writes them. Tables that nothing was read for
+    yet are empty.
 
     Args:
         catalog: The catalog.
@@ -77,15 +81,11 @@ def run_query(catalog: Catalog, sql: str, params: Mapping[str, Any] | None = Non
 
 def _run(catalog: Catalog, sql: str, params: dict[str, Any]) -> pa.Table:
     # What a query does not name costs it no request.
-    is_of_removals, is_of_runs = _has_word(sql, REMOVALS.name, CHANGES.name), _has_word(sql, _RUNS)
-    datasets = {
-        IMAGE_SETS: open_dataset(catalog),
-        REMOVALS: open_dataset(catalog, None if is_of_removals else [], REMOVALS),
-    }
+    datasets = {table: open_dataset(catalog, None if _is_asked(table, sql) else [], table) for table in _TABLES}
     with duckdb.connect(":memory:", config=_CLOSED) as connection:
         for table, dataset in datasets.items():
             connection.register(table.name, dataset)
-        connection.register(_RUNS, runs_table(catalog) if is_of_runs else RUNS.empty_table())
+        connection.register(_RUNS, runs_table(catalog) if _has_word(sql, _RUNS) else RUNS.empty_table())
         # Times are shown, and cast to dates, in UTC wherever the query runs.
         for statement in ("SET TimeZone = 'UTC'", *duckdb_views()):
             connection.execute(statement)
@@ -111,6 +111,11 @@ def _run(catalog: Catalog, sql: str, params: dict[str, Any]) -> pa.Table:
     raise AhiCatalogError(
         f"the query failed while it ran ({failed}); TRY_CAST instead of CAST shows which values do not convert"
     )
+
+
+def _is_asked(table: Table, sql: str) -> bool:
+    """Whether a query may read a table, by its name or by that of a view over it."""
+    return table is IMAGE_SETS or _has_word(sql, table.name, *([CHANGES.name] if table is REMOVALS else []))
 
 
 def _has_word(sql: str, *words: str) -> bool:

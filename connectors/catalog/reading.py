@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -16,6 +16,7 @@ from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.settings import S3Access
 from ahi_catalog.schemas import IMAGE_SETS
 from ahi_catalog.schemas.ddl import quoted_name
+from ahi_catalog.schemas.series import DERIVED_TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,12 +120,12 @@ class Catalog:
         """The span of createdAt in one data object: ``day`` or ``month``."""
         return self._catalog.description.unit
 
-    def dataset(self) -> ds.Dataset:
-        """All image sets as a pyarrow dataset: lazy, partitioned by ``datastore_id`` and the day or month.
+    def dataset(self, table: Literal["image_sets", "series", "instances"] = "image_sets") -> ds.Dataset:
+        """A table as a pyarrow dataset: lazy, partitioned by ``datastore_id`` and the day or month.
 
         Hand it to Polars, Dask or DuckDB, or read it with ``.to_table(columns=…, filter=…)``.
         """
-        return open_dataset(self._catalog)
+        return open_dataset(self._catalog, table={each.name: each for each in (IMAGE_SETS, *DERIVED_TABLES)}[table])
 
     def query(self, sql: str, params: Mapping[str, Any] | None = None) -> Answer:
         """A query over the tables and views of the data dictionary, and ``runs``; runs when its answer is asked for.

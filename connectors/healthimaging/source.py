@@ -14,6 +14,7 @@ from ahi_catalog.connectors.healthimaging.client import Client, make_client, raw
 from ahi_catalog.connectors.healthimaging.executor import BACKOFF, RequestCounts, RequestExecutor
 from ahi_catalog.connectors.healthimaging.failures import is_not_found
 from ahi_catalog.connectors.healthimaging.limiter import Limiter
+from ahi_catalog.connectors.healthimaging.metadata import MetadataSource
 from ahi_catalog.connectors.healthimaging.pages import PAGE_ROWS, Page, Search, read_page
 from ahi_catalog.connectors.retrying import Backoff
 from ahi_catalog.connectors.settings import Settings
@@ -149,11 +150,13 @@ class Connection:
 
     Attributes:
         client: Thread-safe.
-        limiter: Of every request, whatever data store it is for.
+        limiter: Of every request but those of metadata, whatever data store it is for.
+        metadata_limiter: Of GetImageSetMetadata, which has a quota of its own.
     """
 
     client: Client
     limiter: Limiter
+    metadata_limiter: Limiter
 
 
 def connect(settings: Settings) -> Connection:
@@ -166,7 +169,7 @@ def connect(settings: Settings) -> Connection:
     """
     quota = settings.quota if settings.dask is None else settings.quota.part(FLOW_SHARE)
     client = make_client(connections=settings.workers + _CONFIRMING, allow_http=settings.allow_http)
-    return Connection(client, Limiter(quota))
+    return Connection(client, Limiter(quota), Limiter(settings.metadata.quota))
 
 
 def open_source(settings: Settings, stop: threading.Event, connection: Connection | None = None) -> Source:
@@ -179,6 +182,23 @@ def open_source(settings: Settings, stop: threading.Event, connection: Connectio
     """
     shared = connection or connect(settings)
     return Source(settings.datastore_id, shared.client, shared.limiter, stop=stop, max_attempts=settings.max_attempts)
+
+
+def open_metadata_source(settings: Settings, stop: threading.Event, connection: Connection) -> MetadataSource:
+    """The metadata of the settings' data store.
+
+    Args:
+        settings: Of the run.
+        stop: Set when the run is asked to stop.
+        connection: To the service.
+    """
+    return MetadataSource(
+        settings.datastore_id,
+        connection.client,
+        connection.metadata_limiter,
+        stop=stop,
+        max_attempts=settings.max_attempts,
+    )
 
 
 def list_datastores(settings: Settings, stop: threading.Event, connection: Connection) -> list[str]:

@@ -1,6 +1,7 @@
 """The IAM policy against the calls that the tool makes: nothing missing, nothing superfluous."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -15,8 +16,11 @@ from ahi_catalog.connectors.catalog import open_catalog, open_store
 from ahi_catalog.connectors.catalog.querying import run_query
 from ahi_catalog.connectors.catalog.verification import Finding
 from ahi_catalog.connectors.iam import CALLS, Place, policy
+from ahi_catalog.connectors.settings import MetadataOptions
 from ahi_catalog.doctor.queue import check_queue
 from ahi_catalog.pipeline import inbox
+from ahi_catalog.pipeline.executors import open_threads
+from ahi_catalog.pipeline.metadata import read_metadata
 from tests.support.event_queue import EventQueue
 from tests.support.secrets_stub import running_secrets_stub
 from tests.support.world import World
@@ -92,6 +96,15 @@ def do_verify(world: World, url: str) -> None:
     assert report.verification.totals == {Finding.DELETED: 1}
 
 
+def do_metadata(world: World, url: str) -> None:
+    """The series of what was synced, though it was not touched for long."""
+    settings = replace(world.settings, catalog=url, phi_key_from="aws-secret:hospital/phi")
+    settings = replace(settings, metadata=MetadataOptions(archived=True))
+    with open_threads(2) as executor:
+        report = read_metadata(settings, executor, threading.Event(), clock=world.service.now)
+    assert report.new == 29
+
+
 def do_query(world: World, url: str) -> None:
     """A question to the catalog."""
     del world
@@ -101,7 +114,12 @@ def do_query(world: World, url: str) -> None:
 @pytest.mark.usefixtures("secret")
 @pytest.mark.parametrize(
     ("job", "before", "work"),
-    [("sync", [], do_sync), ("verify", [do_sync], do_verify), ("query", [do_sync], do_query)],
+    [
+        ("sync", [], do_sync),
+        ("verify", [do_sync], do_verify),
+        ("metadata", [do_sync], do_metadata),
+        ("query", [do_sync], do_query),
+    ],
 )
 def test_the_policy_is_what_is_called(  # noqa: PLR0917
     world: World,

@@ -64,6 +64,9 @@ class Day:
     def get_image_set(self, **_: Any) -> dict[str, Any]:
         raise AssertionError("nothing was deleted")
 
+    def get_image_set_metadata(self, **_: Any) -> dict[str, Any]:
+        raise AssertionError("nobody asked for metadata")
+
     def list_datastores(self, **_: Any) -> dict[str, Any]:
         raise AssertionError("nobody asked for all data stores")
 
@@ -110,7 +113,7 @@ def test_ten_thousand_passes_keep_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     day = Day(stop)
     settings = Settings(catalog=str(tmp_path / "catalog"), datastore_id=DATASTORE, quota=QUOTA, every=EVERY)
     with open_threads(2) as executor:
-        connection = Connection(day, Limiter(QUOTA))
+        connection = Connection(day, Limiter(QUOTA), Limiter(QUOTA))
         watch.watch(settings, executor, stop, wake=day, clock=lambda: day.now, connection=connection)
     arrivals, hours = PASSES // 20, PASSES * EVERY / timedelta(hours=1)
     assert arrivals - 2 <= puts["image-sets.parquet"] <= arrivals
