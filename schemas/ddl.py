@@ -35,10 +35,13 @@ DUCKDB_TYPES: Final = {
     pa.string(): "VARCHAR",
     pa.int32(): "INTEGER",
     pa.int64(): "BIGINT",
+    pa.float64(): "DOUBLE",
     pa.bool_(): "BOOLEAN",
     pa.date32(): "DATE",
     TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
     LOCAL_DATETIME: "TIMESTAMP",
+    TEXTS: "VARCHAR[]",
+    NUMBERS: "DOUBLE[]",
 }
 
 _Declared = tuple[str, pa.DataType, str]

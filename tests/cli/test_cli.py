@@ -372,3 +372,22 @@ def test_a_port_that_is_taken_is_told_in_a_line(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == (
         f"Error: cannot listen on port {port}: Address already in use; take another --port\n"
     )
+
+
+def test_archived_image_sets_are_read_on_a_yes_alone(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal --archived wants --yes, and says the price; without either, what is archived is counted."""
+    live(world).fill(30)
+    common = ["--catalog", str(world.catalog), "--datastore-id", world.datastore_id, "--no-prefect"]
+    assert run(["sync", *common]) == 0
+    capsys.readouterr()
+    assert run(["metadata", *common, "--archived"]) == 2
+    said = capsys.readouterr().err
+    assert "reading 30 archived image sets costs at least $0.01 more" in said
+    assert "give --yes" in said
+    assert run(["metadata", *common, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metadata"]["archived"] == 30
+    assert "GetImageSetMetadata" not in world.service.counters.requests
+    assert run(["metadata", *common, "--archived", "--yes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows_read"] == 30
+    assert run(["metadata", *common, "--keyword", "Nonsense"]) == 2
+    assert "--keyword: Nonsense is no keyword" in capsys.readouterr().err

@@ -24,6 +24,7 @@ from ahi_catalog.connectors.durations import PATTERN, format_duration, parse_dur
 from ahi_catalog.connectors.settings import Options, Quota, Settings, declared
 from ahi_catalog.flows.backfill import backfill
 from ahi_catalog.flows.deployments import make_deployments
+from ahi_catalog.flows.metadata import metadata
 from ahi_catalog.flows.parameters import make_settings, parameters_of
 from ahi_catalog.flows.sync import sync
 from ahi_catalog.flows.verify import verify
@@ -216,12 +217,13 @@ def test_a_deployment_runs_with_the_defaults_of_the_command_line() -> None:
 def test_every_setting_is_a_parameter_or_an_option() -> None:
     """A setting that is added cannot be forgotten: a flow takes it by name, or among the options."""
     schema = parameter_schema(watch).model_dump()
-    shown = schema["properties"] | schema["definitions"]["Options"]["properties"]
+    of_metadata = parameter_schema(metadata).model_dump()["properties"]
+    shown = of_metadata | schema["properties"] | schema["definitions"]["Options"]["properties"]
     for name, setting in declared().items():
         if name == "datastore_id":
             continue  # a flow takes several
         assert shown[name]["description"] == setting.description
-        assert shown[name].get("default") == setting.default
+        assert shown[name].get("default") == (None if setting.default == () else setting.default)
 
 
 @pytest.mark.parametrize(
