@@ -8,6 +8,7 @@ from functools import cache
 
 import pyarrow as pa
 
+from ahi_catalog.connectors.catalog import Catalog
 from ahi_catalog.connectors.errors import InvalidRequestError
 from ahi_catalog.connectors.healthimaging.changes import read_changes
 from ahi_catalog.connectors.healthimaging.pages import Field
@@ -19,13 +20,16 @@ from ahi_catalog.connectors.windows import SECOND, Coverage, Window, floor_secon
 from ahi_catalog.pipeline import engine
 from ahi_catalog.pipeline.planning import check_start, plan_sync
 from ahi_catalog.pipeline.privacy import LoadKey
-from ahi_catalog.pipeline.run import Clock, Run, now, open_run
+from ahi_catalog.pipeline.run import Clock, Run, RunSetup, now, open_run
 from ahi_catalog.pipeline.run_report import RunReport
 from ahi_catalog.pipeline.scan_task import ScanExecutor
 from ahi_catalog.pipeline.sink import Following, Publisher
-from ahi_catalog.schemas import unparsable
+from ahi_catalog.schemas import Protect, unparsable
 
 _log = logging.getLogger(__name__)
+
+AskBounds = Callable[[], tuple[datetime, datetime]]
+"""Asks the service where coverage begins and ends."""
 
 
 @redact_errors
@@ -53,12 +57,23 @@ def sync(
     """
     check_start(settings.start, clock())
     setup = open_run(settings, executor, stop, clock=clock, connection=connection, load_key=load_key)
-    ask_bounds = cache(setup.bounds)
-    catalog, protect = setup.open_or_create_catalog(before_creating=ask_bounds)
+    catalog, protect, ask_bounds = open_to_follow(setup)
     with setup.running("sync", catalog, protect) as run:
         until = floor_second(clock()) + SECOND
         bring_up_to_date(run, settings.look_back, until, Publisher(run), ask_bounds)
     return run.report
+
+
+def open_to_follow(setup: RunSetup) -> tuple[Catalog, Protect, AskBounds]:
+    """The catalog, made if there is none, its protection, and what asks the service for bounds, once.
+
+    A data store that the catalog does not know is asked for first, so that a wrong id leaves nothing behind.
+    """
+    ask_bounds = cache(setup.bounds)
+    catalog, protect = setup.open_or_create_catalog(before_creating=ask_bounds)
+    if catalog.checkpoint(setup.settings.datastore_id) is None:
+        ask_bounds()
+    return catalog, protect, ask_bounds
 
 
 def bring_up_to_date(
@@ -66,7 +81,7 @@ def bring_up_to_date(
     look_back: timedelta,
     until: datetime,
     sink: Following,
-    ask_bounds: Callable[[], tuple[datetime, datetime]],
+    ask_bounds: AskBounds,
 ) -> Coverage:
     """Read what is not covered yet, and the look-back behind it, up to now; then follow changes.
 

@@ -46,7 +46,7 @@ from ahi_catalog.pipeline.run import Clock, Run, RunSetup, bounds, now, open_run
 from ahi_catalog.pipeline.run_report import RunReport
 from ahi_catalog.pipeline.scan_task import ScanExecutor
 from ahi_catalog.pipeline.sink import Publisher
-from ahi_catalog.pipeline.sync import bring_up_to_date, follow_changes
+from ahi_catalog.pipeline.sync import bring_up_to_date, follow_changes, open_to_follow
 from ahi_catalog.schemas import IMAGE_SETS
 
 _log = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ def watch(
     """
     check_start(settings.start, clock())
     setup = open_run(settings, executor, stop, clock=clock, connection=connection, load_key=load_key)
-    catalog, protect = setup.open_or_create_catalog(before_creating=setup.bounds)
+    catalog, protect, _ = open_to_follow(setup)
     watching = _Watch(setup, catalog, wake or Timer(stop))
     failure: str | None = None
     try:
