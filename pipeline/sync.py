@@ -8,6 +8,7 @@ from functools import cache
 
 import pyarrow as pa
 
+from ahi_catalog.connectors.catalog import Catalog
 from ahi_catalog.connectors.errors import InvalidRequestError
 from ahi_catalog.connectors.healthimaging.changes import read_changes
 from ahi_catalog.connectors.healthimaging.pages import Field
@@ -22,13 +23,16 @@ from ahi_catalog.pipeline.inbox import Inbox
 from ahi_catalog.pipeline.notifying import notified
 from ahi_catalog.pipeline.planning import check_start, plan_sync
 from ahi_catalog.pipeline.privacy import LoadKey
-from ahi_catalog.pipeline.run import Clock, Run, now, open_run
+from ahi_catalog.pipeline.run import Clock, Run, RunSetup, now, open_run
 from ahi_catalog.pipeline.run_report import RunReport
 from ahi_catalog.pipeline.scan_task import ScanExecutor
 from ahi_catalog.pipeline.sink import Following, Publisher
-from ahi_catalog.schemas import unknown_fields, unparsable
+from ahi_catalog.schemas import Protect, unknown_fields, unparsable
 
 _log = logging.getLogger(__name__)
+
+AskBounds = Callable[[], tuple[datetime, datetime]]
+"""Asks the service where coverage begins and ends."""
 
 
 @notified("sync")
@@ -59,10 +63,7 @@ def sync(
     """
     check_start(settings.start, clock())
     setup = open_run(settings, executor, stop, clock=clock, connection=connection, load_key=load_key)
-    ask_bounds = cache(setup.bounds)
-    catalog, protect = setup.open_or_create_catalog(before_creating=ask_bounds)
-    if catalog.checkpoint(settings.datastore_id) is None:
-        ask_bounds()  # A wrong data store id leaves no report behind.
+    catalog, protect, ask_bounds = open_to_follow(setup)
     inbox = inbox or Inbox(settings.queue, {settings.datastore_id})
     mailbox = inbox.mailbox(settings.datastore_id)
     inbox.drain(stop)
@@ -78,12 +79,24 @@ def sync(
     return run.report
 
 
+def open_to_follow(setup: RunSetup) -> tuple[Catalog, Protect, AskBounds]:
+    """The catalog, made if there is none, its protection, and what asks the service for bounds, once.
+
+    A data store that the catalog does not know is asked for first, so that a wrong id leaves nothing behind.
+    """
+    ask_bounds = cache(setup.bounds)
+    catalog, protect = setup.open_or_create_catalog(before_creating=ask_bounds)
+    if catalog.checkpoint(setup.settings.datastore_id) is None:
+        ask_bounds()
+    return catalog, protect, ask_bounds
+
+
 def bring_up_to_date(
     run: Run,
     look_back: timedelta,
     until: datetime,
     sink: Following,
-    ask_bounds: Callable[[], tuple[datetime, datetime]],
+    ask_bounds: AskBounds,
 ) -> Coverage:
     """Read what is not covered yet, and the look-back behind it, up to now; then follow changes.
 

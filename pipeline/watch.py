@@ -48,7 +48,7 @@ from ahi_catalog.pipeline.run import WATCH, Clock, Run, RunSetup, bounds, now, o
 from ahi_catalog.pipeline.run_report import Outcome, RunReport
 from ahi_catalog.pipeline.scan_task import ScanExecutor
 from ahi_catalog.pipeline.sink import Publisher
-from ahi_catalog.pipeline.sync import bring_up_to_date, follow_changes
+from ahi_catalog.pipeline.sync import bring_up_to_date, follow_changes, open_to_follow
 
 _log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def watch(
     """
     check_start(settings.start, clock())
     setup = open_run(settings, executor, stop, clock=clock, connection=connection, load_key=load_key)
-    catalog, protect = setup.open_or_create_catalog(before_creating=setup.bounds)
+    catalog, protect, _ = open_to_follow(setup)
     watching = _Watch(
         setup, catalog, wake or _listen(inbox or Inbox(settings.queue, {settings.datastore_id}), settings, stop)
     )

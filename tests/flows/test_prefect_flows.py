@@ -1,5 +1,6 @@
 """The flows through Prefect: a temporary server, real tasks, real artifacts, credentials out of a real block."""
 
+import itertools
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 from prefect import flow
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter, FlowRunFilterId
 from prefect.settings import PREFECT_API_URL, PREFECT_TASKS_DEFAULT_RETRIES, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 from prefect_aws import AwsCredentials
@@ -35,6 +36,7 @@ from ahi_catalog.flows.parameters import parameters_of
 from ahi_catalog.flows.sync import sync
 from ahi_catalog.flows.tasks import PrefectScanExecutor
 from ahi_catalog.flows.verify import verify
+from ahi_catalog.flows.watch import watch
 from ahi_catalog.pipeline.many import EACH
 from ahi_catalog.pipeline.scan_task import ScanTask
 from ahi_catalog.schemas import PhiKey, PhiPolicy
@@ -217,6 +219,30 @@ def test_a_backfill_that_is_asked_for_wrongly_fails_at_once(world: World) -> Non
     assert isinstance(state.result(raise_on_failure=False), UsageError)
     with get_client(sync_client=True) as client:
         assert client.read_flow_run(state.state_details.flow_run_id).run_count == 1
+
+
+def test_a_watch_as_a_flow_ends_as_cancelled_with_its_report(world: World) -> None:
+    """SIGTERM, which is how Prefect cancels a run, ends it in order; scans are no tasks, the report is an artifact."""
+    world.service.clock.unfreeze()
+    world.service.clock.offset = timedelta()
+    world.fill(200)
+    arrived, requests = world.service.arrived, itertools.count(1)
+
+    def arrived_and_stopped(operation: str) -> int:
+        if next(requests) == 14:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return arrived(operation)
+
+    world.service.arrived = arrived_and_stopped  # type: ignore[method-assign]
+    state = watch(**parameters_of(world.settings), every="1s", return_state=True)
+    assert state.is_cancelled()
+    world.assert_catalog_equals_service()
+    with get_client(sync_client=True) as client:
+        made = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["ahi-catalog-watch"])))
+        assert made
+        run_id = state.state_details.flow_run_id
+        assert run_id
+        assert not client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])))
 
 
 def test_a_flow_that_is_stopped_while_data_stores_are_listed_is_cancelled(world: World) -> None:
