@@ -12,6 +12,7 @@ COPY --from=build /opt/ahi-catalog /opt/ahi-catalog
 # What Prefect and temporary files need goes to /tmp; all else may be read-only, and the user anyone.
 ENV PATH=/opt/ahi-catalog/bin:$PATH HOME=/tmp PREFECT_HOME=/tmp/prefect PYTHONDONTWRITEBYTECODE=1
 WORKDIR /tmp
+VOLUME ["/tmp"]
 USER 10001
 # No entry point: workers of Prefect run commands of Prefect in it.
 CMD ["ahi-catalog", "--help"]

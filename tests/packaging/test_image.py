@@ -96,6 +96,7 @@ def image() -> Iterator[Image]:
 def test_the_steps_make_an_image_with_the_command(image: Image) -> None:
     """What the image runs by itself is the command's help, by a user who is not root, from files that pip installed."""
     assert image.user.isdecimal()
+    assert ("VOLUME", '["/tmp"]') in instructions()
     environment = {**clean_environment(), **image.settings, "PATH": f"{image.root}/opt/ahi-catalog/bin"}
     done = subprocess.run(
         image.command, env=environment, cwd=image.root, capture_output=True, text=True, check=True, timeout=120
@@ -149,4 +150,5 @@ def test_a_sync_runs_read_only_for_anyone(image: Image, world: World, prefect: s
         timeout=280,
     )
     assert done.returncode == 0, done.stderr
+    assert prefect == "--prefect" or [each.name for each in writable.iterdir()] == ["catalog"]
     assert read_folder(catalog) == expected_rows(world.service.rows(world.datastore_id))
