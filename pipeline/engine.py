@@ -8,6 +8,7 @@ import queue
 import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -222,7 +223,7 @@ class _Engine:
 
     def _publish(self, batches: Iterable[Batch]) -> None:
         for batch in batches:
-            publishing = self._publishers.submit(self._sink.write, batch)
+            publishing = self._publishers.submit(copy_context().run, self._sink.write, batch)
             self._publishing_bytes += batch.bytes
             self._expect(publishing, partial(self._add_published, batch))
 
@@ -245,7 +246,7 @@ class _Engine:
         self._committed_at = now
         windows, self._committable = self._committable, []
         self._is_committing = True
-        self._expect(self._committer.submit(self._sink.commit, windows), self._add_committed)
+        self._expect(self._committer.submit(copy_context().run, self._sink.commit, windows), self._add_committed)
 
     def _add_committed(self, result: Callable[[], Any]) -> None:
         self._is_committing = False

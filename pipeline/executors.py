@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any
 
 from ahi_catalog.connectors.errors import UsageError
@@ -22,7 +23,8 @@ class ThreadScanExecutor:
         self._pool = pool
 
     def submit(self, task: ScanTask, request: WorkRequest) -> Future[Any]:
-        return self._pool.submit(task.run, request)
+        # In the caller's context, by which Prefect knows whose page a log belongs on.
+        return self._pool.submit(copy_context().run, task.run, request)
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """The run report: what a run read, wrote and proved. Counts and times, never rows."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -180,8 +181,9 @@ class RunReport:
         scope = findings.scope_in_words(self.verification)
         if not self.verification.windows:
             return f"nothing to compare: the catalog holds nothing of {scope or 'this data store'}"
-        of = f" of {scope}" if scope else ""
-        return f"{self.rows_read:,} image sets{of} compared: {findings.in_words(self.verification)}"
+        days = math.ceil(sum((each.end - each.start) / timedelta(days=1) for each in self.verification.windows))
+        of = f" ({scope})" if scope else ""
+        return f"{self.rows_read:,} image sets of {days:,} days{of} compared: {findings.in_words(self.verification)}"
 
     def document(self) -> dict[str, Any]:
         """The report as JSON goes: for `_state/…/runs` and for machines."""

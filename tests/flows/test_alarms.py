@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prefect.assets import Asset
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName, LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.objects import FlowRun
 
 from ahi_catalog.flows.events import asset_key
 from tests.support.prefect_server import ROOT, end_of_run, prefect, running, running_prefect_server, start_run, wait_for
@@ -38,10 +39,10 @@ from prefect.events import DeploymentEventTrigger
 def consume():
     pass
 
-refreshed = {"prefect.resource.id": sys.argv[1]}
-consume.serve(
-    "consumer", triggers=[DeploymentEventTrigger(expect={"prefect.asset.materialization.succeeded"}, match=refreshed)]
-)
+if __name__ == "__main__":
+    refreshed = {"prefect.resource.id": sys.argv[1]}
+    trigger = DeploymentEventTrigger(expect={"prefect.asset.materialization.succeeded"}, match=refreshed)
+    consume.serve("consumer", triggers=[trigger])
 """
 
 
@@ -85,6 +86,7 @@ def test_alarms_go_off_and_other_flows_run(world: World, tmp_path: Path) -> None
         ):
             with running(serve(world, world.catalog), tmp_path, environment, name="serve") as serving:
                 wait_for(lambda: {each.name for each in client.read_deployments()} >= {"consumer", "world"}, "both")
+                world.service.faults.add("500", next=1, operation="SearchImageSets")
                 synced = end_of_run(client, start_run(client, "sync/world", rate=1_000, burst=1_000))
                 assert synced.state_name == "Completed"
                 assert synced.name == f"sync of data store {world.datastore_id} for {world.catalog}"
@@ -95,6 +97,7 @@ def test_alarms_go_off_and_other_flows_run(world: World, tmp_path: Path) -> None
                 assert f"prefect.flow-run.{synced.id}" in {each["prefect.resource.id"] for each in event["related"]}
                 assert not [word for word in ("Tester", "P-a0", "1.2.3.8") if word in json.dumps(feed.of("*"))]
 
+                wait_for(lambda: _is_logged(client, synced, "that was try 1", "KVP"), "the logs of the run's threads")
                 refused = _run(serve(world, tmp_path / "other"), environment)
                 assert refused.returncode == 2
                 assert f"sync/world is there already, for {world.catalog} " in refused.stderr
@@ -112,6 +115,7 @@ def test_alarms_go_off_and_other_flows_run(world: World, tmp_path: Path) -> None
 
                 end_of_run(client, start_run(client, "sync/world", rate=1_000, burst=1_000))
                 wait_for(lambda: len(feed.of("ahi-catalog.sync.completed")) == 2, "the event of the last sync")
+                wait_for(lambda: not _children(serving.pid), "the end of the run's process")
                 silences = feed.alarms("no sync completed for two hours")
             assert "The schedules are paused" in (tmp_path / "serve.log").read_text("utf-8")
             wait_for(lambda: feed.alarms("no sync completed for two hours") > silences, "the alarm of silence")
@@ -184,6 +188,11 @@ def _run(command: list[str], environment: dict[str, str]) -> subprocess.Complete
 def _states(client: SyncPrefectClient, flow: str) -> list[str | None]:
     found = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])))
     return [run.state_name for run in found if run.state_name != "Scheduled"]
+
+
+def _is_logged(client: SyncPrefectClient, run: FlowRun, *texts: str) -> bool:
+    logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])))
+    return all(any(text in log.message for log in logs) for text in texts)
 
 
 def _children(pid: int) -> list[int]:

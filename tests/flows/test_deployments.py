@@ -77,6 +77,23 @@ def test_serve_registers_what_prefect_yaml_does() -> None:
         assert load_flow_from_entrypoint(written["entrypoint"], use_placeholder_flow=False).name == served.flow_name
 
 
+def test_the_default_name_tells_catalog_and_data_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that two catalogs of one data store, or folders of one name in two places, are served side by side."""
+    monkeypatch.chdir(tmp_path)
+    named = {}
+    for catalog in ("s3://dev-bucket/imaging", "s3://prod-bucket/imaging/", "catalog"):
+        params = serve.make_context("serve", ["--catalog", catalog, "--datastore-id", DATASTORE]).params
+        plan = make_plan(**{name: value for name, value in params.items() if name != "replace"})
+        named[plan.name] = plan.settings.catalog
+    folder = str(tmp_path / "catalog")
+    assert list(named.values())[-1] == folder
+    assert list(named) == [
+        f"dev-bucket-imaging-{DATASTORE}",
+        f"prod-bucket-imaging-{DATASTORE}",
+        f"{folder.strip('/').replace('/', '-')}-{DATASTORE}",
+    ]
+
+
 def test_runs_of_a_worker_have_the_memory_of_the_command_line() -> None:
     """What the command line sets for its libraries, prefect.yaml sets for the processes of a work pool."""
     for written in of_prefect_yaml():
