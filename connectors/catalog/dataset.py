@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
-from ahi_catalog.connectors.catalog.layout import Partition, Unit, parse_partition, partition_rows
+from ahi_catalog.connectors.catalog.layout import Partition, Unit, parse_partition, partition_rows, table_prefix
 from ahi_catalog.connectors.catalog.publishing import read_object
 from ahi_catalog.connectors.catalog.remote import RemoteDataset, removed
 from ahi_catalog.connectors.errors import AhiCatalogError
@@ -49,9 +49,10 @@ def store_failure(dataset: ds.Dataset) -> AhiCatalogError | None:
     return dataset.failure if isinstance(dataset, RemoteDataset) else None
 
 
-def data_keys(catalog: Catalog, table: Table = IMAGE_SETS) -> list[str]:
-    """The keys of all data objects of a table."""
-    return [entry.key for entry in catalog.store.entries(table.folder) if parse_partition(table, entry.key)]
+def data_keys(catalog: Catalog, table: Table = IMAGE_SETS, datastore_id: str | None = None) -> list[str]:
+    """The keys of all data objects of a table, or of one data store's."""
+    prefix = table_prefix(table, datastore_id) if datastore_id else table.folder
+    return [entry.key for entry in catalog.store.entries(prefix) if parse_partition(table, entry.key)]
 
 
 def find_image_sets(catalog: Catalog, datastore_id: str, image_set_ids: Collection[str]) -> dict[Partition, list[str]]:

@@ -142,7 +142,7 @@ def _told(connection: duckdb.DuckDBPyConnection, sql: str, params: dict[str, Any
 
     A PIVOT is the exception: its columns are named by values.
     """
-    if _has_word(sql, "pivot"):
+    if "pivot" in sql.lower():
         return QueryError(f"{type(error).__name__} in a query with a PIVOT", None)
     found, ahead = _details(error), 0
     if not found and not isinstance(error, duckdb.ParserException):

@@ -11,7 +11,7 @@ import pytest
 from ahi_catalog.connectors.catalog import Batch, Partition, Unit, open_catalog, open_or_create, open_store, publish
 from ahi_catalog.connectors.catalog.changes import changes_since
 from ahi_catalog.connectors.catalog.querying import run_query
-from ahi_catalog.connectors.errors import StoreError
+from ahi_catalog.connectors.errors import DamagedError, StoreError
 from ahi_catalog.connectors.storage import LocalStore, Store
 from ahi_catalog.connectors.windows import Coverage, Window
 from ahi_catalog.schemas import IMAGE_SETS, REMOVALS
@@ -124,6 +124,23 @@ def test_a_repair_notes_what_it_removes(synced: World) -> None:
     assert removed(open_store(str(synced.catalog))) == [gone]
 
 
+def test_a_damaged_ledger_is_found_and_mended(synced: World) -> None:
+    """verify names it, and with repair writes it anew, so that the next removal is noted again."""
+    first, second, *_ = (str(row["imageSetId"]) for row in synced.service.rows(synced.datastore_id))
+    synced.service.delete(synced.datastore_id, first)
+    synced.backfill(BORN, TODAY)
+    [ledger] = synced.catalog.glob("removals/**/*.parquet")
+    ledger.write_bytes(b"PAR1")
+    synced.service.delete(synced.datastore_id, second)
+    with pytest.raises(DamagedError, match="removals/"):
+        synced.backfill(BORN, TODAY)
+    found = synced.verify().verification
+    assert found is not None
+    assert found.findings.keys() == {f"removals/{BORN:%Y-%m-%d}", f"{BORN:%Y-%m-%d}"}
+    assert synced.verify(is_repairing=True).unrepaired == 0
+    assert removed(open_store(str(synced.catalog))) == [second]
+
+
 def conflicts(tmp_path: Path, *rows: dict[str, Any]) -> list[tuple[Any, ...]]:
     store = open_store(str(tmp_path))
     open_or_create(store, None)
@@ -151,6 +168,23 @@ def test_conflicts_name_what_contradicts_itself(tmp_path: Path) -> None:
         ("series_not_primary", "1.1", 1, 2),
         ("study_patients", "1", 2, 2),
     ]
+
+
+def test_every_phi_policy_leaves_conflicts_what_it_keeps(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """keep all; pseudonymize series, studies and the years of birth, under pseudonyms; drop none."""
+    for number, (patient, name, born) in enumerate([("p", "A", "19990101"), ("p", "B", "19991231"), ("q", "A", "")]):
+        tags = {"PatientId": patient, "PatientName": name, "PatientBirthDate": born, "SeriesInstanceUID": "1.2.3"}
+        world.service.insert(world.datastore_id, [summary(f"x{number}", BORN, StudyInstanceUID="1.2", **tags)])
+    monkeypatch.setenv("AHI_CATALOG_PHI_KEY", "0123456789abcdef" * 4)
+    kinds = {}
+    for policy in ("keep", "pseudonymize", "drop"):
+        catalog = str(world.catalog / policy)
+        world.sync(catalog=catalog, phi=policy)
+        found = run_query(open_catalog(open_store(catalog)), "select conflict, identifier from conflicts order by 1")
+        kinds[policy] = found["conflict"].to_pylist()
+        assert policy == "keep" or not {"p", "q", "1.2", "1.2.3"} & set(found["identifier"].to_pylist())
+    of_all = ["series_image_sets", "study_patients"]
+    assert kinds == {"keep": ["patient_birth_dates", "patient_names", *of_all], "pseudonymize": of_all, "drop": []}
 
 
 def test_padding_and_absent_values_are_no_conflict(tmp_path: Path) -> None:
