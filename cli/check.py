@@ -52,13 +52,11 @@ def _tell(opened: "Catalog", datastore_id: str, failed: list[str]) -> None:
 @click.command()
 @read_options
 @option("--max-lag", type=Duration, metavar="2h", help=f"The watermark is at most so old, {DURATIONS}.")
-@option(
-    "--max-gap", type=Duration, metavar="DURATION", help=f"No uncovered range is longer, {DURATIONS}; 0: there is none."
-)
+@option("--max-gap", type=Duration, metavar="0", help=f"No uncovered range is longer, {DURATIONS}; 0: there is none.")
 @option(
     "--max-verify-age",
     type=Duration,
-    metavar="DURATION",
+    metavar="35d",
     help=f"A verify has ended so lately, {DURATIONS}, and left nothing.",
 )
 @option("--no-lost-objects", is_flag=True, help="No data object is lost.")

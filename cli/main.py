@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from ahi_catalog.cli.check import check
 from ahi_catalog.cli.completion import completion
+from ahi_catalog.cli.contract import contract
 from ahi_catalog.cli.ddl import ddl
 from ahi_catalog.cli.demo import demo
 from ahi_catalog.cli.doctor import doctor
@@ -101,6 +102,7 @@ _COMMANDS: Final = (
     query,
     report,
     ddl,
+    contract,
     register,
     iam_policy,
     doctor,
