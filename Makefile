@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python 3.11 to 3.13 and make:
 #   make demo   sets up, syncs a real public catalog and queries it
 #   make test   sets up and passes the tests
-.PHONY: help install demo test test-faults test-prefect test-spark docs lint bench audit lock clean
+.PHONY: help install demo test test-faults test-contract test-prefect test-spark docs lint bench audit lock clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -48,6 +48,12 @@ test-spark: $(INSTALLED)  ## Prove the DDL on Spark (two minutes): installs pysp
 	$(call LOCKED,requirements-spark.lock)
 	$(BIN)/python -m pytest -m spark tests/spark
 
+test-contract: $(INSTALLED)  ## Prove the data contract by datacontract-cli.
+	$(PYTHON) -m venv .venv-contract
+	.venv-contract/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-contract.lock
+	PATH="$$PATH:$(CURDIR)/.venv-contract/bin" $(BIN)/python -m pytest -m contract tests/contract
+	rm -r .venv-contract
+
 test-prefect: $(INSTALLED)  ## Run the deployments on real Prefect servers and workers (three minutes).
 	$(BIN)/python -m pytest -m prefect
 
@@ -82,7 +88,8 @@ lock:  ## Resolve the lock files anew, with hashes and without index URLs.
 	$(RESOLVE) pyproject.toml --extra aws --group build --constraints requirements.lock --output-file requirements-image.lock
 	$(RESOLVE) --group bench --constraints requirements.lock --output-file requirements-bench.lock
 	$(RESOLVE) --group spark --output-file requirements-spark.lock
+	$(RESOLVE) --group contract --output-file requirements-contract.lock
 	rm -r .venv-lock
 
 clean:  ## Remove what the targets above made, the demo's catalog included.
-	rm -rf .venv .venv-audit .venv-lock audit demo-catalog .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-audit .venv-contract .venv-lock audit demo-catalog .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ahi_catalog.cli.opening import open_to_read, read_options
-from ahi_catalog.cli.options import json_option, notify_option, option
+from ahi_catalog.cli.options import DURATIONS, json_option, notify_option, option
 from ahi_catalog.cli.output import print_json, print_table
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.settings import Duration
@@ -51,9 +51,14 @@ def _tell(opened: "Catalog", datastore_id: str, failed: list[str]) -> None:
 
 @click.command()
 @read_options
-@option("--max-lag", type=Duration, metavar="2h", help="The watermark is at most so old.")
-@option("--max-gap", type=Duration, metavar="0", help="No uncovered range is longer; 0: there is none.")
-@option("--max-verify-age", type=Duration, metavar="35d", help="A verify has ended so lately, and left nothing.")
+@option("--max-lag", type=Duration, metavar="2h", help=f"The watermark is at most so old, {DURATIONS}.")
+@option("--max-gap", type=Duration, metavar="0", help=f"No uncovered range is longer, {DURATIONS}; 0: there is none.")
+@option(
+    "--max-verify-age",
+    type=Duration,
+    metavar="35d",
+    help=f"A verify has ended so lately, {DURATIONS}, and left nothing.",
+)
 @option("--no-lost-objects", is_flag=True, help="No data object is lost.")
 @option(
     "--max-unparsable",

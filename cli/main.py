@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from ahi_catalog.cli.changes import changes
 from ahi_catalog.cli.check import check
 from ahi_catalog.cli.completion import completion
+from ahi_catalog.cli.contract import contract
 from ahi_catalog.cli.ddl import ddl
 from ahi_catalog.cli.demo import demo
 from ahi_catalog.cli.doctor import doctor
@@ -35,7 +36,7 @@ from ahi_catalog.cli.watch import watch
 from ahi_catalog.cli.wording import in_shell_words
 from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError, UsageError
 from ahi_catalog.connectors.redaction import describe, trace
-from ahi_catalog.pipeline.signals import INTERRUPTED
+from ahi_catalog.pipeline.signals import INTERRUPTED, INTERRUPTED_TEXT
 
 _DONE, _FAILED, _WRONG_USAGE = 0, 1, 2
 
@@ -78,6 +79,19 @@ def cli(context: click.Context, *, debug: bool) -> None:
     context.default_map = read_settings(cli)
 
 
+def _set_debug(context: click.Context, parameter: click.Parameter, is_set: bool) -> None:  # noqa: FBT001  # click's
+    del context, parameter
+    if is_set:
+        logging.getLogger("ahi_catalog").setLevel(logging.DEBUG)
+
+
+def _debug_option() -> click.Option:
+    """The same behind a command, where most people write it."""
+    return click.Option(
+        ["--debug"], is_flag=True, expose_value=False, callback=_set_debug, help="Log more, and show tracebacks."
+    )
+
+
 _COMMANDS: Final = (
     demo,
     sync,
@@ -93,6 +107,7 @@ _COMMANDS: Final = (
     changes,
     report,
     ddl,
+    contract,
     register,
     iam_policy,
     doctor,
@@ -102,6 +117,7 @@ _COMMANDS: Final = (
     emulate,
 )
 for _command in _COMMANDS:
+    _command.params.append(_debug_option())
     cli.add_command(_command)
 
 
@@ -128,9 +144,12 @@ def run(arguments: list[str]) -> int:
         error.show()
         if origin := _origin(error):
             click.echo(f"That is from {origin}.", err=True)
+        if isinstance(error, click.MissingParameter) and error.param and isinstance(error.param.envvar, str):
+            key = max(error.param.opts, key=len).removeprefix("--")
+            click.echo(f"Give it, or set {error.param.envvar}, or {key} in {SETTINGS_FILE}.", err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt, StoppedError):
-        click.echo("Interrupted; the next run resumes.", err=True)
+        click.echo(INTERRUPTED_TEXT, err=True)
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has had enough; keep Python from complaining when it flushes at exit.

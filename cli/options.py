@@ -16,6 +16,7 @@ PREFIX: Final = "AHI_CATALOG_"
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+DURATIONS: Final = "as 90s, 10m, 12h or 35d"
 DATES: Final = "as 2026-05-01 or 2026-05-01T12:30:00Z (UTC where no zone is given)"
 Count = Annotated[int, Field(ge=1)]
 WholeNumber = Annotated[int, Field(ge=0)]

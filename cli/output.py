@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _FILE_WIDTH: Final = 160
 _ANY_WIDTH: Final = 1 << 20
 # C0 and C1 controls but tab and line end, what turns the direction of writing, and bytes of names that are no text.
+_NUMBER: Final = re.compile(r"-?[\d,]+(\.\d+)?(e[+-]?\d+)?")
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -91,17 +92,34 @@ def pairs_table(title: str, pairs: Iterable[tuple[str, str]]) -> "RenderableType
 
 
 def make_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, header: bool = True
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, header: bool = True, is_dense: bool = False
 ) -> "RenderableType":
-    """A table; text is shown as it is, never read as markup."""
+    """A table; text is shown as it is, never read as markup; columns of numbers end alike.
+
+    Args:
+        title: Over it.
+        columns: Their names.
+        rows: As many cells as there are columns, each.
+        header: Whether to show the names.
+        is_dense: Whether to leave a single space between columns, for many in 80.
+    """
     from rich import box  # `--help` does without rich
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_header=header, pad_edge=False, padding=(0, 1))
-    for name in columns:
-        table.add_column(Text(visible(name)), overflow="fold")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        show_header=header,
+        show_edge=not is_dense,
+        pad_edge=False,
+        padding=(0, 0 if is_dense else 1),
+    )
+    rows = list(rows)
+    for number, name in enumerate(columns):
+        cells = [row[number] for row in rows if row[number]]
+        is_number = header and bool(cells) and all(map(_NUMBER.fullmatch, cells))
+        table.add_column(Text(visible(name)), overflow="fold", justify="right" if is_number else "left")
     for row in rows:
         table.add_row(*(Text(visible(value)) for value in row))
     return Group(Text(title, style="bold"), table) if title else table

@@ -223,20 +223,22 @@ def _shown_column(column: "pa.ChunkedArray") -> list[str]:
 
     from ahi_catalog.cli.values import json_values
 
-    shown = [_shown(value) for value in json_values(column)]
+    values = json_values(column)
+    # A year, or a series' number, is no amount; but all of a column are written alike.
+    is_grouped = any(isinstance(value, int) and abs(value) >= _GROUPED_FROM for value in values)
+    shown = [_shown(value, is_grouped=is_grouped) for value in values]
     # Times to the second, and no T.
     return [_TIME.sub(r"\1 \2", text) for text in shown] if pa.types.is_timestamp(column.type) else shown
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, *, is_grouped: bool) -> str:
     match value:
         case None:
             return ""
         case bool():
             return str(value)
         case int():
-            # A year, or a series' number, is no amount.
-            return f"{value:,}" if abs(value) >= _GROUPED_FROM else str(value)
+            return f"{value:,}" if is_grouped else str(value)
         case list():
             return ", ".join(item if isinstance(item, str) else json_text(item) for item in value)
         case dict():

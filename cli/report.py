@@ -17,7 +17,8 @@ _NO_EXTRA: Final = "the report's plots come with an extra: pip install 'ahi-cata
 @read_options
 @option("--out", type=click.Path(dir_okay=False, path_type=Path), default="report.html", help="The file to write.")
 @option("--runs", type=WholeNumber, default=100, metavar="N", help="How many of the last runs to show.")
-def report(*, catalog: str, bucket_owner: str | None, allow_http: bool, out: Path, runs: int) -> None:
+@option("--time-zone", default="UTC", metavar="ZONE", help="Of the hours of the day, as in Europe/Berlin.")
+def report(*, catalog: str, bucket_owner: str | None, allow_http: bool, out: Path, runs: int, time_zone: str) -> None:
     """Write a page on what a catalog holds: arrivals, modalities, tiers, quality, sync history.
 
     One HTML file that opens anywhere, without a network. It holds counts only: no identifier, no free text, and no
@@ -38,7 +39,7 @@ def report(*, catalog: str, bucket_owner: str | None, allow_http: bool, out: Pat
 
     opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
     now = datetime.now(UTC)
-    reports = [collect(opened, found, runs=runs, now=now) for found in opened.datastore_ids()]
+    reports = [collect(opened, found, runs=runs, now=now, zone=time_zone) for found in opened.datastore_ids()]
     page = render(catalog, reports, version=version("ahi-catalog"), now=now)
     try:
         out.write_text(page, encoding="utf-8")

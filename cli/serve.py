@@ -61,10 +61,7 @@ def serve(*, replace: bool, **given: Any) -> None:
     from ahi_catalog.flows.deployments import make_deployments  # Prefect takes seconds to import
     from ahi_catalog.flows.serving import refuse_to_take_over, serve_deployments
 
-    try:
-        deployments = make_deployments(plan)
-    except ValueError:
-        raise UsageError("a schedule is a cron expression ('0 * * * *'), a time zone one of IANA's (UTC)") from None
+    deployments = make_deployments(plan)
     if not is_server_named():
         raise UsageError(
             "no Prefect server: run `prefect server start`, then export PREFECT_API_URL=http://127.0.0.1:4200/api"
@@ -102,8 +99,11 @@ def make_plan(
         # Another process may be served the same name from another folder.
         settings = changed(settings, catalog=os.path.abspath(settings.catalog))  # noqa: PTH100  # takes ".." out too
     own_name = re.sub(r"[^\w.-]+", "-", settings.catalog.rpartition("://")[2]).strip("-")
-    from ahi_catalog.flows.deployments import Plan  # Prefect takes seconds to import
+    from ahi_catalog.flows.deployments import Plan, check_cron, check_time_zone  # Prefect takes seconds to import
 
+    check_cron("sync_cron", sync_cron)
+    check_cron("verify_cron", verify_cron)
+    check_time_zone(time_zone)
     return Plan(
         name=name or f"{own_name}-{settings.datastore_id}",
         settings=settings,

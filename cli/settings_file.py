@@ -25,7 +25,7 @@ SETTINGS_FILE: Final = "ahi-catalog.toml"
 
 _WITHOUT_SETTINGS: Final = frozenset({"demo", "emulate", "init", "completion"})
 _NO_SETTINGS: Final = frozenset(
-    {"help", "json", "from", "to", "out", "format", "watch", "for", "only", "repair", "restart", "part"}
+    {"help", "debug", "json", "from", "to", "out", "format", "watch", "for", "only", "repair", "restart", "part"}
     | {"since", "file", "param", "yes"}
 )
 _VARIABLES_ELSEWHERE: Final = frozenset({"AHI_CATALOG_PHI_KEY", "AHI_CATALOG_WORK_POOL"})

@@ -188,11 +188,11 @@ def _runs_table(runs: list[dict[str, Any]], now: datetime) -> "RenderableType":
             run["flow"],
             outcome_told(run, now),
             *(f"{run[name]:,}" for name in counts),
-            f"{run['seconds']:,.1f}",
+            f"{run['seconds']:,.0f}",
         ]
         for run in runs
     ]
-    return make_table("last runs", ["started (UTC)", "flow", "outcome", *counts, "seconds"], rows)
+    return make_table("last runs", ["started, UTC", "flow", "outcome", *counts, "seconds"], rows, is_dense=True)
 
 
 def _under_way(runs: list[dict[str, Any]], now: datetime) -> str:

@@ -9,6 +9,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.types.entrypoint import EntrypointType
 
+from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.flows.backfill import backfill
 from ahi_catalog.flows.parameters import parameters_of
@@ -42,12 +43,32 @@ class Plan:
     time_zone: str
 
 
-def make_deployments(plan: Plan) -> list[RunnerDeployment]:
-    """The deployments of a plan; nothing is sent to the server yet.
+def check_cron(setting: str, cron: str) -> None:
+    """See that a setting is a cron expression, or empty.
 
     Raises:
-        ValueError: A schedule is no cron expression, or the time zone is none.
+        UsageError: It is neither.
     """
+    try:
+        CronSchedule(cron=cron or "0 * * * *")
+    except ValueError:
+        raise UsageError(f"`{setting}` is a cron expression of five fields, as '30 3 * * *', or empty") from None
+
+
+def check_time_zone(time_zone: str) -> None:
+    """See that there is such a time zone.
+
+    Raises:
+        UsageError: There is none.
+    """
+    try:
+        CronSchedule(cron="0 * * * *", timezone=time_zone)
+    except ValueError:
+        raise UsageError("`time_zone` is one of the IANA's names, as UTC or Europe/Berlin") from None
+
+
+def make_deployments(plan: Plan) -> list[RunnerDeployment]:
+    """The deployments of a plan; nothing is sent to the server yet."""
     # Two syncs have nothing to do that one does not; ranges of a backfill wait for each other.
     return [
         _deploy(sync, plan, 0.4, "look_back", "start", "queue", cron=plan.sync_cron),

@@ -1,5 +1,6 @@
 """A job as the body of a Prefect flow."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from prefect import State
@@ -19,12 +20,13 @@ from ahi_catalog.flows.temporary_server import stop_temporary_server
 from ahi_catalog.pipeline.executors import open_executor
 from ahi_catalog.pipeline.many import Job, Result, outcome_of, run_many
 from ahi_catalog.pipeline.observers import InBackground, collecting_reports, watched_by
-from ahi_catalog.pipeline.run_report import Outcome
+from ahi_catalog.pipeline.run_report import Outcome, RunReport
 from ahi_catalog.pipeline.signals import stop_on_signals
 
 _FINAL: Final = (UsageError, StateError)
 """What fails again however often it is tried."""
-_STOPPED: Final = "stopped; the next run resumes where this one ended"
+_STOPPED: Final = "stopped; what was published by then stays"
+_RESUMES: Final = "; the next run resumes where this one ended"
 
 
 def run_in_flow(
@@ -89,10 +91,15 @@ def _run_one(job: Job, settings: Settings, *, is_lasting: bool) -> State[None]:
         report = job(settings, executor=shown, stop=stop, connection=connect(settings))
     events.tell(settings.catalog, [Result(datastore_id=settings.datastore_id, report=report)])
     if report.outcome is Outcome.STOPPED:
-        return Cancelled(message=_STOPPED)
+        return Cancelled(message=_stopped([report]))
     if report.difference:
         return Failed(name="Differs", message=report.difference)
     return Completed(message=report.summary)
+
+
+def _stopped(reports: Iterable[RunReport]) -> str:
+    """A backfill reads its range from the start again."""
+    return _STOPPED if any(report.flow == "backfill" for report in reports) else _STOPPED + _RESUMES
 
 
 def _run_many(job: Job, settings: Settings, datastore_ids: list[str] | None, *, is_lasting: bool) -> State[None]:
@@ -120,7 +127,7 @@ def _run_many(job: Job, settings: Settings, datastore_ids: list[str] | None, *, 
                 _give_up_retries()
             return Failed(message="\n".join([f"{len(failures)} of {len(results)} data stores failed", *failures]))
         case Outcome.STOPPED:
-            return Cancelled(message=_STOPPED)
+            return Cancelled(message=_stopped([result.report for result in results if result.report]))
         case Outcome.DONE:
             read = sum(result.report.rows_read for result in results if result.report)
             return Completed(message=f"{len(results)} data stores, {read:,} image sets read")

@@ -1,6 +1,7 @@
 """A run on one data store: both ends opened, what its parts share, and its report at the end."""
 
 import logging
+import os
 import threading
 import time
 import uuid
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
@@ -18,12 +20,20 @@ from ahi_catalog.connectors.catalog.description import refuse_other
 from ahi_catalog.connectors.errors import AhiCatalogError, SourceError, StoppedError
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.source import Connection, Source, open_source
+from ahi_catalog.connectors.redaction import describe
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.storage import Store, open_store
 from ahi_catalog.connectors.windows import Coverage, floor_second
 from ahi_catalog.pipeline.checkpointer import Checkpointer
 from ahi_catalog.pipeline.heart import Heart
-from ahi_catalog.pipeline.observers import Observers, Progress, collect_report, current_observers
+from ahi_catalog.pipeline.observers import (
+    InBackground,
+    Observer,
+    Observers,
+    Progress,
+    collect_report,
+    current_observers,
+)
 from ahi_catalog.pipeline.planning import upper_bound
 from ahi_catalog.pipeline.privacy import LoadKey, asked_policy, make_protection
 from ahi_catalog.pipeline.run_report import Outcome, RunReport
@@ -241,7 +251,7 @@ class RunSetup:
             scan_task=ScanTask(settings, catalog.description.phi, self.load_key, scan),
             protect=protect,
             report=report,
-            observers=current_observers(heart),
+            observers=current_observers(heart, *_lineage(settings, catalog, flow)),
             stop=self.stop,
         )
         if flow != WATCH:  # It has a heartbeat of its own, for all its hours.
@@ -311,6 +321,24 @@ def _reporting(run: Run) -> Iterator[None]:
         _keep_report(run.catalog, report)
         collect_report(report)
         run.observers.finished(report)
+
+
+def _lineage(settings: Settings, catalog: Catalog, flow: str) -> list[Observer]:
+    """Who sends OpenLineage's events of a run, where its own settings are there: a variable, or its file."""
+    files = (Path("openlineage.yml"), Path.home() / ".openlineage" / "openlineage.yml")
+    if not any(name.startswith("OPENLINEAGE_") for name in os.environ) and not any(file.is_file() for file in files):
+        return []
+    try:
+        from openlineage.client import OpenLineageClient  # noqa: PLC0415  # an extra, and not loaded where it is off
+
+        from ahi_catalog.pipeline.lineage import Lineage  # noqa: PLC0415
+
+        return [InBackground(Lineage(OpenLineageClient(), catalog, flow, settings.datastore_id))]
+    except ImportError:
+        _log.warning("OpenLineage is configured and not installed: pip install 'ahi-catalog[lineage]'")
+    except Exception as error:  # noqa: BLE001  # whatever its settings are, the run does without
+        _log.warning("OpenLineage's settings cannot be used: %s", describe(error))
+    return []
 
 
 def _keep_report(catalog: Catalog, report: RunReport) -> None:

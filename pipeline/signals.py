@@ -14,6 +14,7 @@ _log = logging.getLogger(__name__)
 
 INTERRUPTED: Final = 130
 """The exit code of a run that was asked to stop."""
+INTERRUPTED_TEXT: Final = "Interrupted; what was published by then stays."
 _SHOW_CURSOR: Final = b"\x1b[?25h"
 
 
@@ -33,7 +34,7 @@ def stop_on_signals(before_exit: Callable[[], None] = lambda: None) -> Iterator[
         if stop.is_set() and number == signal.SIGINT:
             _exit(before_exit)
         stop.set()
-        _log.warning("stopping: publishing what is proven; the next run resumes there (Ctrl-C again stops at once)")
+        _log.warning("stopping: publishing what is proven (Ctrl-C again stops at once)")
 
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -52,5 +53,5 @@ def _exit(before_exit: Callable[[], None]) -> NoReturn:
         before_exit()
     finally:
         # A progress bar has hidden the cursor.
-        os.write(2, (_SHOW_CURSOR if sys.stderr.isatty() else b"") + b"Interrupted; the next run resumes.\n")
+        os.write(2, (_SHOW_CURSOR if sys.stderr.isatty() else b"") + INTERRUPTED_TEXT.encode() + b"\n")
         os._exit(INTERRUPTED)

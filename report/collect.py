@@ -31,6 +31,7 @@ class DatastoreReport:
         followed_to: How far changes are followed; None where nothing was ever synced.
         coverage, gaps: What is covered, and what lies between.
         arrivals: Image sets over time; None where there are none and nothing is covered.
+        zone: In which hours are told.
         by_hour, by_modality, by_body_part, by_tier: Image sets by group.
         idle: Of the frequent access tier, by the time since the last access.
         unparsable: Values that their column cannot hold, by column.
@@ -48,6 +49,7 @@ class DatastoreReport:
     coverage: Coverage
     gaps: Coverage
     arrivals: Arrivals | None
+    zone: str
     by_hour: tuple[Group, ...]
     by_modality: tuple[Group, ...]
     by_body_part: tuple[Group, ...]
@@ -68,7 +70,7 @@ class DatastoreReport:
         return self.phi.policy is Policy.KEEP
 
 
-def collect(catalog: Catalog, datastore_id: str, *, runs: int, now: datetime) -> DatastoreReport:
+def collect(catalog: Catalog, datastore_id: str, *, runs: int, now: datetime, zone: str = "UTC") -> DatastoreReport:
     """The counts of one data store.
 
     Args:
@@ -76,8 +78,10 @@ def collect(catalog: Catalog, datastore_id: str, *, runs: int, now: datetime) ->
         datastore_id: The data store.
         runs: How many of the last run reports, at most.
         now: Aware; idle times end here where the catalog never followed changes.
+        zone: In which hours of the day are told, as the IANA names it.
 
     Raises:
+        UsageError: There is no such zone.
         AhiCatalogError: The catalog cannot be read.
     """
     summary = summarize(catalog, datastore_id, runs=runs)
@@ -94,7 +98,8 @@ def collect(catalog: Catalog, datastore_id: str, *, runs: int, now: datetime) ->
             coverage=summary.coverage,
             gaps=summary.gaps,
             arrivals=_arrivals(loaded, summary),
-            by_hour=groups.by_hour(loaded),
+            zone=zone,
+            by_hour=groups.by_hour(loaded, zone),
             by_modality=groups.by_code(loaded, "modality"),
             by_body_part=groups.by_code(loaded, "body_part"),
             by_tier=tiers,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.report.facts import Facts
 from ahi_catalog.report.suppression import SMALLEST, to_hide
 
@@ -68,9 +69,21 @@ def by_code(facts: Facts, column: str) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def by_hour(facts: Facts) -> tuple[Group, ...]:
-    """By hour of createdAt in UTC, 24 groups."""
-    return _in_order(facts, _count(facts, "hour(created)::text"), [str(hour) for hour in range(24)])
+def by_hour(facts: Facts, zone: str = "UTC") -> tuple[Group, ...]:
+    """By hour of createdAt, 24 groups.
+
+    Args:
+        facts: Of the data store.
+        zone: In which the hours are told, as the IANA names it.
+
+    Raises:
+        UsageError: There is no such zone.
+    """
+    # DuckDB brings the zones: the machine may have no database of them.
+    if not (named := facts.rows("select name from pg_timezone_names() where name = $1", zone)):
+        raise UsageError("`time_zone` is one of the IANA's names, as UTC or Europe/Berlin")
+    local = f"hour(timezone('{named[0][0]}', timezone('UTC', created)))::text"
+    return _in_order(facts, _count(facts, local), [str(hour) for hour in range(24)])
 
 
 def by_tier(facts: Facts) -> tuple[Group, ...]:

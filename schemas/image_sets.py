@@ -24,8 +24,8 @@ def _tag(name: str, key: str, type_: pa.DataType, sensitivity: Sensitivity, doc:
     return Column(name=name, type=type_, source=(TAGS, key), sensitivity=sensitivity, doc=doc)
 
 
-def _parsed(name: str, type_: pa.DataType, sensitivity: Sensitivity, doc: str) -> Column:
-    return Column(name=name, type=type_, source=(), sensitivity=sensitivity, doc=doc)
+def _parsed(name: str, type_: pa.DataType, sensitivity: Sensitivity, doc: str, *made_of: str) -> Column:
+    return Column(name=name, type=type_, source=(), sensitivity=sensitivity, doc=doc, made_of=made_of)
 
 
 _S, _I, _COUNT = pa.string(), pa.int32(), pa.int64()
@@ -51,6 +51,7 @@ _COLUMNS: Final[tuple[Column, ...]] = (
         pa.date32(),
         Sensitivity.BIRTH,
         "Patient's Birth Date, or null where it is no real date.",
+        "dicom_patient_birth_date",
     ),
     _tag(
         "study_instance_uid",
@@ -82,12 +83,20 @@ _COLUMNS: Final[tuple[Column, ...]] = (
         Sensitivity.NONE,
         "Number of Study Related Instances (0020,1208).",
     ),
-    _parsed("study_date", pa.date32(), Sensitivity.DATE, "Study Date, or null where it is no real date."),
+    _parsed(
+        "study_date",
+        pa.date32(),
+        Sensitivity.DATE,
+        "Study Date, or null where it is no real date.",
+        "dicom_study_date",
+    ),
     _parsed(
         "study_datetime",
         LOCAL_DATETIME,
         Sensitivity.DATE,
         "Study Date and Study Time together, in the local time of the modality (no zone), or null.",
+        "dicom_study_date",
+        "dicom_study_time",
     ),
     _tag(
         "series_instance_uid",

@@ -46,6 +46,7 @@ class Column:
         type: The Arrow type, one that Athena, Spark, DuckDB and Trino all read. What people add up is int64, for
             Polars sums int32 in int32.
         source: Path of the field in what the service sends, from the outside in; empty for a column that is computed.
+        made_of: Names of the columns that a computed one is made of; empty where that is the whole row.
         sensitivity: What the column can tell about a patient; the PHI policy acts by it.
         doc: One line for the data dictionary.
         nullable: False only where a row without the value cannot be.
@@ -57,6 +58,7 @@ class Column:
     sensitivity: Sensitivity = Sensitivity.NONE
     doc: str
     nullable: bool = True
+    made_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,11 @@ class Table:
     def folder(self) -> str:
         """The folder of the table in a catalog, with a slash at its end."""
         return f"{self.name}/"
+
+    def sources(self, column: Column) -> list[str]:
+        """The fields of the service that a column is made of, as ``DICOMTags.DICOMPatientId``; none: of all."""
+        received = {each.name: each for each in self.columns if each.source}
+        return [".".join(received[name].source) for name in (column.made_of or (column.name,)) if name in received]
 
     @property
     def order(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ is too small to show gets a short pale mark of fixed size. Pure: the same counts
 """
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
@@ -22,6 +23,7 @@ _HEIGHT: Final = 170
 _BAR: Final = 22
 _LETTER, _CAPITAL = 6.8, 8.6
 _NUMBER: Final = 75
+_DATES: Final = 5
 _STUB: Final = 5
 """Pixels of the mark that stands for a hidden group."""
 
@@ -54,12 +56,12 @@ def bars(groups: Sequence[Group], width: int) -> str:
     return _svg(base.mark_bar(color=_MARK) + text, width, _BAR * max(len(rows), 1))
 
 
-def hours(groups: Sequence[Group], width: int) -> str:
-    """Upright bars, one an hour of the day."""
+def hours(groups: Sequence[Group], zone: str, width: int) -> str:
+    """Upright bars, one an hour of the day in a zone."""
     rows = [{"label": group.label, "count": group.image_sets} for group in groups]
     axis = alt.Axis(labelAngle=0, values=[str(hour) for hour in range(0, 24, 3)], ticks=False)
     base = _chart(rows).encode(
-        x=alt.X("label:O", title="hour, UTC", axis=axis, scale=alt.Scale(domain=[row["label"] for row in rows]))
+        x=alt.X("label:O", title=f"hour, {zone}", axis=axis, scale=alt.Scale(domain=[row["label"] for row in rows]))
     )
     return _svg(_shown(base) + _hidden(base), width)
 
@@ -100,7 +102,7 @@ def requests(runs: Sequence[RunRecord], width: int) -> str:
         _chart(rows)
         .mark_bar()
         .encode(
-            x=_by_run(len(runs)),
+            x=_by_run(runs),
             y=alt.Y("count:Q", title=None, axis=_counts()),
             order="kind:N",
             color=alt.Color("color:N", scale=None),
@@ -120,7 +122,7 @@ def lags(runs: Sequence[RunRecord], unit: timedelta, width: int) -> str:
         _chart(rows)
         .mark_bar()
         .encode(
-            x=_by_run(len(runs)),
+            x=_by_run(runs),
             y=alt.Y("lag:Q", title=None, axis=alt.Axis(format=",.2~f", tickCount=4, domain=False, ticks=False)),
             color=alt.Color("color:N", scale=None),
         )
@@ -137,7 +139,7 @@ def freshness(runs: Sequence[RunRecord], unit: timedelta, width: int) -> str:
         for median, most, last in [run.published_after]
     ]
     axis = alt.Axis(format=",.2~f", tickCount=4, domain=False, ticks=False)
-    base = _chart(rows).encode(x=_by_run(len(runs)))
+    base = _chart(rows).encode(x=_by_run(runs))
     bars = base.mark_bar(color=_MARK).encode(y=alt.Y("most:Q", title=None, axis=axis))
     marks = [
         base.mark_tick(color=color, thickness=2).encode(y=f"{name}:Q")
@@ -161,10 +163,13 @@ def _chart(rows: Sequence[Mapping[str, Any]]) -> alt.Chart:
     return alt.Chart(alt.InlineData(values=rows))
 
 
-def _by_run(runs: int) -> alt.X:
-    shown = [*range(1, runs + 1, -(-runs // 8))] if runs else []
-    axis = alt.Axis(labelAngle=0, values=shown, ticks=False)
-    return alt.X("run:O", title="run, oldest first", axis=axis, scale=alt.Scale(domain=[*range(1, max(runs, 8) + 1)]))
+def _by_run(runs: Sequence[RunRecord]) -> alt.X:
+    shown = [*range(1, len(runs) + 1, -(-len(runs) // _DATES))] if runs else []
+    # A label is two lines: the day, and the time.
+    labels = {place: [f"{runs[place - 1].started_at:{form}}" for form in ("%m-%d", "%H:%M")] for place in shown}
+    axis = alt.Axis(labelAngle=0, values=shown, ticks=False, labelExpr=f"({json.dumps(labels)})[datum.value]")
+    places = [*range(1, max(len(runs), 8) + 1)]
+    return alt.X("run:O", title="start of the run, UTC", axis=axis, scale=alt.Scale(domain=places))
 
 
 def _counts() -> alt.Axis:

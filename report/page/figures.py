@@ -60,7 +60,7 @@ def figures(report: DatastoreReport) -> tuple[Figure, ...]:
     found = [*_arrivals(report)]
     if report.totals.image_sets != 0:
         found += [
-            _hours(report.by_hour),
+            _hours(report.by_hour, report.zone),
             _tiers(report.by_tier),
             *([_idle(report.idle)] if report.idle else []),
             _groups("Modalities", "Image sets by modality", "modality", report.by_modality, report),
@@ -115,15 +115,15 @@ def _timeline(title: str, bins: Sequence[Bin], gaps: Coverage, span: Span) -> Fi
     )
 
 
-def _hours(groups: Sequence[Group]) -> Figure:
+def _hours(groups: Sequence[Group], zone: str) -> Figure:
     return Figure(
         title="Arrivals by hour",
-        says="Image sets by the hour of the day in which they were created (UTC)."
+        says=f"Image sets by the hour of the day in which they were created ({zone})."
         + _pale(each.image_sets for each in groups),
-        plot=_draw(lambda width: charts.hours(groups, width), full=True),
+        plot=_draw(lambda width: charts.hours(groups, zone, width), full=True),
         is_full=True,
         table=Table(
-            head=("hour, UTC", "image sets"),
+            head=(f"hour, {zone}", "image sets"),
             rows=tuple((f"{int(group.label):02d}:00", _number(group.image_sets)) for group in groups),
         ),
     )

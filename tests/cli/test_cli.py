@@ -422,3 +422,36 @@ def test_archived_image_sets_are_read_on_a_yes_alone(world: World, capsys: pytes
     assert json.loads(capsys.readouterr().out)["rows_read"] == 30
     assert run(["metadata", *common, "--keyword", "Nonsense"]) == 2
     assert "--keyword: Nonsense is no keyword" in capsys.readouterr().err
+
+
+def test_debug_may_stand_behind_the_command(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where most people write it: what failed is shown with its place."""
+    live(world)
+    assert run(["status", "--catalog", str(world.catalog)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert run(["status", "--catalog", str(world.catalog), "--debug"]) == 2
+    assert "open_catalog" in capsys.readouterr().err
+
+
+def test_a_missing_option_names_the_variable_and_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """All three places that it may come from."""
+    assert run(["status"]) == 2
+    assert "AHI_CATALOG_CATALOG, or catalog in ahi-catalog.toml" in capsys.readouterr().err
+
+
+def test_tables_of_runs_fit_80_columns_and_numbers_end_alike(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of a million rows is one line."""
+    world.fill(20)
+    world.sync()
+    [path] = world.catalog.glob("_state/*/runs/*.json")
+    report = json.loads(path.read_text()) | {"new": 1_234_567, "updated": 12_345, "requests": 250_000, "seconds": 9876}
+    path.write_text(json.dumps(report))
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["status", "--catalog", str(world.catalog)]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"sync +done +1,234,567 +12,345 +0 +250,000 +9,876", shown)
+    assert max(map(len, shown.splitlines())) <= 80
+    run(["query", "--catalog", str(world.catalog), "select * from (values (9999), (10000)) t(n)"])
+    assert " 9,999 \n 10,000" in capsys.readouterr().out

@@ -154,4 +154,4 @@ def test_a_second_ctrl_c_ends_at_once(make_world: Callable[..., World]) -> None:
     assert "Ctrl-C again stops at once" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     assert process.wait(50) == 130
-    assert process.stderr.read() == "Interrupted; the next run resumes.\n"
+    assert process.stderr.read() == "Interrupted; what was published by then stays.\n"

@@ -246,8 +246,9 @@ def test_every_setting_is_a_parameter_or_an_option() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--sync-cron", "hourly"], "a cron expression"),
-        (["--time-zone", "Mars/Base"], "a cron expression"),
+        (["--sync-cron", "hourly"], "--sync-cron is a cron expression"),
+        (["--verify-cron", "60 * * * *"], "--verify-cron is a cron expression"),
+        (["--time-zone", "Mars/Base"], "--time-zone is one of the IANA's names"),
         (["--part", "31/30"], "part 31 of 30"),
         (["--share", "2"], "the share of the quota"),
         (["--kms-key", "alias/catalog", "--sse-s3"], "not both"),

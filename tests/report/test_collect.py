@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ahi_catalog.connectors.catalog import Catalog, Unit
+from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.report import DatastoreReport, collect
 from ahi_catalog.report.arrivals import Span
 from ahi_catalog.report.groups import Group
@@ -132,6 +133,15 @@ def test_hours_tiers_and_idle_times(make_catalog: MakeCatalog) -> None:
     assert counts(report.by_hour) == {str(hour): 65 if hour == 8 else 0 for hour in range(24)}
     assert counts(report.by_tier) == {"ARCHIVE_INSTANT_ACCESS": 30, "FREQUENT_ACCESS": 35}
     assert list(counts(report.idle).values()) == [20, 0, 15, 0]
+
+
+def test_hours_are_told_in_a_zone_of_ones_choice(make_catalog: MakeCatalog) -> None:
+    """Summer time is heeded; a name that is none is refused."""
+    catalog = make_catalog(several(20) + several(15, start=100, created_at=datetime(2024, 1, 2, 8, tzinfo=UTC)))
+    report = collect(catalog, ID, runs=0, now=datetime(2024, 7, 1, tzinfo=UTC), zone="Europe/Berlin")
+    assert {hour: count for hour, count in counts(report.by_hour).items() if count} == {"9": 15, "10": 20}
+    with pytest.raises(UsageError, match="time_zone"):
+        collect(catalog, ID, runs=0, now=datetime(2024, 7, 1, tzinfo=UTC), zone="Mars/Base")
 
 
 def test_idle_times_do_not_tell_of_a_hidden_tier(make_catalog: MakeCatalog) -> None:
