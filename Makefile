@@ -64,6 +64,7 @@ lint: $(INSTALLED)  ## Check style, formatting and types (a minute).
 
 docs: $(INSTALLED)  ## Make the pages that follow from the code.
 	$(BIN)/python -c 'from ahi_catalog.schemas import dictionary; print(dictionary.render(), end="")' > docs/data-dictionary.md
+	$(BIN)/python -m tests.support.settings_page
 
 bench: $(INSTALLED)  ## Run the benchmarks; ratios of one run can be compared, seconds of two runs cannot.
 	$(call LOCKED,requirements-bench.lock)

@@ -65,7 +65,7 @@ def option(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:
         attributes: As click takes them; `type` may be any type that pydantic checks, and is text by default.
     """
     long = max((name for name in names if name.startswith("--")), key=len).partition("/")[0]
-    variable = PREFIX + long.removeprefix("--").removeprefix("no-").replace("-", "_").upper()
+    variable = PREFIX + long.removeprefix("--").replace("-", "_").upper()
     attributes.setdefault("show_default", True)
     kind = attributes.pop("type", str)
     if attributes.get("is_flag") or "/" in "".join(names):

@@ -112,6 +112,23 @@ def template(group: click.Group) -> str:
     )
 
 
+def reference(group: click.Group) -> str:
+    """Every setting as a row of a Markdown table, for docs/settings.md, which a test keeps so."""
+    settings: dict[str, click.Option] = {}
+    users: dict[str, list[str]] = {}
+    for name, command in _commands(group):
+        for key, option in _settable(command):
+            settings.setdefault(key, option)
+            users.setdefault(key, []).append(name)
+    lines = ["| key, and flag | variable | default | what it is | commands |", "|---|---|---|---|---|"]
+    for key, option in settings.items():
+        default = option.to_info_dict()["default"]
+        told = "" if default in (None, (), False, "") else f"`{default}`"
+        help_text = (option.help or "").partition("  [default")[0].replace("|", "&#124;")
+        lines.append(f"| `{key}` | `{option.envvar or ''}` | {told} | {help_text} | {', '.join(users[key])} |")
+    return "\n".join(lines) + "\n"
+
+
 @click.command()
 @click.pass_context
 def init(context: click.Context) -> None:

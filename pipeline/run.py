@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ahi_catalog.connectors.catalog import Catalog, Checkpoint, Partition, Unit, layout, open_catalog, open_or_create
 from ahi_catalog.connectors.catalog.description import refuse_other
-from ahi_catalog.connectors.errors import AhiCatalogError, SourceError, StoppedError
+from ahi_catalog.connectors.errors import SourceError, StoppedError
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.source import Connection, Source, open_source
 from ahi_catalog.connectors.redaction import describe
@@ -256,7 +256,7 @@ class RunSetup:
         )
         if flow != WATCH:  # It has a heartbeat of its own, for all its hours.
             heart.start()
-        with _reporting(run):
+        with _reporting(run, heart):
             yield run
 
 
@@ -302,7 +302,7 @@ def bounds(settings: Settings, source: Source, counts: RequestCounts, now: datet
 
 
 @contextmanager
-def _reporting(run: Run) -> Iterator[None]:
+def _reporting(run: Run, heart: Heart) -> Iterator[None]:
     """How the block ended, in the run report; a stop is no error."""
     report = run.report
     began = time.monotonic()
@@ -318,7 +318,7 @@ def _reporting(run: Run) -> Iterator[None]:
         report.seconds = time.monotonic() - began
         for counts in run.look_ups:
             report.counts.add(counts)
-        _keep_report(run.catalog, report)
+        heart.end(report)
         collect_report(report)
         run.observers.finished(report)
 
@@ -339,12 +339,3 @@ def _lineage(settings: Settings, catalog: Catalog, flow: str) -> list[Observer]:
     except Exception as error:  # noqa: BLE001  # whatever its settings are, the run does without
         _log.warning("OpenLineage's settings cannot be used: %s", describe(error))
     return []
-
-
-def _keep_report(catalog: Catalog, report: RunReport) -> None:
-    key = layout.run_key(report.datastore_id, report.started_at, report.run_id)
-    try:
-        catalog.end_run(key, report.document())
-    except AhiCatalogError as error:
-        # The run's own outcome matters more than its report.
-        _log.warning("the run report could not be kept: %s", error)

@@ -236,14 +236,23 @@ class Catalog:
         """
         return self.store.put(key, json.dumps(report, indent=1).encode() + b"\n", expected=expected)
 
-    def end_run(self, key: str, report: dict[str, Any]) -> None:
-        """Keep the report of a run that has ended, in place of its heartbeat."""
+    def end_run(self, key: str, report: dict[str, Any], *, expected: str | None) -> None:
+        """Keep the report of a run that has ended, in place of its heartbeat.
+
+        Args:
+            key: Of the report.
+            report: As JSON goes.
+            expected: The etag of the last heartbeat, as far as that is known; None: there was none.
+        """
 
         def end() -> None:
             stored = self.store.get(key)
             self.write_run(key, report, expected=stored.etag if stored else None)
 
-        retry_on_conflict(end)
+        try:
+            self.write_run(key, report, expected=expected)
+        except ConflictError:
+            retry_on_conflict(end)
 
     def run_keys(self, datastore_id: str) -> list[str]:
         """The keys of the run reports of a data store, newest first."""

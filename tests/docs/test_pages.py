@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from ahi_catalog.cli.settings_file import SETTINGS_FILE
 from ahi_catalog.connectors.catalog import open_catalog, open_store
 from ahi_catalog.connectors.catalog.external import describe
 from ahi_catalog.schemas import IMAGE_SETS, ddl, dictionary
+from tests.support import settings_page
 from tests.support.doc_blocks import Block, commands_of, runnable_blocks, same_output
 
 ROOT = Path(__file__).parents[2]
@@ -96,6 +98,16 @@ def test_links_lead_to_files_that_there_are(page: Path) -> None:
 def test_the_data_dictionary_is_the_declarations() -> None:
     """docs/data-dictionary.md is what `make docs` writes."""
     assert (ROOT / "docs/data-dictionary.md").read_text(encoding="utf-8") == dictionary.render()
+
+
+def test_the_settings_are_the_commands() -> None:
+    """docs/settings.md is what `make docs` writes, and names every extra that there is."""
+    page = settings_page.PAGE.read_text(encoding="utf-8")
+    assert page == settings_page.render()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(re.findall(r"^\| `(\w+)` \|", page.partition("## Extras")[2], re.MULTILINE)) == set(
+        project["optional-dependencies"]
+    )
 
 
 def test_the_types_in_the_data_dictionary_are_what_engines_show(idc_catalogs: dict[str, Path]) -> None:
