@@ -19,6 +19,7 @@ from ahi_catalog.cli.demo import demo
 from ahi_catalog.cli.doctor import doctor
 from ahi_catalog.cli.emulate import emulate
 from ahi_catalog.cli.iam_policy import iam_policy
+from ahi_catalog.cli.iceberg import iceberg
 from ahi_catalog.cli.plan import plan
 from ahi_catalog.cli.query import query
 from ahi_catalog.cli.register import register
@@ -85,6 +86,7 @@ _COMMANDS: Final = (
     report,
     ddl,
     register,
+    iceberg,
     iam_policy,
     doctor,
     init,

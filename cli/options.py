@@ -151,6 +151,7 @@ reading_options = options(
     setting("dask"),
     phi_options,
     s3_options,
+    setting("iceberg"),
     setting("page_budget"),
     setting("buffer_bytes"),
     setting("max_attempts"),

@@ -55,6 +55,11 @@ def current_session() -> boto3.Session:
     return _SESSION.get() or boto3.Session()
 
 
+def chosen_session() -> boto3.Session | None:
+    """The session of `using`; None where boto3 finds credentials itself."""
+    return _SESSION.get()
+
+
 def has_custom_endpoint(client: Any) -> bool:
     """Whether a boto3 client talks to something else than AWS."""
     url: str = client.meta.endpoint_url

@@ -66,7 +66,7 @@ class LocalStore:
     def entries(self, prefix: str) -> Iterator[Entry]:
         try:
             files = [path for path in _files(self._root / prefix) if path.is_file()]
-            listed = [Entry(path.relative_to(self._root).as_posix(), path.stat().st_size) for path in files]
+            listed = [_entry(path.relative_to(self._root).as_posix(), path.stat()) for path in files]
         except OSError as error:
             raise StoreError(_describe("list", prefix, error)) from None
         return iter(listed)
@@ -108,6 +108,11 @@ class LocalStore:
                 folder.mkdir(_FOLDER_MODE)
                 folder.chmod(_FOLDER_MODE)  # whatever the umask takes away
             _sync_folder(folder.parent)
+
+
+def _entry(key: str, status: os.stat_result) -> Entry:
+    # A put renames a new file into place, so that its inode and its time tell it from the one before.
+    return Entry(key, status.st_size, f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}")
 
 
 def _open_private(path: Path) -> int:
