@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import boto3
 import botocore.endpoint
@@ -174,13 +175,11 @@ def _counting() -> Iterator[Counter[str]]:
         made[method] += 1
         return to_rest(self, method, *more, **named)
 
-    botocore.endpoint.Endpoint.make_request = count_s3
-    requests.Session.request = count_rest  # type: ignore[assignment]  # of the same shape
-    try:
+    with (
+        patch.object(botocore.endpoint.Endpoint, "make_request", count_s3),
+        patch.object(requests.Session, "request", count_rest),
+    ):
         yield made
-    finally:
-        botocore.endpoint.Endpoint.make_request = to_s3
-        requests.Session.request = to_rest  # type: ignore[method-assign]
 
 
 def _remember(folder: Path, partitions: int, snapshots: int) -> tuple[int, int]:

@@ -95,6 +95,8 @@ def mirror_tables(url: str, access: S3Access, request: Request, *, clock: Clock 
         StateError: Others wrote to a table, or it has another form.
         AhiCatalogError: An end refuses or cannot be reached; the next mirror goes on.
     """
+    if request.keep is not None and request.forget is not None:
+        raise UsageError("give `keep_snapshots` or `forget`, not both")
     try:
         from ahi_catalog.connectors.iceberg.mirror import Target  # noqa: PLC0415  # an extra, 1.5 seconds
         from ahi_catalog.connectors.iceberg.opening import open_iceberg  # noqa: PLC0415

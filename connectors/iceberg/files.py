@@ -26,7 +26,7 @@ from ahi_catalog.connectors.errors import ConflictError, DamagedError, Remedy, S
 from ahi_catalog.connectors.settings import S3Access
 from ahi_catalog.connectors.storage import Entry, Store
 from ahi_catalog.connectors.storage.base import Part, RangeStore
-from ahi_catalog.connectors.storage.local import LocalStore
+from ahi_catalog.connectors.storage.local import LocalStore, sync_folder
 from ahi_catalog.connectors.storage.opening import split_url
 from ahi_catalog.connectors.storage.s3 import S3Store, open_s3_store
 
@@ -291,5 +291,6 @@ def _write_private(path: Path, body: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror or type(error).__name__}; check the path") from None

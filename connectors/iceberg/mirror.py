@@ -20,6 +20,7 @@ from pyiceberg.exceptions import (
     CommitFailedException,
     CommitStateUnknownException,
     NoSuchNamespaceError,
+    NoSuchPropertyException,
     NoSuchTableError,
     ValidationException,
 )
@@ -35,7 +36,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ahi_catalog.connectors.catalog import Catalog
 from ahi_catalog.connectors.catalog.layout import Partition, Unit, parse_partition
-from ahi_catalog.connectors.errors import ConflictError, StateError
+from ahi_catalog.connectors.errors import ConflictError, StateError, UsageError
 from ahi_catalog.connectors.iceberg import form
 from ahi_catalog.connectors.iceberg.files import TableFiles
 from ahi_catalog.connectors.retrying import retry_on_conflict
@@ -67,22 +68,42 @@ class Target:
     table: Table
 
     def open(self) -> IcebergTable | None:
-        """The table; None where there is none."""
+        """The table; None where there is none.
+
+        Raises:
+            UsageError: There is one of that name that is none of Iceberg's.
+        """
         try:
             return self.catalog.load_table(self.identifier)
         except (NoSuchTableError, NoSuchNamespaceError):
             return None
+        except NoSuchPropertyException:
+            raise UsageError(self._impossible) from None
 
     def create(self, unit: Unit) -> IcebergTable:
-        """The table, made if there is none; partitioned by days or months."""
+        """The table, made if there is none; partitioned by days or months.
+
+        Raises:
+            UsageError: There is one of that name that is none of Iceberg's, or there can be none.
+        """
         schema = form.make_schema(self.table)
-        self.catalog.create_namespace_if_not_exists(self.identifier[:-1])
-        return self.catalog.create_table_if_not_exists(
-            self.identifier,
-            schema,
-            partition_spec=form.make_spec(self.table, unit, schema),
-            sort_order=form.make_order(self.table, schema),
-            properties={"format-version": "2", "comment": self.table.doc, **form.make_properties(self.table)},
+        try:
+            self.catalog.create_namespace_if_not_exists(self.identifier[:-1])
+            return self.catalog.create_table_if_not_exists(
+                self.identifier,
+                schema,
+                partition_spec=form.make_spec(self.table, unit, schema),
+                sort_order=form.make_order(self.table, schema),
+                properties={"format-version": "2", "comment": self.table.doc, **form.make_properties(self.table)},
+            )
+        except (NoSuchTableError, NoSuchNamespaceError):
+            raise UsageError(self._impossible) from None
+
+    @property
+    def _impossible(self) -> str:
+        return (
+            f"{'.'.join(self.identifier)} cannot be an Iceberg table: another kind of table has that name (as a "
+            "registered one of Athena's), or the catalog has no such namespaces; give another namespace"
         )
 
 

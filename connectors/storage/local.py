@@ -99,7 +99,7 @@ class LocalStore:
         except OSError:
             Path(name).unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
     def _make_folder(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -107,7 +107,7 @@ class LocalStore:
             with suppress(FileExistsError):
                 folder.mkdir(_FOLDER_MODE)
                 folder.chmod(_FOLDER_MODE)  # whatever the umask takes away
-            _sync_folder(folder.parent)
+            sync_folder(folder.parent)
 
 
 def _entry(key: str, status: os.stat_result) -> Entry:
@@ -146,7 +146,8 @@ def _etag_of(path: Path) -> str | None:
         return None
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk when this returns."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

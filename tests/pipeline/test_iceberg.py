@@ -5,6 +5,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import boto3
 import pytest
 from pyiceberg import catalog as pyiceberg
 from pyiceberg.exceptions import ForbiddenError, NotInstalledError, ServiceUnavailableError
@@ -13,6 +14,7 @@ from pyiceberg.utils.config import Config
 from sqlalchemy.exc import OperationalError
 
 from ahi_catalog.cli.main import run
+from ahi_catalog.connectors import aws
 from ahi_catalog.connectors.catalog import open_catalog, open_store
 from ahi_catalog.connectors.errors import AhiCatalogError, StateError, StoreError, UsageError
 from ahi_catalog.connectors.iceberg import opening
@@ -135,6 +137,8 @@ def test_the_command_line_mirrors_by_itself_and_after_a_sync(world: World, capsy
     [told] = json.loads(capsys.readouterr().out)
     assert (told["replaced"], told["expired"]["snapshots"]) == (1, 0)
     assert load().scan().count() == 40
+    assert run(["iceberg", *place, "--to", TO, "--keep-snapshots", "1d", "--forget", "x"]) == 2
+    assert "--keep-snapshots or --forget" in capsys.readouterr().err
     assert run(["iceberg", *place, "--to", "tables"]) == 2
     assert "NAME.NAMESPACE" in capsys.readouterr().err
 
@@ -151,3 +155,26 @@ def test_what_others_wrote_is_told_with_the_option_that_helps(world: World, caps
     assert "then mirror with --overwrite" in capsys.readouterr().err
     assert run([*place, "--overwrite"]) == 0
     assert_equal(open_catalog(open_store(str(world.catalog))), load())
+
+
+def test_the_credentials_of_a_block_hold_for_the_iceberg_catalog_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyIceberg gets them where a session was chosen, and finds its own where none was."""
+    world.sync()
+    given: list[dict[str, str]] = []
+    load_catalog = pyiceberg.load_catalog
+
+    def load(name: str, **properties: str) -> pyiceberg.Catalog:
+        given.append(properties)
+        return load_catalog(name, **properties)
+
+    monkeypatch.setattr(opening, "load_catalog", load)
+    mirror_tables(str(world.catalog), S3Access(), Request(to=TO))
+    with aws.using(boto3.Session("key", "hidden", region_name="eu-west-1")):
+        mirror_tables(str(world.catalog), S3Access(), Request(to=TO))
+    assert [sorted(each)[:-1] for each in given] == [
+        [],
+        ["client.access-key-id", "client.region", "client.secret-access-key"],
+    ]
+    assert given[1]["client.region"] == "eu-west-1"

@@ -6,20 +6,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import boto3
 import polars as pl
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog import load_catalog
 from pyiceberg.table.snapshots import Operation
 
-from ahi_catalog.connectors.catalog import Unit
+from ahi_catalog.connectors.catalog import Partition, Unit
 from ahi_catalog.connectors.catalog.dataset import open_dataset
-from ahi_catalog.connectors.errors import StateError
+from ahi_catalog.connectors.errors import DamagedError, StateError, UsageError
 from ahi_catalog.connectors.iceberg import form
 from ahi_catalog.connectors.iceberg.files import Stores, opening
 from ahi_catalog.connectors.iceberg.mirror import Mirrored
 from ahi_catalog.connectors.settings import S3Access
 from ahi_catalog.connectors.storage import Entry, MemoryStore
+from ahi_catalog.connectors.storage.s3 import S3Store
 from ahi_catalog.schemas import IMAGE_SETS, Column
 from tests.connectors.iceberg.conftest import CrashError, Ends
 from tests.connectors.iceberg.tables import (
@@ -297,3 +299,48 @@ def test_a_narrow_column_is_widened_and_another_type_refused(sqlite: Ends) -> No
     assert sqlite.read().scan().to_arrow()["series_number"].to_pylist() == [0]
     with pytest.raises(StateError, match="other types than image_sets in series_number"):
         run_mirror(sqlite.catalog, sqlite.target, replace(IMAGE_SETS, columns=typed(pa.string())))
+
+
+def test_glue_has_the_table_beside_one_of_athenas(
+    sqlite: Ends, tmp_path: Path, glue_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mirror into Glue equals the catalog; where a table that is not Iceberg's has the name, it is refused."""
+    del glue_endpoint
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+    with opening(Stores(S3Access())):
+        ours = {"py-io-impl": sqlite.target.properties["py-io-impl"]}
+        target = load_catalog("glue", type="glue", warehouse=f"file://{tmp_path}/glue", **ours)
+        put(sqlite.catalog, 0, ["a"])
+        run_mirror(sqlite.catalog, target)
+        put(sqlite.catalog, 0, ["a", "b"])
+        assert run_mirror(sqlite.catalog, target).replaced == 1
+        assert_equal(sqlite.catalog, target.load_table(WHERE))
+        client = boto3.Session().client("glue")
+        client.delete_table(DatabaseName=WHERE[0], Name=WHERE[1])
+        client.create_table(DatabaseName=WHERE[0], TableInput={"Name": WHERE[1], "Parameters": {"EXTERNAL": "TRUE"}})
+        with pytest.raises(UsageError, match="another kind of table has that name"):
+            run_mirror(sqlite.catalog, target)
+
+
+def test_lent_credentials_are_used_for_the_tables_files(rest: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a catalog lends them, the bytes go through this machine, since they open the table's bucket alone."""
+    put(rest.catalog, 0, ["a"])
+    with opening(Stores(S3Access())):
+        target = load_catalog("mirror", **rest.properties, **{"py-io-impl": rest.target.properties["py-io-impl"]})
+        monkeypatch.setattr(S3Store, "copy", None)
+        run_mirror(rest.catalog, target)
+    assert_equal(rest.catalog, rest.read())
+
+
+def test_a_damaged_object_is_named_and_nothing_committed(sqlite: Ends) -> None:
+    """What helps is a repair of the catalog; the table stays as it was."""
+    put(sqlite.catalog, 0, ["a"])
+    run_mirror(sqlite.catalog, sqlite.target)
+    put(sqlite.catalog, 1, ["b"])
+    key = Partition(ID, Unit.DAY, DAY).key(IMAGE_SETS)
+    stored = sqlite.catalog.store.get(key)
+    assert stored is not None
+    sqlite.catalog.store.put(key, b"nothing of Parquet", expected=stored.etag)
+    with pytest.raises(DamagedError, match=f"{key}: it is no Parquet object"):
+        run_mirror(sqlite.catalog, sqlite.target)
+    assert len(sqlite.read().metadata.snapshots) == 1
