@@ -71,7 +71,7 @@ class TableReport:
             found += [
                 ("snapshots expired", f"{self.expired.snapshots:,}"),
                 ("their files deleted", f"{self.expired.files:,}"),
-                ("files of runs that ended early", f"{self.expired.orphans:,}"),
+                ("copies that no snapshot names", f"{self.expired.orphans:,}"),
             ]
         return found
 

@@ -33,7 +33,7 @@ class Expired:
     Attributes:
         snapshots: Of the table.
         files: Data files, manifests and lists of manifests of theirs.
-        orphans: Copies that runs left which ended early.
+        orphans: Copies that no snapshot names: of runs that ended early, or that another one overtook.
     """
 
     snapshots: int = 0

@@ -217,11 +217,9 @@ def _attempt(catalog: Catalog, target: Target, run: Run, copies: dict[tuple[Part
     with ThreadPoolExecutor(_WRITERS) as threads:
         for _ in threads.map(copy, difference.add):
             pass
-    added = {key: copies[key] for partition, entry in difference.add.items() if (key := (partition, entry.version))}
-    _commit(found, difference.delete, added.values(), run.summary)
-    for left in copies.keys() - added.keys():
-        # Of an attempt that another run overtook.
-        found.io.delete(copies[left].file_path)
+    added = [copies[partition, entry.version] for partition, entry in difference.add.items()]
+    with conflicts(target.identifier):
+        _commit(found, difference.delete, added, run.summary)
     snapshot = found.current_snapshot()
     return replace(difference.told, snapshot_id=snapshot.snapshot_id if snapshot else None)
 
@@ -322,7 +320,7 @@ def _commit(
     found: IcebergTable, delete: Iterable[DataFile], add: Iterable[DataFile], summary: Mapping[str, str]
 ) -> None:
     """Exchange data files in one commit."""
-    with conflicts(found.name()), found.transaction() as change:
+    with found.transaction() as change:
         snapshot = found.current_snapshot()
         if snapshot and len(snapshot.manifests(found.io)) > _MANIFESTS:
             # Merges manifests, and drops those that hold nothing but deletions, which an overwrite keeps for ever.

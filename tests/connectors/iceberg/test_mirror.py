@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import boto3
 import polars as pl
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog import load_catalog
+from pyiceberg.exceptions import CommitStateUnknownException
 from pyiceberg.table.snapshots import Operation
 
 from ahi_catalog.connectors.catalog import Partition, Unit
@@ -344,3 +346,33 @@ def test_a_damaged_object_is_named_and_nothing_committed(sqlite: Ends) -> None:
     with pytest.raises(DamagedError, match=f"{key}: it is no Parquet object"):
         run_mirror(sqlite.catalog, sqlite.target)
     assert len(sqlite.read().metadata.snapshots) == 1
+
+
+@pytest.mark.parametrize("is_landed", [True, False])
+def test_a_commit_whose_answer_is_lost_is_looked_at_again(
+    sqlite: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_landed: bool
+) -> None:
+    """Landed or not, and whatever was published meanwhile, the table equals the catalog and each file is there."""
+    put(sqlite.catalog, 0, ["a"])
+    put(sqlite.catalog, 1, ["b"])
+    run_mirror(sqlite.catalog, sqlite.target)
+    put(sqlite.catalog, 0, ["a", "c"])
+    commit = sqlite.target.commit_table
+    asked: list[None] = []
+
+    def lose(*arguments: Any) -> Any:
+        asked.append(None)
+        if len(asked) > 1:
+            return commit(*arguments)
+        if is_landed:
+            commit(*arguments)
+        put(sqlite.catalog, 2, ["d"])
+        raise CommitStateUnknownException("no answer")
+
+    monkeypatch.setattr(sqlite.target, "commit_table", lose)
+    run_mirror(sqlite.catalog, sqlite.target)
+    found = sqlite.read()
+    assert_equal(sqlite.catalog, found)
+    for snapshot in found.metadata.snapshots:
+        assert found.scan(snapshot_id=snapshot.snapshot_id).to_arrow().num_rows >= 2
+    assert len(list((tmp_path / "tables").rglob("*.parquet"))) == 4
