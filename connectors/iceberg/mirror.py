@@ -193,13 +193,15 @@ def mirror(catalog: Catalog, target: Target, run: Run) -> Mirrored:
 def _attempt(catalog: Catalog, target: Target, run: Run, copies: dict[tuple[Partition, str], DataFile]) -> Mirrored:
     """Compare, copy and commit; copies of attempts before are used."""
     table, unit = target.table, catalog.description.unit
-    listed = ((parse_partition(table, entry.key), entry) for entry in catalog.store.entries(table.folder))
-    wanted = {partition: entry for partition, entry in listed if partition and partition.unit is unit}
     found = target.open()
     if not run.is_dry:
         with conflicts(target.identifier):
             found = found or target.create(unit)
             form.bring_up_to_date(found, table, unit)
+    # After the table is loaded: a partition that another run publishes and mirrors meanwhile is then a conflict, and
+    # not one that the catalog seems to have lost.
+    listed = ((parse_partition(table, entry.key), entry) for entry in catalog.store.entries(table.folder))
+    wanted = {partition: entry for partition, entry in listed if partition and partition.unit is unit}
     difference = _compare(wanted, _held(found, table) if found else [])
     if difference.told.foreign and not run.is_overwriting:
         raise StateError(

@@ -67,8 +67,9 @@ def test_a_table_follows_its_catalog_one_snapshot_a_run(ends: Ends) -> None:
     assert sorted(before["image_set_id"].to_pylist()) == ["a", "b", "c", "d"]
 
 
-def test_polars_reads_what_pyiceberg_reads(ends: Ends) -> None:
+def test_polars_reads_what_pyiceberg_reads(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another reader finds the columns by their names, and the data store in the table's metadata."""
+    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
     put(ends.catalog, 0, ["a", "b"])
     put(ends.catalog, 40, ["c"], datastore_id=OTHER)
     run_mirror(ends.catalog, ends.target)
@@ -190,24 +191,44 @@ def test_mirrors_that_meet_lose_and_double_nothing(ends: Ends) -> None:
     assert len(paths) == len(set(paths)) == 5
 
 
+class Meddler(MemoryStore):
+    """A store that something happens to when its table has been listed, before the lister goes on."""
+
+    meddle: Callable[[], object] | None = None
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        listed = list(super().entries(prefix))
+        if prefix == IMAGE_SETS.folder and self.meddle:
+            meddle, self.meddle = self.meddle, None
+            meddle()
+        return iter(listed)
+
+
 def test_an_object_replaced_under_way_is_copied_as_it_became(sqlite: Ends) -> None:
     """Between listing and copying another run publishes: the mirror lists again."""
-    put(sqlite.catalog, 0, ["a"])
-
-    class Meddler(MemoryStore):
-        meddled = True
-
-        def entries(self, prefix: str) -> Iterator[Entry]:
-            listed = list(super().entries(prefix))
-            if prefix == IMAGE_SETS.folder and not self.meddled:
-                self.meddled = True
-                put(catalog, 0, ["a", "b"])
-            return iter(listed)
-
     store = Meddler()
     catalog = make_catalog(store)
     put(catalog, 0, ["a"])
-    store.meddled = False
+    store.meddle = lambda: put(catalog, 0, ["a", "b"])
+    run_mirror(catalog, sqlite.target)
+    assert_equal(catalog, sqlite.read())
+
+
+@pytest.mark.parametrize("is_behind", [True, False])
+def test_a_mirror_that_another_overtakes_takes_nothing_back(sqlite: Ends, *, is_behind: bool) -> None:
+    """A partition that is published and mirrored after this one has listed the catalog stays."""
+    store = Meddler()
+    catalog = make_catalog(store)
+    put(catalog, 0, ["a"])
+    run_mirror(catalog, sqlite.target)
+    if is_behind:
+        put(catalog, 0, ["a", "b"])
+
+    def overtake() -> None:
+        put(catalog, 1, ["c"])
+        assert run_mirror(catalog, sqlite.target).added == 1
+
+    store.meddle = overtake
     run_mirror(catalog, sqlite.target)
     assert_equal(catalog, sqlite.read())
 
