@@ -19,6 +19,7 @@ QUICK = {
     "incremental": ("--rows", "20000", "--changes", "100"),
     "far_store": ("--rows", "1500"),
     "far_queries": ("--rows", "3000"),
+    "iceberg": ("--partitions", "20", "--rows", "20", "--changes", "3", "--snapshots", "6"),
 }
 
 

@@ -32,7 +32,8 @@ from ahi_catalog.connectors.storage.s3 import S3Store, open_s3_store
 
 _TAIL_BYTES: Final = 64 << 10
 """The end of a Parquet object that is read for its footer."""
-_MANIFESTS_HELD: Final = 64
+_HELD_BYTES: Final = 32 << 20
+"""Of manifests that are read again in the same run."""
 _S3_TABLES: Final = "-table-s3"
 """The end of the name of a bucket of S3 Tables, into which S3 does not copy."""
 _CREDENTIALS: Final = ("access-key-id", "secret-access-key", "session-token")
@@ -48,7 +49,7 @@ class Stores:
     def __init__(self, access: S3Access) -> None:
         self._access = access
         self._opened: dict[tuple[str, str | None], S3Store] = {}
-        self._manifests: LRUCache[str, bytes] = LRUCache(_MANIFESTS_HELD)
+        self._manifests: LRUCache[str, bytes] = LRUCache(_HELD_BYTES, getsizeof=len)
         self._lock = threading.Lock()
 
     def place(self, location: str, properties: Properties = EMPTY_DICT) -> tuple[S3Store | None, str]:
@@ -154,7 +155,7 @@ class Stores:
         return footer, len(stored.body)
 
     def _hold(self, location: str, body: bytes) -> None:
-        if location.endswith(".avro"):
+        if location.endswith(".avro") and len(body) <= _HELD_BYTES:
             with self._lock:
                 self._manifests[location] = body
 

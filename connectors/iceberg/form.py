@@ -50,6 +50,8 @@ _PROPERTIES: Final = {
     TableProperties.METADATA_PREVIOUS_VERSIONS_MAX: "5",
     TableProperties.MANIFEST_MERGE_ENABLED: "true",
     TableProperties.MANIFEST_MIN_MERGE_COUNT: "2",
+    # Two mirrors that add the first file of a partition would both commit at the isolation `snapshot`.
+    TableProperties.WRITE_DELETE_ISOLATION_LEVEL: "serializable",
     # No bounds, which are values of patients'; counts alone.
     TableProperties.DEFAULT_WRITE_METRICS_MODE: "counts",
 }

@@ -14,6 +14,7 @@ import pytest
 from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import CommitStateUnknownException
 from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.update import AddSnapshotUpdate
 
 from ahi_catalog.connectors.catalog import Partition, Unit
 from ahi_catalog.connectors.catalog.dataset import open_dataset
@@ -231,6 +232,30 @@ def test_a_mirror_that_another_overtakes_takes_nothing_back(sqlite: Ends, *, is_
     store.meddle = overtake
     run_mirror(catalog, sqlite.target)
     assert_equal(catalog, sqlite.read())
+
+
+def test_two_that_add_the_first_file_of_a_partition_do_not_double_it(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One commits just before the other, which compares again; whatever isolation someone gave the table."""
+    put(ends.catalog, 0, ["a"])
+    run_mirror(ends.catalog, ends.target)
+    with ends.read().transaction() as change:
+        change.set_properties({"write.delete.isolation-level": "snapshot"})
+    put(ends.catalog, 1, ["b"])
+    commit = ends.target.commit_table
+    others: list[Mirrored] = []
+
+    def overtake(*arguments: Any) -> Any:
+        if not others and any(isinstance(update, AddSnapshotUpdate) for update in arguments[2]):
+            others.append(Mirrored())
+            others.append(run_mirror(ends.catalog, ends.target))
+        return commit(*arguments)
+
+    monkeypatch.setattr(ends.target, "commit_table", overtake)
+    assert run_mirror(ends.catalog, ends.target) == Mirrored()
+    assert others[1].added == 1
+    assert_equal(ends.catalog, ends.read())
 
 
 @pytest.mark.parametrize("seed", range(12))
