@@ -21,6 +21,7 @@ QUICK = {
     "far_store": ("--rows", "1500"),
     "far_queries": ("--rows", "3000"),
     "freshness": ("--rows", "3000", "--seconds", "20"),
+    "iceberg": ("--partitions", "20", "--rows", "20", "--changes", "3", "--snapshots", "6"),
 }
 
 

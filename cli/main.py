@@ -22,6 +22,7 @@ from ahi_catalog.cli.demo import demo
 from ahi_catalog.cli.doctor import doctor
 from ahi_catalog.cli.emulate import emulate
 from ahi_catalog.cli.iam_policy import iam_policy
+from ahi_catalog.cli.iceberg import iceberg
 from ahi_catalog.cli.metadata import metadata
 from ahi_catalog.cli.plan import plan
 from ahi_catalog.cli.query import query
@@ -109,6 +110,7 @@ _COMMANDS: Final = (
     ddl,
     contract,
     register,
+    iceberg,
     iam_policy,
     doctor,
     init,

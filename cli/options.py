@@ -166,6 +166,7 @@ reading_options = options(
     phi_options,
     s3_options,
     setting("unknown_fields"),
+    setting("iceberg"),
     setting("page_budget"),
     setting("buffer_bytes"),
     setting("max_attempts"),

@@ -17,6 +17,7 @@ from ahi_catalog.connectors.healthimaging.source import connect
 from ahi_catalog.connectors.settings import MetadataOptions, Quota, Settings
 from ahi_catalog.flows.settings import is_server_named
 from ahi_catalog.pipeline.executors import open_executor
+from ahi_catalog.pipeline.iceberg import mirror_after
 from ahi_catalog.pipeline.many import EACH, Job, Result, collecting, outcome_of, run_many
 from ahi_catalog.pipeline.observers import collecting_reports, watched_by
 from ahi_catalog.pipeline.run_report import Outcome, RunReport, summary_table
@@ -89,6 +90,8 @@ def run_chosen(
     if not results:
         raise AhiCatalogError("Prefect did not run the flow; see its logs, or run with --no-prefect")
     _show_many(results, as_json=as_json)
+    if not prefect and outcome_of(results) is not Outcome.STOPPED:
+        mirror_after(settings)
     return _EXIT_CODES[outcome_of(results)]
 
 
@@ -130,6 +133,8 @@ def run_job(job: Job, flow: Callable[[], Any], settings: Settings, *, prefect: b
         click.echo(f"Error: {in_shell_words(report.difference)}", err=True)
     if report.outcome is Outcome.STOPPED:
         return INTERRUPTED
+    if not prefect:
+        mirror_after(settings)
     return 1 if report.unrepaired else 0
 
 

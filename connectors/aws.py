@@ -111,6 +111,11 @@ class Credentials:
         raise failure
 
 
+def chosen_session() -> boto3.Session | None:
+    """The session of `using`; None where boto3 finds credentials itself."""
+    return _SESSION.get()
+
+
 def has_custom_endpoint(client: Any) -> bool:
     """Whether a boto3 client talks to something else than AWS."""
     return not is_aws(client.meta.endpoint_url)

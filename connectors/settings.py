@@ -99,6 +99,23 @@ def _check_dask(text: str) -> str:
     return text
 
 
+def split_iceberg(text: str) -> tuple[str, tuple[str, ...]]:
+    """The name of a catalog of PyIceberg's, and a namespace in it.
+
+    Raises:
+        ValueError: The text is not both.
+    """
+    name, *namespace = text.split(".")
+    if not (namespace and name and all(namespace)):
+        raise ValueError("Iceberg tables are at NAME.NAMESPACE: a catalog of PyIceberg's settings, and a part of it")
+    return name, tuple(namespace)
+
+
+def _check_iceberg(text: str) -> str:
+    split_iceberg(text)
+    return text
+
+
 def _default_in_words(schema: dict[str, Any]) -> None:
     # Pydantic writes a default as ISO 8601 has it, whatever the serializer says.
     if "default" in schema:
@@ -150,6 +167,15 @@ Rate = Annotated[
     ),
 ]
 Burst = Annotated[int, Field(ge=1, description="Requests that may go out at once after a pause.")]
+Iceberg = Annotated[
+    str,
+    AfterValidator(_check_iceberg),
+    Field(
+        description="NAME of a catalog that PyIceberg is configured with, and a NAMESPACE in it.",
+        examples=["glue.imaging"],
+    ),
+    Metavar("NAME.NAMESPACE"),
+]
 LookBack = Annotated[
     Duration,
     Field(
@@ -347,6 +373,16 @@ class Options(S3Access):
         Literal["keep", "fail"],
         Field(description="Fields of the service that this version does not know: keep them in extra, or fail."),
     ] = "keep"
+    iceberg: Annotated[
+        str | None,
+        AfterValidator(_if_given(_check_iceberg)),
+        Field(
+            description="Make Iceberg tables equal to the catalog at the end: NAME of a catalog that PyIceberg is "
+            "configured with, and a NAMESPACE in it.",
+            examples=["glue.imaging"],
+        ),
+        Metavar("NAME.NAMESPACE"),
+    ] = None
     page_budget: Annotated[
         int, Field(ge=1, description="Pages after which a scan hands the remainder of its window back.")
     ] = 4

@@ -18,6 +18,7 @@ from ahi_catalog.flows.credentials import find_session
 from ahi_catalog.flows.tasks import PrefectScanExecutor
 from ahi_catalog.flows.temporary_server import stop_temporary_server
 from ahi_catalog.pipeline.executors import open_executor
+from ahi_catalog.pipeline.iceberg import mirror_after
 from ahi_catalog.pipeline.many import Job, Result, outcome_of, run_many
 from ahi_catalog.pipeline.observers import InBackground, collecting_reports, watched_by
 from ahi_catalog.pipeline.run_report import Outcome, RunReport
@@ -57,9 +58,14 @@ def run_in_flow(
         try:
             session = find_session(credentials) if credentials else None
             with aws.using(session):
-                if datastore_ids is None or len(datastore_ids) != 1:
-                    return _run_many(job, settings, datastore_ids, is_lasting=is_lasting)
-                return _run_one(job, settings, is_lasting=is_lasting)
+                is_one = datastore_ids is not None and len(datastore_ids) == 1
+                if is_one:
+                    state = _run_one(job, settings, is_lasting=is_lasting)
+                else:
+                    state = _run_many(job, settings, datastore_ids, is_lasting=is_lasting)
+                if not state.is_cancelled():
+                    mirror_after(settings)
+                return state
         except StoppedError:
             return Cancelled(message="stopped before anything was read")
         except Exception as error:

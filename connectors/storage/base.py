@@ -28,10 +28,17 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An object in a listing: its key and its size in bytes."""
+    """An object in a listing.
+
+    Attributes:
+        key: Its key.
+        size: In bytes.
+        version: Changes whenever the object is replaced; opaque. In S3 the etag.
+    """
 
     key: str
     size: int
+    version: str
 
 
 def is_folder_marker(entry: Entry) -> bool:

@@ -101,7 +101,7 @@ class LocalStore:
     def entries(self, prefix: str) -> Iterator[Entry]:
         try:
             files = [path for path in _files(self._root / prefix) if path.is_file()]
-            listed = [Entry(path.relative_to(self._root).as_posix(), path.stat().st_size) for path in files]
+            listed = [_entry(path.relative_to(self._root).as_posix(), path.stat()) for path in files]
         except OSError as error:
             raise StoreError(_describe("list", prefix, error)) from None
         return (entry for entry in listed if not is_folder_marker(entry))
@@ -200,6 +200,11 @@ class LocalStore:
             )
 
 
+def _entry(key: str, status: os.stat_result) -> Entry:
+    # A put renames a new file into place, so that its inode and its time tell it from the one before.
+    return Entry(key, status.st_size, f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}")
+
+
 def _unless_unsupported(call: Callable[..., object], *arguments: object) -> bool:
     """Make a system call, and whether the file system knows it."""
     try:
@@ -239,6 +244,15 @@ def _etag_of(path: Path) -> str | None:
             return file_etag(file)
     except FileNotFoundError:
         return None
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk when this returns."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _describe(verb: str, key: str, error: OSError) -> str:

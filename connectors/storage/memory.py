@@ -42,5 +42,9 @@ class MemoryStore:
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         with self._lock:
-            found = [Entry(key, len(body)) for key, body in self._objects.items() if key.startswith(prefix)]
+            found = [
+                Entry(key, len(body), content_etag(body))
+                for key, body in self._objects.items()
+                if key.startswith(prefix)
+            ]
         return iter(found)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from prefect.settings import PREFECT_API_URL, PREFECT_TASKS_DEFAULT_RETRIES, tem
 from prefect.testing.utilities import prefect_test_harness
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
+from pyiceberg import catalog as pyiceberg
+from pyiceberg.utils.config import Config
 
 from ahi_catalog.connectors import aws
 from ahi_catalog.connectors.catalog import open_catalog, open_store
@@ -35,6 +38,7 @@ from ahi_catalog.flows.backfill import backfill
 from ahi_catalog.flows.blocks import AhiCatalog
 from ahi_catalog.flows.credentials import find_session
 from ahi_catalog.flows.events import tell
+from ahi_catalog.flows.iceberg import iceberg
 from ahi_catalog.flows.parameters import parameters_of
 from ahi_catalog.flows.sync import sync
 from ahi_catalog.flows.tasks import PrefectScanExecutor
@@ -301,3 +305,20 @@ def test_a_block_that_is_not_there_is_named() -> None:
     """One line says which block is missing and where to make it."""
     with pytest.raises(UsageError, match="no AwsCredentials block named absent; make it on the page Blocks"):
         find_session("absent")
+
+
+def test_a_sync_flow_mirrors_at_its_end_and_the_iceberg_flow_by_itself(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both end completed; the second has nothing to do, and says so."""
+    for name, value in {"TYPE": "sql", "URI": f"sqlite:///{tmp_path}/t.db", "WAREHOUSE": f"file://{tmp_path}"}.items():
+        monkeypatch.setenv(f"PYICEBERG_CATALOG__TABLES__{name}", value)
+    monkeypatch.setattr(pyiceberg, "_ENV_CONFIG", Config())
+    world.service.clock.unfreeze()
+    world.service.clock.offset = timedelta()
+    world.fill(30)
+    state = sync(**parameters_of(replace(world.settings, iceberg="tables.imaging")), return_state=True)
+    assert state.is_completed()
+    assert pyiceberg.load_catalog("tables").load_table("imaging.image_sets").scan().count() == 30
+    state = iceberg(str(world.catalog), "tables.imaging", keep_snapshots=timedelta(days=30), return_state=True)
+    assert (state.is_completed(), state.message) == (True, "1 Iceberg tables, 0 partitions changed")

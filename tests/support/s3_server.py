@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ACCESS_KEY, SECRET_KEY = "test-access-key", "test-secret-key"
@@ -23,6 +23,7 @@ READER_KEY, READER_SECRET = "reader-access-key", "reader-secret-key"
 _PORTS = (
     "s3.port",
     "s3.port.grpc",
+    "s3.port.iceberg",
     "master.port",
     "master.port.grpc",
     "volume.port",
@@ -36,9 +37,10 @@ _TRIES = 300
 
 @dataclass(frozen=True)
 class S3Server:
-    """Where the server listens."""
+    """Where the server listens, and its Iceberg catalog."""
 
     endpoint: str
+    iceberg: str = ""
 
 
 @contextmanager
@@ -69,15 +71,14 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
         "-webdav=false",
         "-master.telemetry=false",
         "-volume.max=2000",
-        # These listen on one port each, whoever started first; a second server would end over it.
-        "-s3.port.iceberg=0",
+        # It listens on one port, whoever started first; a second server would end over it.
         "-s3.port.lance=0",
         *(f"-{name}={port}" for name, port in ports.items()),
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment["GOMEMLIMIT"] = "600MiB"
     with _running(command, folder, environment, f"http://127.0.0.1:{ports['s3.port']}", "/healthz") as server:
-        yield server
+        yield replace(server, iceberg=f"http://127.0.0.1:{ports['s3.port.iceberg']}")
 
 
 @contextmanager

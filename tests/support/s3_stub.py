@@ -63,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
         if "list-type" in query:
             prefix = query.get("prefix", [""])[0]
             found = "".join(
-                f"<Contents><Key>{escape(key)}</Key><Size>{len(body)}</Size></Contents>"
+                f"<Contents><Key>{escape(key)}</Key><Size>{len(body)}</Size><ETag>x</ETag></Contents>"
                 for key, body in sorted(self.stub.objects.items())
                 if key.startswith(prefix)
             )

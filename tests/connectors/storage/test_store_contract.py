@@ -11,6 +11,7 @@ import pytest
 
 from ahi_catalog.connectors.errors import ConflictError, StoreError
 from ahi_catalog.connectors.storage import MemoryStore, Store, open_store
+from ahi_catalog.connectors.storage.s3 import S3Store
 
 KEY = "image_sets/created_date=2024-01-01/x.parquet"
 
@@ -122,6 +123,38 @@ def test_a_listing_has_the_objects_below_a_prefix(store: Store) -> None:
     found = sorted((entry.key, entry.size) for entry in store.entries("a/"))
     assert found == [("a/1-2/x", 14), ("a/1/x", 10), ("a/1/y", 10), ("a/2/x", 10)]
     assert list(store.entries("c/")) == []
+
+
+def test_a_listing_tells_a_replaced_object_from_the_one_before(store: Store) -> None:
+    """The version stays while the object does, and changes with it, as many bytes as it may have."""
+    etag = store.put(KEY, b"one", expected=None)
+    [before], [again] = store.entries("image_sets/"), store.entries("image_sets/")
+    store.put(KEY, b"two", expected=etag)
+    [after] = store.entries("image_sets/")
+    assert before == again
+    assert before.version != after.version
+
+
+def test_s3_copies_an_object_as_it_was_listed(s3_url: str) -> None:
+    """Inside of the server, and not once it was replaced or removed; deleting twice is deleting once."""
+    source, target = open_store(f"{s3_url}/a"), open_store(f"{s3_url}/b")
+    assert isinstance(source, S3Store)
+    assert isinstance(target, S3Store)
+    etag = source.put(KEY, b"one", expected=None)
+    [listed] = source.entries("image_sets/")
+    target.copy(source, listed, "copies/x")
+    found = target.get("copies/x")
+    assert found is not None
+    assert found.body == b"one"
+    source.put(KEY, b"two", expected=etag)
+    with pytest.raises(ConflictError):
+        target.copy(source, listed, "copies/x")
+    target.delete("copies/x")
+    target.delete("copies/x")
+    assert target.get("copies/x") is None
+    source.delete(KEY)
+    with pytest.raises(ConflictError):
+        target.copy(source, listed, "copies/x")
 
 
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/.hidden", "a\0b", "a b"])

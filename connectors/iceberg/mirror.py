@@ -1,0 +1,349 @@
+"""Making an Iceberg table equal to a table of a catalog, in one commit, whatever ran before.
+
+Wanted is each data object as one listing tells it. Held are the table's data files, whose paths say which version of
+which object each is a copy of. What is wanted and not held is copied and added, what is held and not wanted is deleted,
+and all of it shows at one moment. Copies of a run that ended early are in no snapshot, and the next run begins anew.
+
+A commit holds only for the very state that was compared: where another one came first, all is compared again.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from pyiceberg.catalog import Catalog as IcebergCatalog
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    CommitStateUnknownException,
+    NoSuchNamespaceError,
+    NoSuchPropertyException,
+    NoSuchTableError,
+    ValidationException,
+)
+from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.io.pyarrow import (
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+)
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent
+from pyiceberg.table import Table as IcebergTable
+from sqlalchemy.exc import IntegrityError
+
+from ahi_catalog.connectors.catalog import Catalog
+from ahi_catalog.connectors.catalog.layout import Partition, Unit, parse_partition
+from ahi_catalog.connectors.errors import ConflictError, StateError, UsageError
+from ahi_catalog.connectors.iceberg import form
+from ahi_catalog.connectors.iceberg.files import TableFiles
+from ahi_catalog.connectors.retrying import retry_on_conflict
+from ahi_catalog.connectors.storage import Entry
+from ahi_catalog.connectors.storage.base import content_etag
+from ahi_catalog.schemas import Table
+
+_WRITERS: Final = 16
+_MANIFESTS: Final = 8
+"""How many a table may have before a run merges them; those that hold nothing but deletions go with that."""
+_NAME: Final = re.compile(r"(?P<version>[0-9a-f]{32})\.(?P<started>\d{8}T\d{6}Z)\.[0-9a-f]{8}\.parquet")
+_STARTED: Final = "%Y%m%dT%H%M%SZ"
+_DATA: Final = "/data/"
+_DELETES: Final = ManifestContent.DELETES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """An Iceberg table, which may not be there yet.
+
+    Attributes:
+        catalog: PyIceberg's, loaded with `TableFiles`.
+        identifier: Namespace and name of the Iceberg table.
+        table: The declaration.
+    """
+
+    catalog: IcebergCatalog
+    identifier: tuple[str, ...]
+    table: Table
+
+    def open(self) -> IcebergTable | None:
+        """The table; None where there is none.
+
+        Raises:
+            UsageError: There is one of that name that is none of Iceberg's.
+        """
+        try:
+            return self.catalog.load_table(self.identifier)
+        except (NoSuchTableError, NoSuchNamespaceError):
+            return None
+        except NoSuchPropertyException:
+            raise UsageError(self._impossible) from None
+
+    def create(self, unit: Unit) -> IcebergTable:
+        """The table, made if there is none; partitioned by days or months.
+
+        Raises:
+            UsageError: There is one of that name that is none of Iceberg's, or there can be none.
+        """
+        schema = form.make_schema(self.table)
+        try:
+            self.catalog.create_namespace_if_not_exists(self.identifier[:-1])
+            return self.catalog.create_table_if_not_exists(
+                self.identifier,
+                schema,
+                partition_spec=form.make_spec(self.table, unit, schema),
+                sort_order=form.make_order(self.table, schema),
+                properties={"format-version": "2", "comment": self.table.doc, **form.make_properties(self.table)},
+            )
+        except (NoSuchTableError, NoSuchNamespaceError):
+            raise UsageError(self._impossible) from None
+
+    @property
+    def _impossible(self) -> str:
+        return (
+            f"{'.'.join(self.identifier)} cannot be an Iceberg table: another kind of table has that name (as a "
+            "registered one of Athena's), or the catalog has no such namespaces; give another namespace"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What a mirror run is told.
+
+    Attributes:
+        run_id: Eight hex digits; names its copies.
+        started: Aware UTC; tells how old copies are that no snapshot names.
+        summary: For the snapshot: text by name.
+        is_overwriting: Whether what others wrote to the table gives way.
+        is_dry: Whether only to tell what would be done.
+    """
+
+    run_id: str
+    started: datetime
+    summary: Mapping[str, str]
+    is_overwriting: bool = False
+    is_dry: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mirrored:
+    """What a mirror run did to a table; all zero where it equalled the catalog already.
+
+    Attributes:
+        added, replaced, removed: Partitions.
+        foreign: Data files and delete files of others that gave way.
+        snapshot_id: Of the commit; None: there was none.
+    """
+
+    added: int = 0
+    replaced: int = 0
+    removed: int = 0
+    foreign: int = 0
+    snapshot_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """A live data file of a table.
+
+    Attributes:
+        file: As the manifest has it.
+        copied: The partition, and the version of its object, that the file is a copy of; None: others wrote the file,
+            or delete files that take rows from it.
+    """
+
+    file: DataFile
+    copied: tuple[Partition, str] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Difference:
+    """What makes a table equal to the catalog."""
+
+    add: dict[Partition, Entry]
+    delete: list[DataFile]
+    told: Mirrored
+
+
+def copied_at(location: str, path: str) -> datetime | None:
+    """When the run began that made a file; None for a file that no mirror of this table made."""
+    if not path.startswith(f"{location}{_DATA}"):
+        return None
+    found = _NAME.fullmatch(path.rpartition("/")[2])
+    return datetime.strptime(found["started"], _STARTED).replace(tzinfo=UTC) if found else None
+
+
+def mirror(catalog: Catalog, target: Target, run: Run) -> Mirrored:
+    """Make an Iceberg table equal to a table of a catalog.
+
+    Args:
+        catalog: The catalog.
+        target: The Iceberg table; made where there is none.
+        run: What is asked for.
+
+    Raises:
+        StateError: Others wrote to the table, or it has another form.
+        StoreError: A file cannot be read or written.
+    """
+    copies: dict[tuple[Partition, str], DataFile] = {}
+    return retry_on_conflict(_attempt, catalog, target, run, copies)
+
+
+def _attempt(catalog: Catalog, target: Target, run: Run, copies: dict[tuple[Partition, str], DataFile]) -> Mirrored:
+    """Compare, copy and commit; copies of attempts before are used."""
+    table, unit = target.table, catalog.description.unit
+    found = target.open()
+    if not run.is_dry:
+        with conflicts(target.identifier):
+            found = found or target.create(unit)
+            form.bring_up_to_date(found, table, unit)
+    # After the table is loaded: a partition that another run publishes and mirrors meanwhile is then a conflict, and
+    # not one that the catalog seems to have lost.
+    listed = ((parse_partition(table, entry.key), entry) for entry in catalog.store.entries(table.folder))
+    wanted = {partition: entry for partition, entry in listed if partition and partition.unit is unit}
+    difference = _compare(wanted, _held(found, table) if found else [])
+    if difference.told.foreign and not run.is_overwriting:
+        raise StateError(
+            f"the Iceberg table {'.'.join(target.identifier)} holds {difference.told.foreign:,} data files that are no "
+            "copies of a catalog's: another engine compacted it or wrote to it; end that, then mirror with `overwrite`"
+        )
+    if found is None or run.is_dry or not (difference.add or difference.delete):
+        return difference.told
+
+    def copy(partition: Partition) -> None:
+        entry = difference.add[partition]
+        if (partition, entry.version) not in copies:
+            copies[partition, entry.version] = _copy(catalog, table, found, run, (partition, entry))
+
+    with ThreadPoolExecutor(_WRITERS) as threads:
+        for _ in threads.map(copy, difference.add):
+            pass
+    added = [copies[partition, entry.version] for partition, entry in difference.add.items()]
+    with conflicts(target.identifier):
+        _commit(found, difference.delete, added, run.summary)
+    snapshot = found.current_snapshot()
+    return replace(difference.told, snapshot_id=snapshot.snapshot_id if snapshot else None)
+
+
+def _held(found: IcebergTable, table: Table) -> list[_Held]:
+    """The live data files of the current snapshot."""
+    snapshot = found.current_snapshot()
+    manifests = snapshot.manifests(found.io) if snapshot else []
+    entries = [(each.content, entry) for each in manifests for entry in each.fetch_manifest_entry(found.io)]
+    # A delete file takes rows from data files that are not younger than itself.
+    deleted_to = max((entry.sequence_number or 0 for kind, entry in entries if kind is _DELETES), default=-1)
+    return [
+        _Held(
+            file=entry.data_file,
+            copied=None
+            if (entry.sequence_number or 0) <= deleted_to
+            else _copied(found.location(), table, entry.data_file.file_path),
+        )
+        for kind, entry in entries
+        if kind is not _DELETES
+    ]
+
+
+def _copied(location: str, table: Table, path: str) -> tuple[Partition, str] | None:
+    """The partition, and the version of its object, that a data file is a copy of by its path."""
+    folder, _, name = path.removeprefix(f"{location}{_DATA}").rpartition("/")
+    partition = parse_partition(table, f"{table.folder}{folder}/{table.object_name}")
+    found = _NAME.fullmatch(name)
+    return (partition, found["version"]) if partition and found else None
+
+
+def _compare(wanted: Mapping[Partition, Entry], held: Iterable[_Held]) -> _Difference:
+    """What to add to a table and what to delete."""
+    kept: set[Partition] = set()
+    copied: set[Partition] = set()
+    delete: list[DataFile] = []
+    foreign = 0
+    for each in held:
+        partition, version = each.copied or (None, "")
+        entry = wanted.get(partition) if partition else None
+        foreign += partition is None
+        if partition:
+            copied.add(partition)
+        if partition and entry and partition not in kept and version == _version(entry):
+            kept.add(partition)
+        else:
+            delete.append(each.file)
+    add = {partition: entry for partition, entry in wanted.items() if partition not in kept}
+    told = Mirrored(
+        added=len(add.keys() - copied),
+        replaced=len(add.keys() & copied),
+        removed=len(copied - wanted.keys()),
+        foreign=foreign,
+    )
+    return _Difference(add=add, delete=delete, told=told)
+
+
+def _version(entry: Entry) -> str:
+    """The version of an object as it stands in the names of its copies: 32 hex digits."""
+    return content_etag(entry.version.encode())
+
+
+def _copy(catalog: Catalog, table: Table, found: IcebergTable, run: Run, change: tuple[Partition, Entry]) -> DataFile:
+    """Copy an object beside the table's files; nothing shows before it is committed.
+
+    The run is part of the name: a file that expiry deletes is then none that a run is about to add again.
+    """
+    partition, entry = change
+    folder = partition.key(table).removeprefix(table.folder).rpartition("/")[0]
+    name = f"{_version(entry)}.{run.started:{_STARTED}}.{run.run_id}.parquet"
+    location = f"{found.location()}{_DATA}{folder}/{name}"
+    assert isinstance(found.io, TableFiles)  # noqa: S101  # as its catalog was loaded
+    footer, size = found.io.copy(catalog.store, entry, location)
+    known = parquet_path_to_id_mapping(found.schema())
+    if unknown := set(footer.schema.to_arrow_schema().names) - set(found.schema().column_names):
+        raise StateError(
+            f"{entry.key} has columns that this version does not know ({', '.join(sorted(unknown))}); "
+            "upgrade ahi-catalog"
+        )
+    statistics = data_file_statistics_from_parquet_metadata(
+        footer, compute_statistics_plan(found.schema(), found.properties), known
+    )
+    return DataFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=location,
+        file_format=FileFormat.PARQUET,
+        partition=form.partition_value(partition),
+        file_size_in_bytes=size,
+        sort_order_id=found.sort_order().order_id,
+        spec_id=found.spec().spec_id,
+        equality_ids=None,
+        key_metadata=None,
+        **statistics.to_serialized_dict(),
+    )
+
+
+def _commit(
+    found: IcebergTable, delete: Iterable[DataFile], add: Iterable[DataFile], summary: Mapping[str, str]
+) -> None:
+    """Exchange data files in one commit."""
+    with found.transaction() as change:
+        snapshot = found.current_snapshot()
+        if snapshot and len(snapshot.manifests(found.io)) > _MANIFESTS:
+            # Merges manifests, and drops those that hold nothing but deletions, which an overwrite keeps for ever.
+            change.update_snapshot(snapshot_properties=dict(summary)).merge_append().commit()
+        with change.update_snapshot(snapshot_properties=dict(summary)).overwrite() as update:
+            # Whatever was added since the table was compared is a conflict.
+            update.delete_by_predicate(AlwaysTrue())
+            for file in delete:
+                update.delete_data_file(file)
+            for file in add:
+                update.append_data_file(file)
+
+
+@contextmanager
+def conflicts(identifier: tuple[str, ...]) -> Iterator[None]:
+    """A commit, which another one may come before; where an answer is lost, it may have landed too.
+
+    Raises:
+        ConflictError: Load the table and compare again.
+    """
+    try:
+        yield
+    except (CommitFailedException, CommitStateUnknownException, ValidationException, IntegrityError):
+        raise ConflictError(f"other commits to the Iceberg table {'.'.join(identifier)} come first") from None

@@ -1,0 +1,155 @@
+"""Mirroring a catalog into Iceberg tables, and what they remember; by itself, or at the end of another run."""
+
+import logging
+import uuid
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from ahi_catalog.connectors.catalog import Catalog, open_catalog, open_store
+from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
+from ahi_catalog.connectors.redaction import redact_errors
+from ahi_catalog.connectors.settings import S3Access, Settings, split_iceberg
+from ahi_catalog.connectors.windows import format_time
+from ahi_catalog.pipeline.run import Clock, now
+from ahi_catalog.schemas import IMAGE_SETS
+
+if TYPE_CHECKING:
+    from ahi_catalog.connectors.iceberg.history import Expired
+    from ahi_catalog.connectors.iceberg.mirror import Mirrored, Target
+
+_log = logging.getLogger(__name__)
+
+TABLES: Final = (IMAGE_SETS,)
+"""Those of a catalog that have a mirror."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        to: ``NAME.NAMESPACE``: a catalog of PyIceberg's configuration, and where its tables are.
+        is_overwriting: Whether what others wrote to the tables gives way.
+        is_dry: Whether only to tell what would be done.
+        keep: Expire snapshots older than this; None: none.
+        forget: An image set whose rows go from all snapshots.
+    """
+
+    to: str
+    is_overwriting: bool = False
+    is_dry: bool = False
+    keep: timedelta | None = None
+    forget: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableReport:
+    """What became of one Iceberg table.
+
+    Attributes:
+        table: Its namespace and name.
+        mirrored: What the mirror changed.
+        expired: What went from its history; None: nothing was asked for.
+    """
+
+    table: str
+    mirrored: "Mirrored"
+    expired: "Expired | None" = None
+
+    def rows(self) -> list[tuple[str, str]]:
+        """As people read it: a label and a value a line."""
+        done = self.mirrored
+        found = [
+            ("partitions added", f"{done.added:,}"),
+            ("partitions replaced", f"{done.replaced:,}"),
+            ("partitions removed", f"{done.removed:,}"),
+            ("files of others replaced", f"{done.foreign:,}"),
+            ("snapshot", str(done.snapshot_id or "none: nothing was committed")),
+        ]
+        if self.expired is not None:
+            found += [
+                ("snapshots expired", f"{self.expired.snapshots:,}"),
+                ("their files deleted", f"{self.expired.files:,}"),
+                ("copies that no snapshot names", f"{self.expired.orphans:,}"),
+            ]
+        return found
+
+    def document(self) -> dict[str, Any]:
+        """As JSON goes."""
+        return {"table": self.table, **asdict(self.mirrored), "expired": self.expired and asdict(self.expired)}
+
+
+@redact_errors
+def mirror_tables(url: str, access: S3Access, request: Request, *, clock: Clock = now) -> list[TableReport]:
+    """Make Iceberg tables equal to the tables of a catalog, then forget what is asked for.
+
+    Args:
+        url: Of the catalog.
+        access: How its objects, and the tables' files, are read and written.
+        request: What is asked for.
+        clock: The local clock, aware.
+
+    Raises:
+        UsageError: There is no such catalog at either end, or PyIceberg is not installed.
+        StateError: Others wrote to a table, or it has another form.
+        AhiCatalogError: An end refuses or cannot be reached; the next mirror goes on.
+    """
+    if request.keep is not None and request.forget is not None:
+        raise UsageError("give `keep_snapshots` or `forget`, not both")
+    try:
+        from ahi_catalog.connectors.iceberg.mirror import Target  # noqa: PLC0415  # an extra, 1.5 seconds
+        from ahi_catalog.connectors.iceberg.opening import open_iceberg  # noqa: PLC0415
+    except ImportError:
+        raise UsageError("Iceberg comes with an extra: pip install 'ahi-catalog[iceberg]'") from None
+    name, namespace = split_iceberg(request.to)
+    catalog = open_catalog(open_store(url, access))
+    with open_iceberg(name, access) as iceberg:
+        targets = [Target(catalog=iceberg, identifier=(*namespace, table.name), table=table) for table in TABLES]
+        return [_mirror_one(catalog, target, request, clock) for target in targets]
+
+
+def mirror_after(settings: Settings) -> None:
+    """What every run that changes a catalog does at its end: bring the Iceberg tables up to date that `iceberg` names.
+
+    Never fails: what goes wrong is told, and the next mirror catches up.
+    """
+    if settings.iceberg is None:
+        return
+    try:
+        mirror_tables(settings.catalog, settings.s3, Request(to=settings.iceberg))
+    except AhiCatalogError as error:
+        _log.warning("the Iceberg tables in %s are not up to date, the catalog is: %s", settings.iceberg, error)
+
+
+def _mirror_one(catalog: Catalog, target: "Target", request: Request, clock: Clock) -> TableReport:
+    from ahi_catalog.connectors.iceberg import history, mirror  # noqa: PLC0415  # as above
+
+    run = mirror.Run(
+        run_id=uuid.uuid4().hex[:8],
+        started=clock(),
+        summary={},
+        is_overwriting=request.is_overwriting,
+        is_dry=request.is_dry,
+    )
+    mirrored = mirror.mirror(catalog, target, replace(run, summary=_summary(catalog, run.run_id)))
+    expired = None
+    if (found := target.open()) is not None:
+        if request.forget is not None:
+            expired = history.forget(found, request.forget, clock(), is_dry=request.is_dry)
+        elif request.keep is not None:
+            expired = history.expire(found, clock() - request.keep, clock(), is_dry=request.is_dry)
+    return TableReport(table=".".join(target.identifier), mirrored=mirrored, expired=expired)
+
+
+def _summary(catalog: Catalog, run_id: str) -> dict[str, str]:
+    """What a snapshot says of the catalog; read before the catalog is listed, so that the rows are never behind it."""
+    told = {"ahi-catalog.run-id": run_id, "ahi-catalog.catalog-id": catalog.description.catalog_id}
+    checkpoints = [catalog.checkpoint(each) for each in catalog.datastore_ids()]
+    marks = [each.coverage.watermark if each else None for each in checkpoints]
+    followed = [each.followed_to if each else None for each in checkpoints]
+    for name, moments in {"watermark": marks, "followed-to": followed}.items():
+        # Of several data stores that which is behind; where one has none, the table is complete up to no moment.
+        if moments and all(moments):
+            told[f"ahi-catalog.{name}"] = format_time(min(each for each in moments if each))
+    return told
