@@ -52,8 +52,8 @@ _PROPERTIES: Final = {
     TableProperties.MANIFEST_MIN_MERGE_COUNT: "2",
     # Two mirrors that add the first file of a partition would both commit at the isolation `snapshot`.
     TableProperties.WRITE_DELETE_ISOLATION_LEVEL: "serializable",
-    # No bounds, which are values of patients'; counts alone.
-    TableProperties.DEFAULT_WRITE_METRICS_MODE: "counts",
+    # No bounds, which are values of patients', and no counts, which would be most of a manifest.
+    TableProperties.DEFAULT_WRITE_METRICS_MODE: "none",
 }
 
 
