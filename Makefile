@@ -86,6 +86,7 @@ lock:  ## Resolve the lock files anew, with hashes and without index URLs.
 	.venv-lock/bin/python -m pip install --quiet 'uv>=0.13,<0.14'
 	$(RESOLVE) pyproject.toml --all-extras --group build --output-file requirements.lock
 	$(RESOLVE) pyproject.toml --extra demo --group build --constraints requirements.lock --output-file requirements-demo.lock
+	$(RESOLVE) pyproject.toml --extra aws --group build --constraints requirements.lock --output-file requirements-image.lock
 	$(RESOLVE) --group bench --constraints requirements.lock --output-file requirements-bench.lock
 	$(RESOLVE) --group spark --output-file requirements-spark.lock
 	$(RESOLVE) --group contract --output-file requirements-contract.lock

@@ -1,6 +1,6 @@
 """What a catalog is compared with: the script that a user would write, and dlt. Each run is a process of its own.
 
-python -m benchmarks.contenders pandas|dlt DATASTORE FOLDER
+python -m benchmarks.contenders pandas|dlt|metadata DATASTORE FOLDER
 """
 
 import os
@@ -61,7 +61,32 @@ def run_dlt(datastore_id: str, folder: Path) -> None:
     pipeline.run(image_sets(), loader_file_format="parquet")
 
 
+def run_metadata(datastore_id: str, folder: Path) -> None:
+    """The script that a user would write for series: gzip, json, a data frame of instances, what they agree on."""
+    import gzip  # noqa: PLC0415
+    import json  # noqa: PLC0415
+
+    import boto3  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+
+    client: Any = boto3.client("medical-imaging", config=Config(inject_host_prefix=False))
+    rows = []
+    for page in pages(datastore_id, EVERYTHING[0]):
+        for summary in page:
+            answer = client.get_image_set_metadata(datastoreId=datastore_id, imageSetId=summary["imageSetId"])
+            study = json.loads(gzip.decompress(answer["imageSetMetadataBlob"].read()))["Study"]
+            for uid, series in study["Series"].items():
+                frame = pd.DataFrame([instance["DICOM"] for instance in series["Instances"].values()])
+                agreed = {name: frame[name].iloc[0] for name in frame if len(frame[name].astype(str).unique()) == 1}
+                size = sum(f["FrameSizeInBytes"] for i in series["Instances"].values() for f in i["ImageFrames"])
+                rows.append({**series["DICOM"], **agreed, "uid": uid, "instances": len(frame), "bytes": size})
+    frame = pd.DataFrame(rows)
+    folder.mkdir(parents=True)
+    frame.astype(str).to_parquet(folder / "series.parquet", index=False)
+
+
 if __name__ == "__main__":
-    {"pandas": run_pandas, "dlt": run_dlt}[sys.argv[1]](sys.argv[2], Path(sys.argv[3]))
+    {"pandas": run_pandas, "dlt": run_dlt, "metadata": run_metadata}[sys.argv[1]](sys.argv[2], Path(sys.argv[3]))
     sys.stdout.flush()
     os._exit(0)  # pyarrow's threads sometimes abort an interpreter that ends right after to_parquet

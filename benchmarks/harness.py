@@ -25,6 +25,7 @@ from rich.table import Table
 
 from ahi_catalog.emulator import Emulator, Service, ServiceOptions
 from ahi_catalog.emulator.idc import RELEASES, load_idc
+from ahi_catalog.emulator.metadata import document, instance
 
 ROOT = Path(__file__).parent.parent
 AHI_CATALOG = str(Path(sys.executable).with_name("ahi-catalog"))
@@ -98,6 +99,10 @@ class Served:
         """
         store, count = self.ask("load", rows, days, until)
         return str(store), int(count)
+
+    def uniform(self, count: int, instances: int) -> str:
+        """A data store of so many image sets of as many instances each."""
+        return str(self.ask("uniform", count, instances))
 
     def change(self, store: str, days: Sequence[str], *, new: int, changed: int) -> None:
         """Import so many image sets two seconds ago, and revise others of the given days of createdAt."""
@@ -181,6 +186,39 @@ def _change(service: Service, store: str, days: Sequence[str], new: int, changed
         service.update(store, name, {"DICOMTags": {"DICOMStudyId": "revised"}})
 
 
+def _uniform(service: Service, count: int, instances: int) -> str:
+    """So many image sets of an hour ago, each with so many instances of 62 attributes."""
+    store = service.create_datastore(name=f"uniform-{count}-{instances}", created_at=RELEASES[0])
+    moment = datetime.now(UTC) - timedelta(hours=1)
+    service.insert(
+        store,
+        (
+            {"imageSetId": f"{number:032d}", "version": 1, "storageTier": "FREQUENT_ACCESS"} | _at(moment)
+            for number in range(count)
+        ),
+    )
+    common: dict[str, Any] = {
+        f"AttributeOfSomeKeyword{number}": f"value {number} of some length" for number in range(52)
+    }
+    common |= {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "Rows": 512, "Columns": 512, "KVP": "120 "}
+    common |= {"PixelSpacing": ["0.703125", "0.703125"], "SliceThickness": "1.25", "BitsStored": 12}
+    bodies = [
+        (
+            f"1.2.3.{number}",
+            instance(
+                {**common, "InstanceNumber": f"{number} ", "SliceLocation": str(number * 1.25)},
+                "1.2.840.10008.1.2.1",
+                [(f"{number:032x}", 524_288)],
+            ),
+        )
+        for number in range(instances)
+    ]
+    first = next(iter(service.datastore(store).current.values()))
+    body = document(first, ({}, {}, {"Modality": "CT", "SeriesInstanceUID": "1.2.3"}), bodies)
+    service.datastore(store).describe = lambda _: body
+    return store
+
+
 def _create(service: Service, name: str) -> str:
     return service.create_datastore(name=name, created_at=datetime.now(UTC) - timedelta(days=1))
 
@@ -208,6 +246,7 @@ def _requests(service: Service) -> int:
 _COMMANDS: dict[str, Callable[..., Any]] = {
     "load": _load,
     "change": _change,
+    "uniform": _uniform,
     "create": _create,
     "arrive": _arrive,
     "requests": _requests,

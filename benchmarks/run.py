@@ -17,8 +17,10 @@ QUICK = {
     "cost": ("--rows", "3000", "--most", "9000"),
     "dense_partitions": ("--day", "2000", "--month", "4000"),
     "incremental": ("--rows", "20000", "--changes", "100"),
+    "metadata": ("--rows", "300", "--few", "20", "--runs", "1"),
     "far_store": ("--rows", "1500"),
     "far_queries": ("--rows", "3000"),
+    "freshness": ("--rows", "3000", "--seconds", "20"),
 }
 
 

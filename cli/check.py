@@ -68,6 +68,7 @@ def _tell(opened: "Catalog", datastore_id: str, failed: list[str]) -> None:
     help="In at most so many rows the column cannot hold what was sent. Again for each column.",
 )
 @option("--no-unknown-fields", is_flag=True, help="The service has sent no field that this version does not know.")
+@option("--no-conflicts", is_flag=True, help="The view conflicts has no row.")
 @notify_option
 @json_option
 def check(
@@ -81,6 +82,7 @@ def check(
     no_lost_objects: bool,
     max_unparsable: Iterable[tuple[str, float]],
     no_unknown_fields: bool,
+    no_conflicts: bool,
     as_json: bool,
 ) -> int:
     """Say whether a catalog is fit to be used: a line for each limit, and a verdict.
@@ -111,6 +113,7 @@ def check(
         no_lost_objects=no_lost_objects,
         max_unparsable=shares,
         no_unknown_fields=no_unknown_fields,
+        no_conflicts=no_conflicts,
     )
     limits = checks.USUAL if asked == checks.Limits() else asked
     opened, now = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http), datetime.now(UTC)

@@ -9,14 +9,24 @@ from ahi_catalog.cli.options import json_option, option
 from ahi_catalog.cli.output import print_json
 from ahi_catalog.connectors.errors import UsageError
 
-_MAKES = ("image_sets", "partitions", "studies", "patients")
+_MAKES = (
+    "image_sets",
+    "removals",
+    "series",
+    "instances",
+    "partitions",
+    "studies",
+    "patients",
+    "conflicts",
+    "changes",
+)
 
 
 @click.command()
 @click.argument("engine", type=click.Choice(["athena", "spark", "duckdb"]))
 @read_options
 @option("--database", default="", metavar="NAME", show_default=False, help="Database to name before each table.")
-@option("--table", default="image_sets", metavar="NAME", help="What to call the table.")
+@option("--table", default="image_sets", metavar="NAME", help="What to call the first table.")
 @option(
     "--only",
     type=click.Choice(_MAKES),
@@ -36,10 +46,10 @@ def ddl(
     injected: bool,
     as_json: bool,
 ) -> None:
-    """Print the DDL that makes a catalog a table of ENGINE: athena, spark or duckdb.
+    """Print the DDL that makes a catalog's tables those of ENGINE: athena, spark or duckdb.
 
-    It has a comment on each column, partition projection for Athena (from the first day covered to NOW), and the
-    views studies and patients, one row each.
+    It has a comment on each column, partition projection for Athena (from the first day covered to NOW), the table
+    of removals, and the views studies, patients, conflicts and changes.
 
     \b
     A view file for DuckDB:
@@ -48,12 +58,14 @@ def ddl(
       ahi-catalog ddl athena --catalog s3://bucket/imaging --database imaging --only image_sets
       ahi-catalog ddl athena --catalog s3://bucket/imaging --database imaging --only studies
     """
-    from ahi_catalog.connectors.catalog.external import describe  # `--help` does without pyarrow
+    from ahi_catalog.connectors.catalog.external import describe_all  # `--help` does without pyarrow
     from ahi_catalog.schemas.ddl import ENGINES
 
     opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
-    described = describe(opened, engine, injected=injected, database=database, name=table)
-    statements = [found for found in ENGINES[engine](described) if only in {None, found.makes}]
+    tables = describe_all(opened, engine, injected=injected, database=database, name=table)
+    statements = [found for each in tables for found in ENGINES[engine](each) if only in {None, found.makes}]
+    if not statements and only in {"series", "instances"}:
+        raise UsageError(f"there is no table {only} yet: read the metadata first")
     if not statements:
         raise UsageError(f"{engine} needs no statement that makes {only}: its table knows them itself")
     if as_json:

@@ -33,16 +33,26 @@ _MUST_BE_FIXED: Final = 1
 @s3_options
 @phi_key_option
 @setting("rate")
+@setting("queue", help="An SQS queue of HealthImaging's events.")
 @prefect_option
 @json_option
 def doctor(
-    *, catalog: str, datastore_id: str, rate: float, prefect: bool | None, as_json: bool, phi_key_from: str, **s3: Any
+    *,
+    catalog: str,
+    datastore_id: str,
+    rate: float,
+    queue: str | None,
+    prefect: bool | None,
+    as_json: bool,
+    phi_key_from: str,
+    **s3: Any,
 ) -> int:
     """Check what a sync needs, and say line by line what to fix.
 
-    Credentials, region, data store, every permission, the clock, the bucket and its conditional writes, the key
-    of the pseudonyms, encryption, Prefect. Nothing is changed but one small object of the doctor's own,
-    _state/probe/doctor, and no image set is read. Ends with code 1 where something must be fixed.
+    Credentials, region, data store, every permission, the clock, the queue of events, the bucket and its
+    conditional writes, the key of the pseudonyms, encryption, Prefect. Nothing is changed but one small object of
+    the doctor's own, _state/probe/doctor; no image set and no message is read. Ends with code 1 where something
+    must be fixed.
 
     \b
     Before the first sync:
@@ -57,6 +67,7 @@ def doctor(
         datastore_id=datastore_id,
         quota=Quota(rate=rate),
         phi_key_from=phi_key_from,
+        queue=queue,
         **s3,
     )
     found: list[Check] = []

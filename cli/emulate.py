@@ -25,12 +25,15 @@ _TRY_IT = """\
 @_port_option
 @option("--rows", type=Count, default=50_000, metavar="N", help="About how many series, at most 1,009,557.")
 @option("--dicom-files", is_flag=True, help="pydicom's own files in place of the Imaging Data Commons.")
-@option("--throttle", type=float, default=25.0, metavar="N", help="Requests a second; 0 for no limit.")
+@option("--throttle", type=float, default=25.0, metavar="N", help="Requests a second (of metadata 50); 0 for no limit.")
 @option("--latency", type=float, default=0.0, metavar="SECONDS", help="That every answer takes.")
 @option(
     "--older-api", is_flag=True, help="Ignore sort, and refuse filters on updatedAt, as the older reference has it."
 )
 @option("--exclusive-between", is_flag=True, help="Let BETWEEN leave out its two ends.")
+@option(
+    "--metadata-lag", type=float, default=5.0, metavar="SECONDS", help="Until metadata of what is new is consistent."
+)
 @option("--visibility-lag", type=float, default=0.0, metavar="SECONDS", help="Until search shows a change.")
 def emulate(
     *,
@@ -41,13 +44,14 @@ def emulate(
     latency: float,
     older_api: bool,
     exclusive_between: bool,
+    metadata_lag: float,
     visibility_lag: float,
 ) -> None:
     """Serve the embedded HealthImaging service on 127.0.0.1, with real public data, until Ctrl-C.
 
-    It prints the variables that point boto3 at it. It answers SearchImageSets, GetImageSet, ListDatastores and
-    GetDatastore as botocore's model describes them, errors and throttling included. It is made for trying and
-    testing, and is no secure server.
+    It prints the variables that point boto3 at it. It answers SearchImageSets, GetImageSet, GetImageSetMetadata,
+    ListDatastores and GetDatastore as botocore's model describes them, errors and throttling included. It is made for
+    trying and testing, and is no secure server.
 
     \b
     As DICOM files have it, at no limit:
@@ -73,6 +77,7 @@ def emulate(
             latency=latency,
             older_api=older_api,
             between_inclusive=not exclusive_between,
+            metadata_lag=metadata_lag,
             visibility_lag=visibility_lag,
         )
     )

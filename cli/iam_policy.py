@@ -13,7 +13,7 @@ from ahi_catalog.cli.output import print_json
 @option(
     "--for",
     "jobs",
-    type=click.Choice(["sync", "verify", "query"]),
+    type=click.Choice(["sync", "verify", "metadata", "query"]),
     multiple=True,
     help="What to allow; may be given several times. A backfill needs what verify needs.  [default: all]",
 )
@@ -21,6 +21,8 @@ from ahi_catalog.cli.output import print_json
 @option("--region", metavar="REGION", help="The data store's region.  [default: boto3's own]")
 @setting("kms_key", help="The KMS key that objects in S3 are encrypted with.")
 @phi_key_option
+@setting("queue", help="An SQS queue of HealthImaging's events that syncs read.")
+@option("--queue-kms-key", metavar="KEY", help="The KMS key that the queue's messages are encrypted with.")
 def iam_policy(
     *,
     catalog: str,
@@ -30,9 +32,11 @@ def iam_policy(
     region: str | None,
     kms_key: str | None,
     phi_key_from: str,
+    queue: str | None,
+    queue_kms_key: str | None,
     **given: bool,
 ) -> None:
-    """Print the smallest IAM policy that sync, verify and query need. Calls nothing.
+    """Print the smallest IAM policy that sync, verify, metadata and query need. Calls nothing.
 
     \b
     For a role that only asks:
@@ -60,5 +64,7 @@ def iam_policy(
         account=account,
         kms_key=kms_key,
         secret=name if kind == AWS_SECRET else None,
+        queue=queue,
+        queue_kms_key=queue_kms_key,
     )
     print_json(policy(jobs or tuple(CALLS), place))

@@ -13,6 +13,7 @@ from typing import Final
 import click
 from click.core import ParameterSource
 
+from ahi_catalog.cli.changes import changes
 from ahi_catalog.cli.check import check
 from ahi_catalog.cli.completion import completion
 from ahi_catalog.cli.contract import contract
@@ -21,6 +22,7 @@ from ahi_catalog.cli.demo import demo
 from ahi_catalog.cli.doctor import doctor
 from ahi_catalog.cli.emulate import emulate
 from ahi_catalog.cli.iam_policy import iam_policy
+from ahi_catalog.cli.metadata import metadata
 from ahi_catalog.cli.plan import plan
 from ahi_catalog.cli.query import query
 from ahi_catalog.cli.register import register
@@ -28,6 +30,7 @@ from ahi_catalog.cli.report import report
 from ahi_catalog.cli.runs import backfill, sync, verify
 from ahi_catalog.cli.serve import serve
 from ahi_catalog.cli.settings_file import SETTINGS_FILE, check_variables, init, read_settings
+from ahi_catalog.cli.state import state
 from ahi_catalog.cli.status import status
 from ahi_catalog.cli.watch import watch
 from ahi_catalog.cli.wording import in_shell_words
@@ -95,11 +98,13 @@ _COMMANDS: Final = (
     backfill,
     verify,
     watch,
+    metadata,
     plan,
     serve,
     status,
     check,
     query,
+    changes,
     report,
     ddl,
     contract,
@@ -107,6 +112,7 @@ _COMMANDS: Final = (
     iam_policy,
     doctor,
     init,
+    state,
     completion,
     emulate,
 )

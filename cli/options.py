@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 import click
 from pydantic import Field, TypeAdapter, ValidationError
 
-from ahi_catalog.connectors.settings import declared, explain
+from ahi_catalog.connectors.settings import Keyword, declared, explain
 
 PREFIX: Final = "AHI_CATALOG_"
 """What the name of every variable of ours begins with."""
@@ -141,10 +141,21 @@ http_option = setting("allow_http")
 phi_key_option = setting("phi_key_from")
 phi_options = options(setting("phi"), setting("keep_text"), setting("shift_dates"), phi_key_option)
 s3_options = options(owner_option, setting("kms_key"), setting("sse_s3"), http_option)
-quota_options = options(
-    setting("rate"),
-    setting("burst"),
-    option("--share", type=Number, default=1.0, metavar="X", help="Of rate and burst; viewers keep the rest."),
+share_option = option(
+    "--share", type=Number, default=1.0, metavar="X", help="Of rate and burst; viewers keep the rest."
+)
+_AGAIN: Final = "Again for each of several."
+quota_options = options(setting("rate"), setting("burst"), share_option)
+metadata_options = options(
+    setting("metadata_rate"),
+    setting("metadata_burst"),
+    setting("keyword", multiple=True, type=Keyword, help=f"{declared()['keyword'].description} {_AGAIN}"),
+    setting("instances"),
+    setting("archived"),
+)
+price_options = options(
+    option("--frequent-price", type=Number, default=0.105, metavar="USD", help="Of a GB and month, not archived."),
+    option("--archive-price", type=Number, default=0.006, metavar="USD", help="Of a GB and month in the archive."),
 )
 settle_option = setting("settle")
 reading_options = options(
@@ -192,4 +203,4 @@ run_options = options(
     json_option,
 )
 creation_options = setting("partition")
-sync_options = options(setting("look_back"), setting("start"))
+sync_options = options(setting("look_back"), setting("start"), setting("queue"))

@@ -2,15 +2,17 @@
 
 import re
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
 from ahi_catalog.cli.opening import open_to_read, read_options
 from ahi_catalog.cli.options import option
-from ahi_catalog.cli.output import fits, json_text, make_table, pairs_table, print_json, show
+from ahi_catalog.cli.output import fits, json_text, make_table, pairs_table, print_json, show, visible
 from ahi_catalog.cli.wording import in_shell_words
-from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
+from ahi_catalog.connectors.errors import AhiCatalogError, QueryError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,7 +23,21 @@ _SHOWN_ROWS: Final = 100
 _SHOWN_RECORDS: Final = 10
 _GROUPED_FROM: Final = 10_000
 _TIME: Final = re.compile(r"(.*)T([\d:]+)(\.\d+)?")
-_BY_IDENTIFIER: Final = re.compile(r"\b(from|join)\s+(studies|patients)\b", re.IGNORECASE)
+_BY_IDENTIFIER: Final = re.compile(r"\b(from|join)\s+(studies|patients|conflicts)\b", re.IGNORECASE)
+_AROUND: Final = 60
+
+
+class _Param(click.ParamType[tuple[str, str]]):
+    """``name=value``, as a pair."""
+
+    name = "param"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """The name and the text behind the equals sign."""
+        name, equals, text = value.partition("=")
+        if not name.isidentifier() or not equals:
+            self.fail("this is a name and a value: day=2026-05-01", param, ctx)
+        return name, text
 
 
 @click.command()
@@ -34,9 +50,32 @@ _BY_IDENTIFIER: Final = re.compile(r"\b(from|join)\s+(studies|patients)\b", re.I
     help="How to write the answer to stdout.",
 )
 @option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.argument("sql")
-def query(*, catalog: str, bucket_owner: str | None, allow_http: bool, form: str, as_json: bool, sql: str) -> None:
-    """Ask a catalog something in SQL (DuckDB's), over the views image_sets, studies and patients.
+@click.option("--file", type=click.File(encoding="utf-8"), metavar="PATH", help="Read the SQL from there; -: stdin.")
+@click.option(
+    "--param",
+    "params",
+    type=_Param(),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What $NAME in the SQL stands for. Again for each.",
+)
+@click.argument("sql", required=False)
+def query(
+    *,
+    catalog: str,
+    bucket_owner: str | None,
+    allow_http: bool,
+    form: str,
+    as_json: bool,
+    file: IO[str] | None,
+    params: Iterable[tuple[str, str]],
+    sql: str | None,
+) -> None:
+    """Ask a catalog something in SQL (DuckDB's); with - the SQL comes from stdin.
+
+    There are image_sets, one row each, series and instances of their metadata, the views studies, patients, conflicts
+    and changes, removals (what is gone, and when) and runs (the run reports). Columns:
+    ahi-catalog query "describe studies"
 
     \b
     Series by modality:
@@ -45,18 +84,52 @@ def query(*, catalog: str, bucket_owner: str | None, allow_http: bool, form: str
       ahi-catalog query --catalog demo-catalog "from studies where list_has_all(modalities, ['CT', 'MR'])"
     To a file:
       ahi-catalog query --catalog demo-catalog --format parquet "from image_sets" > all.parquet
+    From a file, with a value that a shell need not quote for SQL:
+      ahi-catalog query --catalog demo-catalog --file one-patient.sql --param "id=O'Brien 7"
     """
     from ahi_catalog.connectors.catalog.querying import run_query  # `--help` does without pyarrow
 
     form = "json" if as_json else form
     if form == "parquet" and sys.stdout.isatty():
         raise UsageError("Parquet is not for a terminal: send stdout to a file")
+    text = _text(sql, file)
     opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
-    answer = run_query(opened, sql)
-    if not opened.description.phi.tells_patients and _BY_IDENTIFIER.search(sql):
-        click.echo("This catalog keeps no identifiers (--phi drop): studies and patients are empty.", err=True)
+    with _showing_the_place(text):
+        answer = run_query(opened, text, dict(params))
+    if not opened.description.phi.tells_patients and _BY_IDENTIFIER.search(text):
+        click.echo("This catalog keeps no identifiers (--phi drop): studies, patients, conflicts are empty.", err=True)
     _tell_lost(opened)
     write_answer(answer, form, title="")
+
+
+def _text(sql: str | None, file: IO[str] | None) -> str:
+    """The SQL: as it is given, of a file, or of stdin."""
+    if (sql is None) == (file is None):
+        raise UsageError("give the SQL once: as an argument, as - with the SQL on stdin, or with --file")
+    if sql is not None and sql != "-":
+        return sql
+    source = file or sys.stdin
+    try:
+        return source.read()
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(f"{source.name} is no text that can be read") from None
+
+
+@contextmanager
+def _showing_the_place(sql: str) -> Iterator[None]:
+    """Show where in a query an error was noticed: its line, and a caret below."""
+    try:
+        yield
+    except QueryError as error:
+        if error.place is None:
+            raise
+        start = sql.rfind("\n", 0, error.place) + 1
+        column, number = error.place - start, sql.count("\n", 0, start) + 1
+        cut = max(0, column - _AROUND)
+        line = visible(sql[start:].partition("\n")[0][cut : column + _AROUND].replace("\t", " "))
+        lead = f"line {number}: {'…' if cut else ''}"
+        caret = " " * (len(lead) + len(visible(sql[start + cut : error.place].replace("\t", " ")))) + "^"
+        raise UsageError(f"{error.message}\n{lead}{line}\n{caret}") from None
 
 
 def _tell_lost(opened: "Catalog") -> None:
@@ -83,10 +156,7 @@ def write_answer(answer: "pa.Table", form: str, *, title: str) -> None:
         title: Over a ``table``.
     """
     if form == "json":
-        from ahi_catalog.cli.values import json_values
-
-        columns = [json_values(column) for column in answer.columns]
-        print_json([dict(zip(answer.column_names, row, strict=True)) for row in zip(*columns, strict=True)])
+        print_json(records(answer))
     elif form == "table":
         _show(answer, title)
     elif form == "csv":
@@ -97,6 +167,14 @@ def write_answer(answer: "pa.Table", form: str, *, title: str) -> None:
         import pyarrow.parquet
 
         pyarrow.parquet.write_table(answer, sys.stdout.buffer)
+
+
+def records(answer: "pa.Table") -> list[dict[str, Any]]:
+    """The rows of a table as JSON has them."""
+    from ahi_catalog.cli.values import json_values
+
+    columns = [json_values(column) for column in answer.columns]
+    return [dict(zip(answer.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _show(answer: "pa.Table", title: str) -> None:

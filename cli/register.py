@@ -12,7 +12,7 @@ from ahi_catalog.cli.output import print_json
 @click.command()
 @read_options
 @option("--database", required=True, metavar="NAME", help="Glue's database; made if there is none.")
-@option("--table", default="image_sets", metavar="NAME", help="The table in it.")
+@option("--table", default="image_sets", metavar="NAME", help="The first table in it; series and instances follow it.")
 @option("--injected", is_flag=True, help="Each query names its datastore_id, so that new ones need no change.")
 @json_option
 def register(
@@ -25,25 +25,29 @@ def register(
     injected: bool,
     as_json: bool,
 ) -> None:
-    """Make a catalog on S3 a table of Athena's, in the Glue Data Catalog; again: bring it up to date.
+    """Make the tables of a catalog on S3 Athena's, in the Glue Data Catalog; again: bring them up to date.
 
-    New columns, data stores and older days are added. Nothing that is there is dropped: your properties,
-    comments, columns and tags stay. The views come with: ahi-catalog ddl athena --only studies
+    The table of removals, which the view changes reads, comes beside it. New columns, data stores and older days are
+    added. Nothing that is there is dropped: your properties, comments, columns and tags stay. The views come with:
+    ahi-catalog ddl athena --only studies
 
     \b
       ahi-catalog register --catalog s3://bucket/imaging --database imaging
     """
-    from ahi_catalog.connectors.catalog.external import describe  # `--help` does without pyarrow
+    from ahi_catalog.connectors.catalog.external import describe_all  # `--help` does without pyarrow
     from ahi_catalog.connectors.glue import open_glue
     from ahi_catalog.connectors.glue import register as register_table
+    from ahi_catalog.schemas import REMOVALS
 
     opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
-    described = describe(opened, "athena", injected=injected, database=database, name=table)
-    done = register_table(open_glue(), described)
+    table_, *others_ = describe_all(opened, "athena", injected=injected, database=database, name=table)
+    glue = open_glue()
+    first, *others = [register_table(glue, each) for each in (table_, table_.beside(REMOVALS), *others_)]
     if as_json:
-        print_json(asdict(done))
+        print_json(asdict(first) | ({"more": [asdict(each) for each in others]} if others else {}))
         return
-    for change in done.changes:
-        click.echo(change)
-    if not done.changes:
-        click.echo(f"{database}.{table} is up to date; nothing changed")
+    for done in (first, *others):
+        for change in done.changes:
+            click.echo(change)
+        if not done.changes:
+            click.echo(f"{database}.{done.table} is up to date; nothing changed")

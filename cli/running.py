@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields, replace
 from typing import Any, Final
 
 import click
@@ -13,7 +14,7 @@ from ahi_catalog.cli.progress import Bars, Lines
 from ahi_catalog.cli.wording import in_shell_words
 from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError
 from ahi_catalog.connectors.healthimaging.source import connect
-from ahi_catalog.connectors.settings import Quota, Settings
+from ahi_catalog.connectors.settings import MetadataOptions, Quota, Settings
 from ahi_catalog.flows.settings import is_server_named
 from ahi_catalog.pipeline.executors import open_executor
 from ahi_catalog.pipeline.many import EACH, Job, Result, collecting, outcome_of, run_many
@@ -22,15 +23,26 @@ from ahi_catalog.pipeline.run_report import Outcome, RunReport, summary_table
 from ahi_catalog.pipeline.signals import INTERRUPTED, stop_on_signals
 from ahi_catalog.pipeline.verify import findings
 
+_USUAL: Final = Quota()
 _EXIT_CODES: Final = {Outcome.DONE: 0, Outcome.FAILED: 1, Outcome.STOPPED: INTERRUPTED}
 
 
 def make_settings(
-    *, rate: float, burst: int, share: float, as_json: bool, prefect: bool | None, **given: Any
+    *,
+    share: float,
+    as_json: bool,
+    prefect: bool | None,
+    rate: float = _USUAL.rate,
+    burst: int = _USUAL.burst,
+    **given: Any,
 ) -> Settings:
     """The run's settings from a command's options; those of the command line alone are left out."""
     del as_json, prefect
-    return Settings(quota=Quota(rate=rate, burst=burst).part(share), **given)
+    asked = {field.name: given.pop(field.name) for field in fields(MetadataOptions) if field.name in given}
+    metadata = MetadataOptions(**asked)
+    part = metadata.quota.part(share)
+    metadata = replace(metadata, metadata_rate=part.rate, metadata_burst=part.burst)
+    return Settings(quota=Quota(rate=rate, burst=burst).part(share), metadata=metadata, **given)
 
 
 def run_chosen(
@@ -38,6 +50,7 @@ def run_chosen(
     flow: Callable[[Settings, list[str] | None], Any],
     *,
     datastore_id: Sequence[str],
+    adjust: Callable[[Settings], Settings] = lambda settings: settings,
     **given: Any,
 ) -> int:
     """Run on the data stores that a command's options choose, show what came of it, and say the exit code.
@@ -47,6 +60,7 @@ def run_chosen(
         flow: The same as a Prefect flow for these data stores (None: for all); returns its final state. Imports
             Prefect only when it is called.
         datastore_id: Of the options.
+        adjust: What the job makes of its settings.
         given: The other options of the run.
 
     Raises:
@@ -57,9 +71,9 @@ def run_chosen(
     if prefect is None:
         prefect = is_server_named()
     if chosen is not None and len(chosen) == 1:
-        settings = make_settings(datastore_id=chosen[0], **given)
+        settings = adjust(make_settings(datastore_id=chosen[0], **given))
         return run_job(job, lambda: flow(settings, chosen), settings, prefect=prefect, as_json=as_json)
-    settings = make_settings(datastore_id=EACH, **given)
+    settings = adjust(make_settings(datastore_id=EACH, **given))
     with _watched(is_one_of_many=True), collecting() as results:
         if prefect:
             from ahi_catalog.flows.calling import call_flow

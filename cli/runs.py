@@ -30,8 +30,10 @@ def sync(**given: Any) -> int:
     from ahi_catalog.cli.running import run_chosen  # `--help` does without boto3 and pyarrow
     from ahi_catalog.flows.secrets import load_phi_key
     from ahi_catalog.pipeline import sync as job
+    from ahi_catalog.pipeline.inbox import Inbox
 
-    return run_chosen(partial(job.sync, load_key=load_phi_key), _sync_flow, **given)
+    inbox = Inbox(given["queue"], given["datastore_id"] or None)
+    return run_chosen(partial(job.sync, load_key=load_phi_key, inbox=inbox), _sync_flow, **given)
 
 
 def run_sync(settings: Settings, *, prefect: bool, as_json: bool) -> int:
@@ -47,7 +49,7 @@ def _sync_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
     from ahi_catalog.flows.parameters import parameters_of
     from ahi_catalog.flows.sync import sync as flow  # Prefect takes seconds to import
 
-    parameters = parameters_of(settings, "look_back", "start") | {"datastore_ids": datastore_ids}
+    parameters = parameters_of(settings, "look_back", "start", "queue") | {"datastore_ids": datastore_ids}
     return flow(**parameters, return_state=True)
 
 

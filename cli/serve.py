@@ -1,5 +1,8 @@
 """`ahi-catalog serve`: the schedules, in one process."""
 
+import os
+import re
+from dataclasses import replace as changed
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 @click.command()
 @catalog_option
 @datastore_option
-@option("--name", metavar="NAME", help="What to call the deployments: sync/NAME.  [default: the data store's id]")
+@option("--name", metavar="NAME", help="What to call the deployments: sync/NAME.  [default: of catalog and data store]")
+@option("--replace", is_flag=True, help="Take over a NAME under which another catalog is served.")
 @option("--credentials", metavar="BLOCK", help="An AwsCredentials block of Prefect.  [default: boto3's own]")
 @option("--sync-cron", default="0 * * * *", metavar="CRON", help="When to sync, as cron has it; '' for on demand only.")
 @option(
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
 @reading_options
 @creation_options
 @sync_options
-def serve(**given: Any) -> None:
+def serve(*, replace: bool, **given: Any) -> None:
     """Run the schedules from this process, without workers: sync hourly, verify daily, backfill on demand.
 
     The runs are processes beside this one. Until Ctrl-C or SIGTERM, which end them in order and pause the schedules.
@@ -55,7 +59,7 @@ def serve(**given: Any) -> None:
     set_prefect_defaults(PREFECT_LOGGING_EXTRA_LOGGERS="ahi_catalog")
     plan = make_plan(**given)
     from ahi_catalog.flows.deployments import make_deployments  # Prefect takes seconds to import
-    from ahi_catalog.flows.serving import serve_deployments
+    from ahi_catalog.flows.serving import refuse_to_take_over, serve_deployments
 
     deployments = make_deployments(plan)
     if not is_server_named():
@@ -63,9 +67,12 @@ def serve(**given: Any) -> None:
             "no Prefect server: run `prefect server start`, then export PREFECT_API_URL=http://127.0.0.1:4200/api"
         )
     check_server()
+    if not replace:
+        refuse_to_take_over(deployments)
     names = ", ".join(f"{deployment.flow_name}/{deployment.name}" for deployment in deployments)
     click.echo(f"Serving {names}; Ctrl-C ends it. Run one now: prefect deployment run sync/{plan.name}", err=True)
     serve_deployments(deployments)
+    click.echo("The schedules are paused: no sync comes before it is served again.", err=True)
 
 
 def make_plan(
@@ -88,13 +95,17 @@ def make_plan(
 
     settings = make_settings(as_json=False, prefect=True, **given)
     Part.parse(part, datetime.now(UTC))
+    if "://" not in settings.catalog:
+        # Another process may be served the same name from another folder.
+        settings = changed(settings, catalog=os.path.abspath(settings.catalog))  # noqa: PTH100  # takes ".." out too
+    own_name = re.sub(r"[^\w.-]+", "-", settings.catalog.rpartition("://")[2]).strip("-")
     from ahi_catalog.flows.deployments import Plan, check_cron, check_time_zone  # Prefect takes seconds to import
 
     check_cron("sync_cron", sync_cron)
     check_cron("verify_cron", verify_cron)
     check_time_zone(time_zone)
     return Plan(
-        name=name or settings.datastore_id,
+        name=name or f"{own_name}-{settings.datastore_id}",
         settings=settings,
         credentials=credentials,
         sync_cron=sync_cron,

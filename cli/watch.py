@@ -1,7 +1,8 @@
 """`ahi-catalog watch`."""
 
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -10,6 +11,7 @@ from ahi_catalog.cli.options import (
     catalog_option,
     creation_options,
     datastore_options,
+    notify_option,
     option,
     reading_options,
     setting,
@@ -18,10 +20,16 @@ from ahi_catalog.cli.options import (
 from ahi_catalog.cli.output import json_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from ahi_catalog.connectors.catalog.summary import Summary
+    from ahi_catalog.connectors.settings import Settings
     from ahi_catalog.pipeline.observers import Progress
     from ahi_catalog.pipeline.run_report import RunReport
+
+
+_RUNS: Final = 20
+"""Run reports that the metrics look at."""
 
 
 @click.command()
@@ -31,8 +39,23 @@ if TYPE_CHECKING:
 @reading_options
 @creation_options
 @sync_options
+@notify_option
+@option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    metavar="9464",
+    help="Serve the catalog's state as OpenMetrics over http, for Prometheus; 0: at any free port.",
+)
+@option(
+    "--metrics-host",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+    help="Where to serve it; elsewhere than on this machine anyone sees it.",
+)
 @option("--json", "as_json", is_flag=True, help="The run report of each hour, as a line of JSON on stdout.")
-def watch(*, datastore_id: "Sequence[str]", as_json: bool, **given: Any) -> int:
+def watch(
+    *, datastore_id: "Sequence[str]", metrics_port: int | None, metrics_host: str, as_json: bool, **given: Any
+) -> int:
     """Keep a catalog current until it is stopped: new image sets are in it seconds after they can be searched.
 
     It begins like a sync; then a pass --every 30s asks for what is new and what has changed, which takes two requests
@@ -47,6 +70,7 @@ def watch(*, datastore_id: "Sequence[str]", as_json: bool, **given: Any) -> int:
     from ahi_catalog.flows.secrets import load_phi_key
     from ahi_catalog.pipeline import watch as job
     from ahi_catalog.pipeline.executors import open_executor
+    from ahi_catalog.pipeline.inbox import Inbox
     from ahi_catalog.pipeline.many import EACH, run_many
     from ahi_catalog.pipeline.observers import watched_by
     from ahi_catalog.pipeline.signals import stop_on_signals
@@ -57,13 +81,31 @@ def watch(*, datastore_id: "Sequence[str]", as_json: bool, **given: Any) -> int:
         stop_on_signals() as stop,
         open_executor(settings, stop) as executor,
         watched_by(_Hours(as_json=as_json)),
+        ExitStack() as stack,
     ):
-        run = partial(job.watch, load_key=load_phi_key)
+        if metrics_port is not None:
+            stack.enter_context(_serving_metrics(settings, metrics_host, metrics_port))
+        run = partial(job.watch, load_key=load_phi_key, inbox=Inbox(settings.queue, chosen))
         results = run_many(run, settings, chosen, stop, executor_for=lambda _: executor, is_lasting=True)
     if len(results) == 1 and results[0].error is not None:
         raise results[0].error
     show_failures(results)
     return int(any(result.failure for result in results))
+
+
+@contextmanager
+def _serving_metrics(settings: "Settings", host: str, port: int) -> "Iterator[None]":
+    from ahi_catalog.connectors.catalog import open_catalog, open_store
+    from ahi_catalog.connectors.catalog.summary import summarize
+    from ahi_catalog.report import metrics
+
+    def summaries() -> "list[Summary]":
+        catalog = open_catalog(open_store(settings.catalog, settings.s3))
+        return [summarize(catalog, datastore_id, runs=_RUNS) for datastore_id in catalog.datastore_ids()]
+
+    with metrics.serving(summaries, host, port) as served:
+        click.echo(f"Metrics at http://{host}:{served}/metrics", err=True)
+        yield
 
 
 class _Hours:

@@ -4,10 +4,13 @@
 
     AhiCatalogError                one line: what is wrong and what to do; never a row, a token, a credential
     ├── UsageError                 the request, or what it finds on the machine (credentials), is wrong (exit 2)
+    │   └── QueryError             a query is: no valid SQL, or it names what there is not; and where in it
     ├── SourceError                HealthImaging refuses or cannot be read
     │   ├── TransientError         may pass; it is retried before it is raised
-    │   │   └── ThrottledError     beyond the quota
+    │   │   ├── ThrottledError     beyond the quota
+    │   │   └── NotReadyError      what is asked for was just made, and is not consistent yet
     │   └── InvalidRequestError    refused as invalid: a rejected page token, or a filter it does not know
+    ├── QueueError                 the queue of events refuses or cannot be reached; the search tells without it
     ├── StoreError                 the catalog's storage refuses or cannot be reached
     │   ├── RefusedError           credentials, rights or a bucket that is not there: trying again does not help
     │   └── ConflictError          someone else wrote the object first; read again and retry
@@ -55,6 +58,19 @@ class UsageError(AhiCatalogError):
     """The command, its settings, or the credentials and the configuration that boto3 finds are wrong."""
 
 
+class QueryError(UsageError):
+    """A query is no valid SQL, or names what there is not.
+
+    Args:
+        message: As of every error; the query's text is not in it.
+        place: Of the character in the query where it was noticed, from 0; None: nobody knows.
+    """
+
+    def __init__(self, message: str, place: int | None) -> None:
+        super().__init__(message)
+        self.place = place
+
+
 class SourceError(AhiCatalogError):
     """HealthImaging refuses the request, or cannot be read."""
 
@@ -67,8 +83,16 @@ class ThrottledError(TransientError):
     """The service answered that requests come faster than the account's quota."""
 
 
+class NotReadyError(TransientError):
+    """The service answered that what is asked for is not consistent yet."""
+
+
 class InvalidRequestError(SourceError):
     """The service refuses the request as invalid."""
+
+
+class QueueError(AhiCatalogError):
+    """The queue of events refuses, or cannot be reached; what it would tell, the service's search tells later."""
 
 
 class StoreError(AhiCatalogError):

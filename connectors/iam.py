@@ -1,13 +1,16 @@
 """The smallest IAM policy for what the tool does. Pure.
 
-Sources: the service authorization references of AWS HealthImaging, S3, KMS and Secrets Manager
+Sources: the service authorization references of AWS HealthImaging, S3, SQS, KMS and Secrets Manager
 (https://docs.aws.amazon.com/service-authorization/latest/reference/).
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+
+from ahi_catalog.schemas import IMAGE_SETS
+from ahi_catalog.schemas.series import DERIVED_TABLES
 
 CALLS: Final[Mapping[str, frozenset[str]]] = {
     "sync": frozenset(
@@ -29,13 +32,29 @@ CALLS: Final[Mapping[str, frozenset[str]]] = {
             "s3:ListObjectsV2",
         }
     ),
+    "metadata": frozenset(
+        {
+            "medical-imaging:GetImageSetMetadata",
+            "medical-imaging:SearchImageSets",
+            "s3:GetObject",
+            "s3:PutObject",
+            "s3:ListObjectsV2",
+        }
+    ),
     "query": frozenset({"s3:GetObject", "s3:ListObjectsV2"}),
 }
-"""The API operations that each job calls; a test compares them with the calls made. A backfill's are verify's."""
+"""The API operations that each job calls; a test compares them with the calls made.
+
+A backfill's are verify's, a watch's are sync's.
+"""
 
 _ACTIONS: Final = {"s3:ListObjectsV2": "s3:ListBucket"}
 """Where the action to allow has another name than the operation."""
-_FOLDERS: Final = ("image_sets", "_state")
+_OF_QUEUE: Final = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
+"""The attributes are for whoever checks the queue before it is used."""
+_FOLDERS: Final = ("image_sets", "removals", "_state")
+_USING_METADATA: Final = frozenset({"metadata", "verify", "query"})
+"""Jobs that read what is derived from metadata."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +70,8 @@ class Place:
         account: Twelve digits, or ``*``.
         kms_key: Of the objects, as boto3 takes it: an id, an ARN, an alias or an alias's ARN; None: no such key.
         secret: Of AWS Secrets Manager that holds the PHI key, a name or an ARN; None: it is elsewhere.
+        queue: The URL of the queue of events; None: there is none.
+        queue_kms_key: Of the queue's messages, named as `kms_key` is; None: SQS's own.
     """
 
     bucket: str | None
@@ -61,34 +82,39 @@ class Place:
     account: str = "*"
     kms_key: str | None = None
     secret: str | None = None
+    queue: str | None = None
+    queue_kms_key: str | None = None
 
     def arn(self, service: str, resource: str) -> str:
         """The ARN of a resource in the region and account."""
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
 
 
-def policy(jobs: Iterable[str], place: Place) -> dict[str, Any]:
+def policy(jobs: Collection[str], place: Place) -> dict[str, Any]:
     """The policy document that allows jobs and nothing else.
 
     Args:
         jobs: Keys of CALLS.
         place: Where things lie.
     """
+    jobs = set(jobs)
+    tables = (IMAGE_SETS, *(DERIVED_TABLES if jobs & _USING_METADATA else ()))
     actions = {_ACTIONS.get(call, call) for job in jobs for call in CALLS[job]}
-    is_reading = "medical-imaging:SearchImageSets" in actions
+    is_reading = any(action.startswith("medical-imaging:") for action in actions)
     stores = [place.arn("medical-imaging", f"datastore/{each}") for each in place.datastore_ids or ("*",)]
     image_sets = [f"{store}/imageset/*" for store in stores]
     statements = [
         _statement("Search", actions, {"SearchImageSets", "GetDatastore"}, stores),
-        # GetImageSet requires both resource types.
+        # Both require both resource types.
         _statement("Confirm", actions, {"GetImageSet"}, [*stores, *image_sets]),
+        _statement("Metadata", actions, {"GetImageSetMetadata"}, [*stores, *image_sets]),
     ]
     if is_reading and not place.datastore_ids:
         statements.append(_allow("AllStores", ["medical-imaging:ListDatastores"], ["*"]))
     if place.bucket is not None:
         root = f"{place.prefix}/" if place.prefix else ""
         bucket = f"arn:{place.partition}:s3:::{place.bucket}"
-        below = [f"{root}{folder}/*" for folder in _FOLDERS]
+        below = [f"{root}{folder}/*" for folder in (*(table.name for table in tables), "_state")]
         statements += [
             _statement("Objects", actions, {"GetObject", "PutObject"}, [f"{bucket}/{path}" for path in below]),
             _statement("List", actions, {"ListBucket"}, [bucket], {"StringLike": {"s3:prefix": below}}),
@@ -97,6 +123,10 @@ def policy(jobs: Iterable[str], place: Place) -> dict[str, Any]:
             statements.append(_kms(place, place.kms_key, is_writing="s3:PutObject" in actions))
     if place.secret is not None and is_reading:
         statements.append(_allow("PhiKey", ["secretsmanager:GetSecretValue"], [_secret(place, place.secret)]))
+    if place.queue is not None and "sync" in jobs:
+        statements.append(_allow("Queue", _OF_QUEUE, [_queue(place, place.queue)]))
+        if place.queue_kms_key is not None:
+            statements.append(_kms(place, place.queue_kms_key, is_writing=False) | {"Sid": "QueueKey"})
     return {"Version": "2012-10-17", "Statement": [found for found in statements if found]}
 
 
@@ -128,3 +158,10 @@ def _kms(place: Place, key: str, *, is_writing: bool) -> dict[str, Any]:
 def _secret(place: Place, secret: str) -> str:
     # An ARN ends in six characters that are not part of the name.
     return secret if secret.startswith("arn:") else place.arn("secretsmanager", f"secret:{secret}-??????")
+
+
+def _queue(place: Place, url: str) -> str:
+    """A queue's ARN by its URL, https://sqs.REGION.amazonaws.com/ACCOUNT/NAME; other endpoints tell no region."""
+    *_, host, account, name = url.split("/")
+    region = re.match(r"sqs\.([a-z0-9-]+)\.amazonaws\.", host)
+    return f"arn:{place.partition}:sqs:{region[1] if region else place.region}:{account}:{name}"

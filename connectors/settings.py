@@ -41,6 +41,7 @@ _FEWEST_WORKERS: Final = 8
 _MOST_WORKERS: Final = 64
 _LONGEST: Final = timedelta(days=36_500)
 _SCHEDULER: Final = re.compile(r"(tcp|tls)://[A-Za-z0-9.:\[\]-]+:\d{1,5}")
+_QUEUE: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9_.-]+)+")
 _ACCOUNT: Final = re.compile(r"[0-9]{12}")
 
 
@@ -86,6 +87,12 @@ def _check_account(text: str) -> str:
     return text
 
 
+def _check_queue(text: str) -> str:
+    if not _QUEUE.fullmatch(text):
+        raise ValueError("a queue is named by its URL: https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")
+    return text
+
+
 def _check_dask(text: str) -> str:
     if text != "local" and not _SCHEDULER.fullmatch(text):
         raise ValueError("a Dask cluster is tcp://host:port or tls://host:port, or local for one on this machine")
@@ -104,6 +111,8 @@ def _if_given(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 Moment = Annotated[datetime, BeforeValidator(parse_moment), Metavar("DATE")]
 """ISO 8601, UTC where no zone is given; aware."""
+Keyword = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]{1,63}$")]
+"""Of the DICOM dictionary, as in PS3.6."""
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
@@ -163,6 +172,16 @@ Start = Annotated[
     ),
     Metavar("DATE"),
 ]
+QueueUrl = Annotated[
+    str | None,
+    AfterValidator(_if_given(_check_queue)),
+    Field(
+        description="URL of an SQS queue of HealthImaging's events: what is deleted goes whatever its age, and a watch "
+        "wakes at once.",
+        examples=["https://sqs.eu-west-1.amazonaws.com/123456789012/ahi-catalog-events"],
+    ),
+    Metavar("URL"),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -202,6 +221,41 @@ class Quota(_Declared):
         if not 0 < share <= 1:
             raise UsageError("the share of the quota is above 0 and at most 1")
         return Quota(rate=self.rate * share, burst=max(1, int(self.burst * share)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetadataOptions(_Declared):
+    """What of the image sets' metadata is read, and how fast."""
+
+    metadata_rate: Annotated[
+        float,
+        Field(
+            gt=0, allow_inf_nan=False, description="Requests a second of GetImageSetMetadata, which has its own quota."
+        ),
+    ] = 50.0
+    metadata_burst: Annotated[int, Field(ge=1, description="Requests of it that may go out at once after a pause.")] = (
+        100
+    )
+    keyword: Annotated[
+        tuple[Keyword, ...],
+        Field(
+            description="A keyword of the DICOM dictionary to keep in the column attributes, from now on.",
+            examples=["ExposureTime"],
+        ),
+        Metavar("KEYWORD"),
+    ] = ()
+    instances: Annotated[
+        bool, Field(description="Keep the table instances too, one row a SOP instance, from now on.")
+    ] = False
+    archived: Annotated[
+        bool,
+        Field(description="Read archived image sets too. That moves them to the frequent tier for 30 days at least."),
+    ] = False
+
+    @property
+    def quota(self) -> Quota:
+        """The account's quota for metadata, as far as this process may use it."""
+        return Quota(rate=self.metadata_rate, burst=self.metadata_burst)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,9 +368,11 @@ class Settings(Options):
     catalog: Catalog
     datastore_id: DatastoreId
     quota: Quota = Quota()
+    metadata: MetadataOptions = MetadataOptions()
     look_back: LookBack = timedelta(days=1)
     every: Every = timedelta(seconds=30)
     start: Start = None
+    queue: QueueUrl = None
 
     @property
     def s3(self) -> S3Access:
@@ -378,10 +434,10 @@ def declared() -> MappingProxyType[str, Setting]:
             field.default is MISSING,
             FieldInfo.from_annotation(hints[field.name]),
         )
-        for made in (Settings, Quota)
+        for made in (Settings, Quota, MetadataOptions)
         for hints in [get_type_hints(made, include_extras=True)]
         for field in fields(made)
-        if field.name != "quota"
+        if field.name not in {"quota", "metadata"}
     }
     return MappingProxyType(found)
 

@@ -21,6 +21,12 @@ def floor_second(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(microsecond=0)
 
 
+def ceil_second(moment: datetime) -> datetime:
+    """The whole second at or after an aware moment, in UTC."""
+    floor = floor_second(moment)
+    return floor if floor == moment else floor + SECOND
+
+
 def format_time(moment: datetime) -> str:
     """A whole second as ISO 8601, in UTC."""
     # Not strftime, which writes the year 1 as "1".

@@ -13,6 +13,7 @@ from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.storage import s3
 from ahi_catalog.doctor import account, service, storage
 from ahi_catalog.doctor.check import Check, Verdict, fix, note, ok
+from ahi_catalog.doctor.queue import check_queue
 from ahi_catalog.pipeline.privacy import LoadKey, make_protection
 from ahi_catalog.schemas import Policy
 
@@ -36,6 +37,8 @@ def examine(
         yield from _healthimaging(settings, clock)
     else:
         yield note("HealthImaging", "not asked without credentials")
+    if settings.queue is not None and credentials.verdict is Verdict.OK:
+        yield check_queue(settings.queue)
     if credentials.verdict is Verdict.OK or not settings.catalog.startswith("s3://"):
         yield from _storage(settings, load_key)
     else:

@@ -17,7 +17,7 @@ from ahi_catalog.emulator.errors import ServiceError, incomplete_signature, unkn
 from ahi_catalog.emulator.faults import Answer, Fault, hold, whole
 from ahi_catalog.emulator.model import Operation, operations
 from ahi_catalog.emulator.operations import Operations
-from ahi_catalog.emulator.service import Service
+from ahi_catalog.emulator.service import METADATA, Service
 
 _THROTTLED = 429
 _SERVICE = "medical-imaging"
@@ -63,7 +63,8 @@ class ServiceApp:
                 return
             parameters = operation.parameters(groups, scope["query_string"].decode("latin-1"))
             content = self._operations.answer(operation, parameters, body, fault)
-            answer = Answer(status=200, headers=self._headers(), body=content)
+            encoded = [(b"content-encoding", b"gzip")] if operation.name == METADATA else []
+            answer = Answer(status=200, headers=[*self._headers(), *encoded], body=content)
         except ServiceError as error:
             answer = self._refuse(error)
         if fault is not None and fault.seconds and not await hold(fault.seconds, receive):

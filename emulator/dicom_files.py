@@ -4,7 +4,7 @@ Only files on this disk are read; pydicom's helper functions, which download, ar
 """
 
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 
+from ahi_catalog.emulator.metadata import document, instance
+from ahi_catalog.emulator.records import Record
 from ahi_catalog.emulator.service import Service
 
 # DICOM keyword to tag of the API, and the model's greatest length in characters.
@@ -59,12 +61,15 @@ def load_dicom_files(service: Service, datastore_id: str, paths: Iterable[Path] 
         datastore_id: Which data store.
         paths: DICOM files; None takes pydicom's and pydicom-data's.
     """
-    files: Counter[bytes] = Counter()
+    files: defaultdict[bytes, list[Path]] = defaultdict(list)
     for path in sorted(default_paths() if paths is None else paths):
         tags = read_tags(path)
         if tags:
-            files[orjson.dumps(tags, option=orjson.OPT_SORT_KEYS)] += 1
-    return service.insert(datastore_id, _summaries(files))
+            files[orjson.dumps(tags, option=orjson.OPT_SORT_KEYS)].append(path)
+    by_id = {_image_set_id(encoded): its for encoded, its in files.items()}
+    with service.lock:
+        service.datastore(datastore_id).describe = lambda record: _describe(record, by_id[record.image_set_id])
+    return service.insert(datastore_id, _summaries(Counter({encoded: len(its) for encoded, its in files.items()})))
 
 
 def default_paths() -> Iterator[Path]:
@@ -148,7 +153,7 @@ def _summaries(files: Counter[bytes]) -> Iterator[dict[str, Any]]:
         study, uid = tags.get("DICOMStudyInstanceUID"), tags.get("DICOMSeriesInstanceUID")
         created = _FIRST_DAY + timedelta(days=number // len(_OF_DAY)) + _OF_DAY[number % len(_OF_DAY)]
         yield {
-            "imageSetId": blake2b(encoded, digest_size=16).hexdigest(),
+            "imageSetId": _image_set_id(encoded),
             "version": 1,
             "createdAt": created,
             "updatedAt": created,
@@ -162,3 +167,77 @@ def _summaries(files: Counter[bytes]) -> Iterator[dict[str, Any]]:
             "isPrimary": uid not in seen,
         }
         seen.add(uid)
+
+
+def _image_set_id(encoded: bytes) -> str:
+    return blake2b(encoded, digest_size=16).hexdigest()
+
+
+# What HealthImaging keeps at its upper levels; everything else is an instance's own.
+_PATIENT = frozenset({"PatientID", "PatientName", "PatientBirthDate", "PatientSex", "EthnicGroup", "PatientComments"})
+_STUDY = frozenset({
+    "StudyInstanceUID", "StudyID", "StudyDescription", "AccessionNumber", "StudyDate", "StudyTime",
+    "ReferringPhysicianName", "PatientAge", "PatientSize", "PatientWeight",
+})  # fmt: skip
+_SERIES = frozenset({
+    "SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "ProtocolName", "BodyPartExamined",
+    "Laterality", "SeriesDate", "SeriesTime", "Manufacturer", "ManufacturerModelName", "DeviceSerialNumber",
+    "SoftwareVersions", "StationName", "InstitutionName", "FrameOfReferenceUID", "PatientPosition",
+})  # fmt: skip
+_BINARY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN", "OB or OW", "AT"})
+
+
+def _describe(record: Record, paths: list[Path]) -> bytes:
+    """The metadata of an image set: the true datasets of its files."""
+    import pydicom  # noqa: PLC0415 - see read_tags
+
+    levels: tuple[dict[str, Any], ...] = ({}, {}, {})
+    instances: dict[str, bytes] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for path in paths:
+            dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+            own = _attributes(dataset)
+            for level, keywords in zip(levels, (_PATIENT, _STUDY, _SERIES), strict=True):
+                level.update({keyword: own.pop(keyword) for keyword in keywords & own.keys()})
+            uid = own.get("SOPInstanceUID") or f"2.25.{len(instances) + 1}"
+            syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
+            instances[str(uid)] = instance(own, syntax and str(syntax), _frames(path, own))
+    return document(record, levels, instances.items())
+
+
+def _attributes(dataset: Any) -> dict[str, Any]:
+    """Attributes by keyword, without private and binary ones, and without those that pydicom cannot read."""
+    found: dict[str, Any] = {}
+    for tag in dataset.keys():  # noqa: SIM118 - iterating a dataset reads every element
+        try:
+            element = dataset[tag]
+            if element.keyword and element.VR not in _BINARY:
+                found[element.keyword] = _wire(element.value)
+        except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, NotImplementedError):
+            continue  # The files are odd on purpose.
+    return found
+
+
+def _wire(value: Any) -> Any:
+    """A value as HealthImaging writes it: decimal strings as they are in the file, several values as a list."""
+    from pydicom.dataset import Dataset  # noqa: PLC0415 - see read_tags
+
+    if isinstance(value, Dataset):
+        return _attributes(value)
+    if isinstance(value, list | tuple) or type(value).__name__ in {"MultiValue", "Sequence"}:
+        return [_wire(each) for each in value]
+    if value is None or type(value) in {int, float, bool}:
+        return value
+    return str(getattr(value, "original_string", value)) or None
+
+
+def _frames(path: Path, attributes: dict[str, Any]) -> list[tuple[str, int]]:
+    """Ids and sizes of the frames, as if they were stored uncompressed; none where there are no pixels."""
+    try:
+        rows, columns, bits = (int(attributes[name]) for name in ("Rows", "Columns", "BitsAllocated"))
+        count = int(attributes.get("NumberOfFrames") or 1)
+    except (KeyError, TypeError, ValueError):
+        return []
+    size = rows * columns * bits // 8 * int(attributes.get("SamplesPerPixel") or 1)
+    return [(blake2b(f"{path.name} {number}".encode(), digest_size=16).hexdigest(), size) for number in range(count)]

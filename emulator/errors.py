@@ -22,6 +22,14 @@ def conflict() -> ServiceError:
     return ServiceError(409, "ConflictException", "The resource is being changed by another request")
 
 
+def inconsistent() -> ServiceError:
+    return ServiceError(
+        409,
+        "ConflictException",
+        "Requested ImageSet metadata is not consistent yet. Please retry after a few seconds.",
+    )
+
+
 def denied(operation: str = "this operation") -> ServiceError:
     return ServiceError(403, "AccessDeniedException", f"The caller is not authorized to perform {operation}")
 

@@ -1,7 +1,8 @@
 """A real catalog to search: the index of the NCI Imaging Data Commons, a million DICOM series.
 
 Identifiers, dates and descriptions are IDC's; import times, versions' times, accesses and tiers are made up, since
-the index has none. It has no names, birth dates, accession numbers or times.
+the index has none. It has no names, birth dates, accession numbers or times. What it lacks of an instance is made up in
+idc_metadata.py.
 
 IDC says in which of its versions a series first appeared and was last revised. From that the made-up times get the
 shape that HealthImaging's have: import jobs of a few hundred series share one createdAt, jobs come in bursts of
@@ -23,6 +24,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ahi_catalog.emulator.clock import MICROS, epoch_number, to_micros
+from ahi_catalog.emulator.idc_metadata import IdcMetadata
 from ahi_catalog.emulator.records import Record
 from ahi_catalog.emulator.service import Service
 
@@ -111,6 +113,7 @@ def load_idc(
     table = _read(rows)
     timeline = _timeline(table, moment, told)
     keep = np.flatnonzero(timeline.created <= moment)
+    uids = table["SeriesInstanceUID"].take(pa.array(keep)).combine_chunks()
     if datastore_id is None:
         datastore_id = service.create_datastore(name="idc", created_at=RELEASES[0])
     collecting = gc.isenabled()
@@ -118,7 +121,9 @@ def load_idc(
     try:
         with service.lock:
             records = list(_records(table, timeline, keep))
-            service.datastore(datastore_id).insert_records(records, service.now_micros())
+            store = service.datastore(datastore_id)
+            store.insert_records(records, service.now_micros())
+            store.describe = IdcMetadata(uids)
     finally:
         if collecting:
             gc.enable()

@@ -19,7 +19,7 @@ from botocore.model import OperationModel, ServiceModel, Shape
 from ahi_catalog.emulator.clock import from_wire
 from ahi_catalog.emulator.errors import ServiceError, invalid
 
-OPERATIONS = ("SearchImageSets", "GetImageSet", "ListDatastores", "GetDatastore")
+OPERATIONS = ("SearchImageSets", "GetImageSet", "GetImageSetMetadata", "ListDatastores", "GetDatastore")
 # Takes a value and the name of its field, gives the checked value.
 Check = Callable[[Any, str], Any]
 

@@ -1,24 +1,27 @@
 """What each operation answers: checked parameters in, the JSON body out."""
 
+import gzip
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 
 from ahi_catalog.emulator.clock import epoch_number, from_wire
-from ahi_catalog.emulator.errors import invalid_token, not_found
+from ahi_catalog.emulator.errors import inconsistent, invalid_token, not_found
 from ahi_catalog.emulator.faults import Fault, PageAnswer
 from ahi_catalog.emulator.model import Operation
 from ahi_catalog.emulator.search import Query, parse_query
-from ahi_catalog.emulator.service import Service
-from ahi_catalog.emulator.store import Datastore
+from ahi_catalog.emulator.service import METADATA, Service
+from ahi_catalog.emulator.store import Datastore, lag_micros
 
 _PAGE = 50
 _QUERIES = 1024
+_LEVEL = 1
+"""Of gzip: a third of the time of the usual one."""
 
 
 class Operations:
-    """Answers the four operations of one service."""
+    """Answers the operations of one service."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -26,12 +29,13 @@ class Operations:
         self._queries: dict[tuple[str, bytes], Query] = {}
         self._answers: dict[str, Callable[[Mapping[str, Any], Fault | None], bytes]] = {
             "GetImageSet": self._get_image_set,
+            METADATA: self._get_metadata,
             "ListDatastores": self._list_datastores,
             "GetDatastore": self._get_datastore,
         }
 
     def answer(self, operation: Operation, parameters: Mapping[str, Any], raw: bytes, fault: Fault | None) -> bytes:
-        """The JSON body of an answer.
+        """The body of an answer: JSON, of metadata zipped.
 
         Raises:
             ServiceError: The request is refused.
@@ -108,6 +112,26 @@ class Operations:
             if key in summary:
                 body[key] = summary[key]
         return orjson.dumps(body)
+
+    def _get_metadata(self, parameters: Mapping[str, Any], _: Fault | None) -> bytes:
+        service = self._service
+        store = service.datastore(parameters["datastoreId"])
+        name = parameters["imageSetId"]
+        record = store.current.get(name)
+        if record is None:
+            raise not_found("image set")
+        # Only the last version is kept.
+        version = str(record.summary().get("version", 1))
+        if parameters.get("versionId", version) != version:
+            raise not_found("version of the image set")
+        now = service.now_micros()
+        if now < max(record.created, record.updated) + lag_micros(service.options.metadata_lag):
+            raise inconsistent()
+        body = gzip.compress(store.describe(record), _LEVEL, mtime=0)
+        # It counts as an access, and an image set that is accessed is not in the archive.
+        accessed = {"storageTier": "FREQUENT_ACCESS", "lastAccessedAt": now}
+        store.update(name, accessed, None, now, new_version=False)
+        return body
 
     def _list_datastores(self, parameters: Mapping[str, Any], _: Fault | None) -> bytes:
         service = self._service

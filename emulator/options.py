@@ -11,8 +11,11 @@ class ServiceOptions:
     SearchImageSets) where there is any, and the kinder reading where there is none.
 
     Args:
-        rate: Requests a second that SearchImageSets and GetImageSet share; None never throttles.
+        rate: Requests a second that SearchImageSets and GetImageSet share; None never throttles anything.
         burst: Requests that may come at once before `rate` counts.
+        metadata_rate: Requests a second of GetImageSetMetadata.
+        metadata_burst: Requests of it that may come at once.
+        metadata_lag: Seconds after it was created or changed for which an image set's metadata is not consistent yet.
         latency: Seconds that every answer takes, throttled ones excepted.
         visibility_lag: Seconds after its `updatedAt` (its deletion) until search shows a change;
             GetImageSet shows it at once.
@@ -34,6 +37,9 @@ class ServiceOptions:
 
     rate: float | None = 25.0
     burst: int = 50
+    metadata_rate: float = 50.0
+    metadata_burst: int = 100
+    metadata_lag: float = 0.0
     latency: float = 0.0
     visibility_lag: float = 0.0
     older_api: bool = False
@@ -48,9 +54,9 @@ class ServiceOptions:
     account: str = "000000000000"
 
     def __post_init__(self) -> None:
-        if self.rate is not None and self.rate <= 0:
+        if min(self.metadata_rate, 1.0 if self.rate is None else self.rate) <= 0:
             raise ValueError("rate is requests a second: give a number above 0, or None for no limit")
-        if self.burst < 1:
+        if min(self.burst, self.metadata_burst) < 1:
             raise ValueError("burst is a number of requests: give 1 or more")
-        if min(self.latency, self.visibility_lag, self.token_ttl or 0.0) < 0:
-            raise ValueError("latency, visibility_lag and token_ttl are seconds: give 0 or more")
+        if min(self.latency, self.visibility_lag, self.metadata_lag, self.token_ttl or 0.0) < 0:
+            raise ValueError("latency, the two lags and token_ttl are seconds: give 0 or more")

@@ -17,7 +17,7 @@ from ahi_catalog.emulator.options import ServiceOptions
 from ahi_catalog.emulator.search import PageTokens
 from ahi_catalog.emulator.store import Datastore, lag_micros
 
-_METERED = frozenset({"SearchImageSets", "GetImageSet"})
+METADATA = "GetImageSetMetadata"
 _STORE_ID = re.compile(r"[0-9a-z]{32}")
 _STORE_NAME = re.compile(r"[A-Za-z0-9._/#-]{1,256}")
 
@@ -88,9 +88,12 @@ class Service:
         self.tokens = PageTokens(self.options.token_ttl)
         self.datastores: dict[str, Datastore] = {}
         self._monotonic = monotonic
-        self._bucket: TokenBucket | None = None
+        self._buckets: dict[str, TokenBucket] = {}
         if self.options.rate is not None:
-            self._bucket = TokenBucket(self.options.rate, self.options.burst, monotonic())
+            now = monotonic()
+            search = TokenBucket(self.options.rate, self.options.burst, now)
+            metadata = TokenBucket(self.options.metadata_rate, self.options.metadata_burst, now)
+            self._buckets = {"SearchImageSets": search, "GetImageSet": search, METADATA: metadata}
         self._requests: Counter[str] = Counter()
         self._throttled = 0
 
@@ -231,10 +234,11 @@ class Service:
         """
         if operation in self.options.denied:
             raise denied(operation)
-        if self._bucket is None or operation not in _METERED:
+        bucket = self._buckets.get(operation)
+        if bucket is None:
             return
         with self.lock:
-            admitted = self._bucket.take(self._monotonic())
+            admitted = bucket.take(self._monotonic())
         if not admitted:
             raise throttled()
 

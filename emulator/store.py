@@ -11,6 +11,7 @@ from typing import Any
 
 from ahi_catalog.emulator.clock import MICROS
 from ahi_catalog.emulator.errors import not_found
+from ahi_catalog.emulator.metadata import Describe, describe_summary
 from ahi_catalog.emulator.records import Record, changed, render
 from ahi_catalog.emulator.search import Index, Searcher
 
@@ -39,14 +40,16 @@ class Datastore:
     Args:
         datastore_id: 32 characters of `[0-9a-z]`.
         name: Its name.
-        created: When it was made, epoch microseconds.
+        created: When it was made, epoch microseconds; never after what it holds.
         lag: Visibility lag in microseconds.
+        describe: Makes the metadata of an image set.
     """
 
     datastore_id: str
     name: str
     created: int
     lag: int = 0
+    describe: Describe = describe_summary
     current: dict[str, Record] = field(default_factory=dict)
     deleted: dict[str, Deleted] = field(default_factory=dict)
     index: Index = field(default_factory=Index)
@@ -78,6 +81,7 @@ class Datastore:
             self.current = added  # not copied: a first load may be a million
         for name in added.keys() & self.deleted.keys():
             del self.deleted[name]
+        self.created = min((self.created, *(record.created for record in records)))
         if self.lag == 0:
             self.index.add(records)
             return len(records)

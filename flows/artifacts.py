@@ -42,7 +42,7 @@ class PrefectObserver:
     def finished(self, report: RunReport) -> None:
         if self._artifact is not None:
             percent = _DONE_PERCENT if report.outcome is Outcome.DONE else self._percent
-            self._send(percent, f"{report.outcome}: {report.rows_read:,} image sets read{self._where}")
+            self._send(percent, f"{report.outcome}{self._where}: {report.summary}")
         create_table_artifact(
             key=f"ahi-catalog-{report.flow}{self._suffix}",
             table=[{"what": what, "value": value} for what, value in report.table()],

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ahi_catalog.connectors.settings import Burst, Catalog, Moment, Rate
 from ahi_catalog.flows.orchestration import run_in_flow
-from ahi_catalog.flows.parameters import USUAL, BlockName, DatastoreIds, Rest, described, make_settings
+from ahi_catalog.flows.parameters import USUAL, BlockName, DatastoreIds, Rest, described, make_settings, name_run
 from ahi_catalog.flows.secrets import load_phi_key
 from ahi_catalog.pipeline import backfill as job
 
@@ -16,7 +16,7 @@ from ahi_catalog.pipeline import backfill as job
 @flow(
     name="backfill",
     description="Read a range of createdAt again, whatever is covered. Rows of deleted image sets are removed.",
-    flow_run_name="backfill {start:%Y-%m-%d} to {end:%Y-%m-%d}",
+    flow_run_name=name_run,
     # Nobody repeats a backfill that an outage ended; the next hour repeats a sync, the next day a verify.
     retries=2,
     retry_delay_seconds=600,

@@ -71,7 +71,7 @@ def make_deployments(plan: Plan) -> list[RunnerDeployment]:
     """The deployments of a plan; nothing is sent to the server yet."""
     # Two syncs have nothing to do that one does not; ranges of a backfill wait for each other.
     return [
-        _deploy(sync, plan, 0.4, "look_back", "start", cron=plan.sync_cron),
+        _deploy(sync, plan, 0.4, "look_back", "start", "queue", cron=plan.sync_cron),
         _deploy(verify, plan, 0.2, cron=plan.verify_cron, parameters={"part": plan.part}),
         _deploy(backfill, plan, 0.4, meeting=ConcurrencyLimitStrategy.ENQUEUE),
     ]

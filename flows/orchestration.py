@@ -12,13 +12,14 @@ from ahi_catalog.connectors import aws
 from ahi_catalog.connectors.errors import StateError, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.source import connect
 from ahi_catalog.connectors.settings import Settings
+from ahi_catalog.flows import events
 from ahi_catalog.flows.artifacts import PrefectObserver
 from ahi_catalog.flows.credentials import find_session
 from ahi_catalog.flows.tasks import PrefectScanExecutor
 from ahi_catalog.flows.temporary_server import stop_temporary_server
 from ahi_catalog.pipeline.executors import open_executor
-from ahi_catalog.pipeline.many import Job, outcome_of, run_many
-from ahi_catalog.pipeline.observers import InBackground, watched_by
+from ahi_catalog.pipeline.many import Job, Result, outcome_of, run_many
+from ahi_catalog.pipeline.observers import InBackground, collecting_reports, watched_by
 from ahi_catalog.pipeline.run_report import Outcome, RunReport
 from ahi_catalog.pipeline.signals import stop_on_signals
 
@@ -52,17 +53,22 @@ def run_in_flow(
         UsageError: There is no such block, or no session can be made of it.
         AhiCatalogError: The job failed.
     """
-    try:
-        session = find_session(credentials) if credentials else None
-        with aws.using(session):
-            if datastore_ids is None or len(datastore_ids) != 1:
-                return _run_many(job, settings, datastore_ids, is_lasting=is_lasting)
-            return _run_one(job, settings, is_lasting=is_lasting)
-    except StoppedError:
-        return Cancelled(message="stopped before anything was read")
-    except _FINAL:
-        _give_up_retries()
-        raise
+    with collecting_reports() as reports:
+        try:
+            session = find_session(credentials) if credentials else None
+            with aws.using(session):
+                if datastore_ids is None or len(datastore_ids) != 1:
+                    return _run_many(job, settings, datastore_ids, is_lasting=is_lasting)
+                return _run_one(job, settings, is_lasting=is_lasting)
+        except StoppedError:
+            return Cancelled(message="stopped before anything was read")
+        except Exception as error:
+            report = reports[-1] if reports else None
+            failed = [Result(datastore_id=each, report=report, error=error) for each in datastore_ids or ["all"]]
+            events.tell(settings.catalog, failed)
+            if isinstance(error, _FINAL):
+                _give_up_retries()
+            raise
 
 
 def _give_up_retries() -> None:
@@ -83,11 +89,12 @@ def _run_one(job: Job, settings: Settings, *, is_lasting: bool) -> State[None]:
     ):
         shown = executor if is_lasting else PrefectScanExecutor(executor)
         report = job(settings, executor=shown, stop=stop, connection=connect(settings))
+    events.tell(settings.catalog, [Result(datastore_id=settings.datastore_id, report=report)])
     if report.outcome is Outcome.STOPPED:
         return Cancelled(message=_stopped([report]))
     if report.difference:
         return Failed(name="Differs", message=report.difference)
-    return Completed(message=f"{report.rows_read:,} image sets read, {report.new + report.updated:,} rows changed")
+    return Completed(message=report.summary)
 
 
 def _stopped(reports: Iterable[RunReport]) -> str:
@@ -112,6 +119,7 @@ def _run_many(job: Job, settings: Settings, datastore_ids: list[str] | None, *, 
             observers_for=lambda datastore_id: [InBackground(PrefectObserver(of=datastore_id))],
             is_lasting=is_lasting,
         )
+    events.tell(settings.catalog, results)
     failures = [f"{result.datastore_id}: {result.failure}" for result in results if result.failure]
     match outcome_of(results):
         case Outcome.FAILED:

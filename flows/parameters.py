@@ -10,6 +10,7 @@ from dataclasses import fields
 from types import SimpleNamespace
 from typing import Annotated, Any, Final, TypeVar, get_type_hints
 
+from prefect.runtime import flow_run
 from pydantic import Field, TypeAdapter
 from pydantic.fields import FieldInfo
 
@@ -42,6 +43,11 @@ USUAL: Final = SimpleNamespace(
 """The defaults of all settings, and the options among them taken together, as JSON has them."""
 
 
+def description_of(name: str) -> str:
+    """What a declared setting is, in a sentence or two."""
+    return declared()[name].description
+
+
 def described(flow: _Flow) -> _Flow:
     """A flow's function, each of whose parameters the form describes as its annotation does.
 
@@ -52,6 +58,26 @@ def described(flow: _Flow) -> _Flow:
     lines = [f"    {name}: {description}" for name, description in told.items()]
     flow.__doc__ = "\n".join([inspect.cleandoc(flow.__doc__ or ""), "", "Args:", *lines])
     return flow
+
+
+def name_run() -> str:
+    """What a run is called on Prefect's pages: what it reads, and which catalog that is for."""
+    given = flow_run.parameters
+    ids = given.get("datastore_ids") or []
+    which = f"data store {ids[0]}" if len(ids) == 1 else f"{len(ids) or 'all'} data stores"
+    bounds = [f"{moment:%Y-%m-%d}" if moment else "" for moment in (given.get("start"), given.get("end"))]
+    parts = [given.get("part"), f"{bounds[0]}..{bounds[1]}" if any(bounds) else None]
+    return " ".join([flow_run.flow_name, *filter(None, parts), "of", which, "for", given["catalog"]])
+
+
+def check_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, which a run would take.
+
+    Raises:
+        UsageError: One of them is none, or they do not go together.
+    """
+    _OPTIONS.validate_python(options)
+    return options
 
 
 def make_settings(

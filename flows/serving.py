@@ -2,11 +2,15 @@
 
 import asyncio
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from prefect.client.orchestration import get_client
 from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound
 from prefect.runner import Runner
+
+from ahi_catalog.connectors.errors import UsageError
 
 
 class _Server(Runner):
@@ -22,6 +26,31 @@ class _Server(Runner):
             raise KeyboardInterrupt
         self.stopping = True
         asyncio.run_coroutine_threadsafe(self.astop(), asyncio.get_running_loop())
+
+
+def refuse_to_take_over(deployments: Sequence[RunnerDeployment]) -> None:
+    """Refuse names under which the server knows deployments of another catalog, or of other data stores.
+
+    Raises:
+        UsageError: There is one; registering would have its runs write into this catalog.
+    """
+    with get_client(sync_client=True) as client:
+        for ours in deployments:
+            name = f"{ours.flow_name}/{ours.name}"
+            try:
+                theirs = client.read_deployment_by_name(name).parameters
+            except ObjectNotFound:
+                continue
+            if _what(theirs) != _what(ours.parameters):
+                catalog, ids = _what(theirs)
+                raise UsageError(
+                    f"{name} is there already, for {catalog} and data store {', '.join(ids)}: "
+                    "choose another `name`, or take it over with `replace`"
+                )
+
+
+def _what(parameters: dict[str, Any]) -> tuple[str, list[str]]:
+    return str(parameters.get("catalog")).rstrip("/"), parameters.get("datastore_ids") or ["all"]
 
 
 def serve_deployments(deployments: Iterable[RunnerDeployment]) -> None:

@@ -4,13 +4,13 @@ Task parameters are a window and the time that it bounds; clients stay in the cl
 only, and no result is persisted.
 """
 
+from typing import Any
+
 from prefect import task as prefect_task
 from prefect.cache_policies import NO_CACHE
 
-from ahi_catalog.connectors.healthimaging.pages import Field
-from ahi_catalog.connectors.healthimaging.scan import ScanRequest, ScanResult
 from ahi_catalog.connectors.windows import Window
-from ahi_catalog.pipeline.scan_task import Pending, ScanExecutor, ScanTask
+from ahi_catalog.pipeline.scan_task import Pending, ScanExecutor, ScanTask, WorkRequest
 
 
 class PrefectScanExecutor:
@@ -28,12 +28,11 @@ class PrefectScanExecutor:
         self._executor = executor
         self._name = "{by} {window}" if of is None else f"{of} {{by}} {{window}}"
 
-    def submit(self, task: ScanTask, request: ScanRequest) -> Pending:
-        def scan(by: Field, window: Window) -> ScanResult:
+    def submit(self, task: ScanTask, request: WorkRequest) -> Pending:
+        def scan(by: str, window: Window) -> Any:
             # The parameters are what Prefect shows; the page token and the rows of a continuation stay here.
             del by, window
-            done: ScanResult = self._executor.submit(task, request).result()
-            return done
+            return self._executor.submit(task, request).result()
 
         # Requests are tried again where they are made; a whole scan runs once, whatever Prefect's settings say.
         as_task = prefect_task(

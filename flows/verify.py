@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ahi_catalog.connectors.settings import Burst, Catalog, Moment, Rate
 from ahi_catalog.flows.orchestration import run_in_flow
-from ahi_catalog.flows.parameters import USUAL, BlockName, DatastoreIds, Rest, described, make_settings
+from ahi_catalog.flows.parameters import USUAL, BlockName, DatastoreIds, Rest, described, make_settings, name_run
 from ahi_catalog.flows.secrets import load_phi_key
 from ahi_catalog.pipeline.verify import job
 
@@ -25,6 +25,7 @@ Part = Annotated[
 @flow(
     name="verify",
     description="Compare a catalog with its data store, value by value. The run fails where they differ.",
+    flow_run_name=name_run,
     persist_result=False,
 )
 @described

@@ -4,11 +4,12 @@ from functools import partial
 
 from prefect import State, flow
 
-from ahi_catalog.connectors.settings import Burst, Catalog, Every, LookBack, Rate, Start
+from ahi_catalog.connectors.settings import Burst, Catalog, Every, LookBack, QueueUrl, Rate, Start
 from ahi_catalog.flows.orchestration import run_in_flow
 from ahi_catalog.flows.parameters import USUAL, BlockName, DatastoreIds, Rest, described, make_settings
 from ahi_catalog.flows.secrets import load_phi_key
 from ahi_catalog.pipeline import watch as job
+from ahi_catalog.pipeline.inbox import Inbox
 
 
 @flow(
@@ -24,6 +25,7 @@ def watch(
     every: Every = USUAL.every,
     look_back: LookBack = USUAL.look_back,
     start: Start = USUAL.start,
+    queue: QueueUrl = USUAL.queue,
     rate: Rate = USUAL.rate,
     burst: Burst = USUAL.burst,
     credentials: BlockName = None,
@@ -36,9 +38,10 @@ def watch(
         every=every,
         look_back=look_back,
         start=start,
+        queue=queue,
         rate=rate,
         burst=burst,
         options=options,
     )
-    run = partial(job.watch, load_key=load_phi_key)
+    run = partial(job.watch, load_key=load_phi_key, inbox=Inbox(queue, datastore_ids))
     return run_in_flow(run, settings, datastore_ids, credentials, is_lasting=True)

@@ -9,7 +9,7 @@ from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.pipeline import engine
-from ahi_catalog.pipeline.notifying import told
+from ahi_catalog.pipeline.notifying import notified
 from ahi_catalog.pipeline.planning import plan_backfill, upper_bound
 from ahi_catalog.pipeline.privacy import LoadKey
 from ahi_catalog.pipeline.run import Clock, now, open_run
@@ -18,7 +18,7 @@ from ahi_catalog.pipeline.scan_task import ScanExecutor
 from ahi_catalog.pipeline.sink import Publisher
 
 
-@told("backfill")
+@notified("backfill")
 @redact_errors
 def backfill(
     settings: Settings,

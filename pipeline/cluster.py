@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, TypeAlias
 
 import dask
@@ -30,15 +30,16 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from ahi_catalog.connectors.errors import AhiCatalogError, ClusterError, SourceError, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.client import make_client
 from ahi_catalog.connectors.healthimaging.limiter import Limiter
+from ahi_catalog.connectors.healthimaging.metadata import MetadataRequest, MetadataResult
 from ahi_catalog.connectors.healthimaging.scan import ScanRequest, ScanResult
-from ahi_catalog.connectors.healthimaging.source import FLOW_SHARE, Connection, open_source
+from ahi_catalog.connectors.healthimaging.source import FLOW_SHARE, Connection, open_metadata_source, open_source
 from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import Quota, Settings
 from ahi_catalog.pipeline.privacy import LoadKey, make_protection
-from ahi_catalog.pipeline.scan_task import Pending, ScanTask, make_scan
-from ahi_catalog.schemas import PhiPolicy, Protect
+from ahi_catalog.pipeline.scan_task import Pending, ScanTask, WorkRequest, make_reading, make_scan
+from ahi_catalog.schemas import IMAGE_SETS, PhiPolicy, Protect, Table
 
-_Future: TypeAlias = "distributed.Future[ScanResult | AhiCatalogError]"
+_Future: TypeAlias = "distributed.Future[Any]"
 
 _log = logging.getLogger(__name__)
 
@@ -81,15 +82,16 @@ class ClusterExecutor:
         self._watch = threading.Thread(target=self._pass_stop_on, name="stop-cluster", daemon=True)
         self._watch.start()
 
-    def submit(self, task: ScanTask, request: ScanRequest) -> Pending:
+    def submit(self, task: ScanTask, request: WorkRequest) -> Pending:
         settings = task.settings
         try:
             workers = max(1, len(self._client.nthreads()))
-            share = settings.quota.part((1 - FLOW_SHARE) / workers)
-            given = (self._run, settings, task.phi, task.load_key, share, request)
+            # The flow's process asks for no metadata itself.
+            shares = settings.quota.part((1 - FLOW_SHARE) / workers), settings.metadata.quota.part(1 / workers)
+            given = (self._run, settings, task.phi, task.load_key, shares, request)
             future = self._client.submit(_scan_on_worker, *given, key=f"scan-{uuid.uuid4().hex}", pure=False)
         except _LOST:
-            failed: Future[ScanResult] = Future()
+            failed: Future[Any] = Future()
             failed.set_exception(self._lost())
             return failed
         self._outstanding.add(future)
@@ -102,7 +104,7 @@ class ClusterExecutor:
         self._end_run()
 
     @redact_errors
-    def _finish(self, future: _Future) -> ScanResult:
+    def _finish(self, future: _Future) -> Any:
         try:
             scan = future.result()
         except _LOST:
@@ -213,11 +215,11 @@ def start_local_cluster(concurrency: int) -> Iterator[distributed.LocalCluster]:
 class _OnCluster:
     """A scan on the cluster; its failures are told in our words."""
 
-    def __init__(self, future: _Future, finish: Callable[[_Future], ScanResult]) -> None:
+    def __init__(self, future: _Future, finish: Callable[[_Future], Any]) -> None:
         self._future = future
         self._finish = finish
 
-    def result(self) -> ScanResult:
+    def result(self) -> Any:
         return self._finish(self._future)
 
     def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
@@ -254,25 +256,37 @@ class _Process:
     connection: Connection | None = None
 
     @classmethod
-    def connect(cls, settings: Settings, share: Quota) -> Connection:
-        """The process's connection, with the share of the quota that it may use from now on."""
+    def connect(cls, settings: Settings, shares: tuple[Quota, Quota]) -> Connection:
+        """The process's connection, with the shares of the two quotas that it may use from now on."""
         with cls.lock:
             if cls.connection is None:
                 client = make_client(connections=settings.workers, allow_http=settings.allow_http)
-                cls.connection = Connection(client, Limiter(share))
-            cls.connection.limiter.change(share)
+                cls.connection = Connection(client, *map(Limiter, shares))
+            for limiter, share in zip((cls.connection.limiter, cls.connection.metadata_limiter), shares, strict=True):
+                limiter.change(share)
             return cls.connection
 
     @staticmethod
     @cache
-    def protection(policy: PhiPolicy, settings: Settings, load_key: LoadKey) -> Protect:
+    def protection(
+        policy: PhiPolicy,
+        settings: Settings,
+        load_key: LoadKey,
+        table: Table = IMAGE_SETS,
+        keywords: tuple[tuple[str, str], ...] = (),
+    ) -> Protect:
         """What a policy makes of rows; the process reads the key once, from its own place."""
-        return make_protection(policy, settings, load_key)
+        return make_protection(policy, settings, load_key, table, keywords)
 
 
 def _scan_on_worker(  # noqa: PLR0917  # as Dask hands them on
-    run: str, settings: Settings, phi: PhiPolicy, load_key: LoadKey, share: Quota, request: ScanRequest
-) -> ScanResult | AhiCatalogError:
+    run: str,
+    settings: Settings,
+    phi: PhiPolicy,
+    load_key: LoadKey,
+    shares: tuple[Quota, Quota],
+    request: ScanRequest | MetadataRequest,
+) -> ScanResult | MetadataResult | AhiCatalogError:
     """What a task does, in the worker's process.
 
     An error is returned, not raised: Dask would log it with its traceback, and one that is not ours may quote data.
@@ -284,8 +298,12 @@ def _scan_on_worker(  # noqa: PLR0917  # as Dask hands them on
         stop = threading.Event()
         stop.set()  # The run has ended, so this hands the whole window back.
     try:
-        source = open_source(settings, stop, _Process.connect(settings, share))
+        connection = _Process.connect(settings, shares)
         # Rows are put under the policy here, before they travel.
+        if isinstance(request, MetadataRequest):
+            protection = partial(_Process.protection, phi, settings, load_key)
+            return make_reading(open_metadata_source(settings, stop, connection), protection, stop)(request)
+        source = open_source(settings, stop, connection)
         return make_scan(source, settings, _Process.protection(phi, settings, load_key), stop)(request)
     except AhiCatalogError as error:
         return error

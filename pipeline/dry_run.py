@@ -16,7 +16,13 @@ Planned = list[tuple[Field, Window]]
 """Windows, and the time that bounds each."""
 
 
-def plan_run(settings: Settings, source: Source, now: datetime, span: tuple[datetime, datetime] | None) -> Planned:
+def plan_run(
+    settings: Settings,
+    source: Source,
+    now: datetime,
+    span: tuple[datetime, datetime] | None,
+    counts: RequestCounts,
+) -> Planned:
     """The windows of a sync, or of a backfill.
 
     Args:
@@ -24,12 +30,12 @@ def plan_run(settings: Settings, source: Source, now: datetime, span: tuple[date
         source: The data store; asked for its clock, and for its start where none is given.
         now: The local clock, aware.
         span: Start and end of a backfill; None: a sync.
+        counts: Counts the requests, one or two.
 
     Raises:
         UsageError: The backfill's range is empty or too young, or coverage was to begin in the future or elsewhere.
     """
     check_start(settings.start, now)
-    counts = RequestCounts()
     if span is not None:
         upper = upper_bound(now, source.clock(counts), settings.settle)
         return [(Field.CREATED_AT, window) for window in plan_backfill(*span, upper)]

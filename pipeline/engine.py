@@ -8,6 +8,7 @@ import queue
 import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -94,7 +95,9 @@ def write_rows(run: Run, tables: Iterable[pa.Table], sink: Sink, keep: Coverage)
             sink.count(sink.write(batch))
 
     for table in tables:
-        buffer.add(pick(table, lies_in(table["created_at"], keep)), None)
+        rows = pick(table, lies_in(table["created_at"], keep))
+        run.note_read(rows)
+        buffer.add(rows, None)
         write(buffer.pop_largest(run.settings.buffer_bytes))
     write(buffer.pop_all())
 
@@ -210,6 +213,7 @@ class _Engine:
         self._proven.append(scan.proven)
         self._seconds_proven += scan.proven.seconds
         rows = scan.rows if self._keep is None else pick(scan.rows, lies_in(scan.rows["created_at"], self._keep))
+        self._run.note_read(rows)
         if self._by is Field.CREATED_AT:
             self._committable += self._buffer.add(rows, scan.proven)
             self._publish(self._buffer.pop_complete(scan.proven, self._scheduler.outstanding))
@@ -219,7 +223,7 @@ class _Engine:
 
     def _publish(self, batches: Iterable[Batch]) -> None:
         for batch in batches:
-            publishing = self._publishers.submit(self._sink.write, batch)
+            publishing = self._publishers.submit(copy_context().run, self._sink.write, batch)
             self._publishing_bytes += batch.bytes
             self._expect(publishing, partial(self._add_published, batch))
 
@@ -242,7 +246,7 @@ class _Engine:
         self._committed_at = now
         windows, self._committable = self._committable, []
         self._is_committing = True
-        self._expect(self._committer.submit(self._sink.commit, windows), self._add_committed)
+        self._expect(self._committer.submit(copy_context().run, self._sink.commit, windows), self._add_committed)
 
     def _add_committed(self, result: Callable[[], Any]) -> None:
         self._is_committing = False

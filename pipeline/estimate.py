@@ -7,7 +7,7 @@ a logarithmic scale, since nobody knows whether rows go on for a second or a yea
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -21,6 +21,7 @@ from ahi_catalog.connectors.windows import SECOND, Window, floor_second, from_ep
 WASTE: Final = 0.02
 """Requests that a run makes beyond the pages that its rows fill (docs/performance.md)."""
 _ROUGH: Final = 1.5
+"""By how much a guess may change, or be too low, and still be told."""
 _NEAR: Final = 4
 """Pages of nothing behind a probe's moment up to which rows count as going on."""
 
@@ -34,17 +35,15 @@ class Estimate:
         least: Counted for sure.
         most: If rows went on at the pace of the page before wherever nobody looked.
         probes: Requests that this took.
+        is_rough: Whether the guess may be off by several times, so that only `least` is to be told: image sets come
+            in bursts, and the last probes still changed it.
     """
 
     rows: int
     least: int
     most: int
     probes: int
-
-    @property
-    def is_rough(self) -> bool:
-        """Whether image sets come in bursts, so that the guess may be off by several times."""
-        return self.most > _ROUGH * max(self.rows, PAGE_ROWS)
+    is_rough: bool = False
 
     @property
     def requests(self) -> int:
@@ -78,35 +77,48 @@ class _Stretch:
         return self.most if self.goes_on else math.sqrt(self.most)
 
 
-def estimate(fetch: Fetch, windows: Iterable[tuple[Field, Window]], *, probes: int) -> Estimate:
-    """Guess how many image sets windows hold.
+def estimate(
+    fetch: Fetch, windows: Sequence[tuple[Field, Window]], *, probes: int, counts: RequestCounts | None = None
+) -> Estimate:
+    """Guess how many image sets windows hold, as far as pages here and there show.
 
     Args:
         fetch: Asks the service for one page.
-        windows: What to look into, and the time that bounds it.
-        probes: Requests to spend at most; each window takes one.
+        windows: What to look into, and the time that bounds it; each takes a request, the first ones first.
+        probes: Requests to spend at most.
+        counts: Those that were spent before; None: none were.
     """
-    looking = _Looking(fetch)
-    for by, window in windows:
+    looking = _Looking(fetch, counts or RequestCounts())
+    looked_into = windows[: max(probes - looking.counts.requests, 0)]
+    for by, window in looked_into:
         looking.probe(by, window.start, window.end)
+    guesses = [looking.rows]
     while looking.counts.requests < probes and looking.refine():
-        pass
-    guessed = sum(stretch.rows for _, stretch in looking.stretches)
-    most = sum(stretch.most for _, stretch in looking.stretches)
+        guesses.append(looking.rows)
+    last = guesses[len(guesses) // 2 :]
+    most = looking.counted + math.ceil(sum(stretch.most for _, stretch in looking.stretches))
     return Estimate(
-        rows=looking.counted + round(guessed),
+        rows=looking.rows,
         least=looking.counted,
-        most=looking.counted + math.ceil(most),
+        most=most,
         probes=looking.counts.requests,
+        is_rough=len(looked_into) < len(windows)
+        or most > _ROUGH * max(looking.rows, PAGE_ROWS)
+        or max(last) > _ROUGH * max(min(last), PAGE_ROWS),
     )
 
 
 class _Looking:
-    def __init__(self, fetch: Fetch) -> None:
-        self.counts = RequestCounts()
+    def __init__(self, fetch: Fetch, counts: RequestCounts) -> None:
+        self.counts = counts
         self.counted = 0
         self.stretches: list[tuple[Field, _Stretch]] = []
         self._fetch = fetch
+
+    @property
+    def rows(self) -> int:
+        """The guess, as far as was looked."""
+        return self.counted + round(sum(stretch.rows for _, stretch in self.stretches))
 
     def probe(self, by: Field, start: datetime, end: datetime) -> datetime | None:
         """Read the page that begins at a moment; when its first row was, None where there is none."""

@@ -4,11 +4,12 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
+from typing import Any
 
 from ahi_catalog.connectors.errors import UsageError
-from ahi_catalog.connectors.healthimaging.scan import ScanRequest, ScanResult
 from ahi_catalog.connectors.settings import Settings
-from ahi_catalog.pipeline.scan_task import ScanExecutor, ScanTask
+from ahi_catalog.pipeline.scan_task import ScanExecutor, ScanTask, WorkRequest
 
 
 class ThreadScanExecutor:
@@ -21,8 +22,9 @@ class ThreadScanExecutor:
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self._pool = pool
 
-    def submit(self, task: ScanTask, request: ScanRequest) -> Future[ScanResult]:
-        return self._pool.submit(task.run, request)
+    def submit(self, task: ScanTask, request: WorkRequest) -> Future[Any]:
+        # In the caller's context, by which Prefect knows whose page a log belongs on.
+        return self._pool.submit(copy_context().run, task.run, request)
 
 
 @contextmanager

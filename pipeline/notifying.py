@@ -18,7 +18,7 @@ _Job = Callable[Concatenate[Settings, _P], RunReport]
 _DONE: Final = str(Outcome.DONE)
 
 
-def told(flow: str) -> Callable[[_Job[_P]], _Job[_P]]:
+def notified(flow: str) -> Callable[[_Job[_P]], _Job[_P]]:
     """Have the receiver of notices told how runs of a job end; a run that was stopped changes nothing.
 
     Args:
@@ -33,12 +33,12 @@ def told(flow: str) -> Callable[[_Job[_P]], _Job[_P]]:
             except StoppedError:
                 raise
             except Exception:
-                _tell(settings, flow, str(Outcome.FAILED), None)
+                tell(settings, flow, str(Outcome.FAILED), None)
                 raise
             if report.drift:
                 notices.tell_event(_notice(settings, flow, "drifted", report))
             if report.outcome is not Outcome.STOPPED:
-                _tell(settings, flow, outcome_in_words(str(report.outcome), report.unrepaired), report)
+                tell(settings, flow, outcome_in_words(str(report.outcome), report.unrepaired), report)
             return report
 
         return run
@@ -46,7 +46,15 @@ def told(flow: str) -> Callable[[_Job[_P]], _Job[_P]]:
     return decorate
 
 
-def _tell(settings: Settings, flow: str, outcome: str, report: RunReport | None) -> None:
+def tell(settings: Settings, flow: str, outcome: str, report: RunReport | None) -> None:
+    """Have the receiver told how a flow of a data store is, where that is another than what was told last.
+
+    Args:
+        settings: Of the flow.
+        flow: What it is called.
+        outcome: ``done``, ``failed`` or ``differs``.
+        report: What counts there are; None: none.
+    """
     state = notices.WELL if outcome == _DONE else outcome
     try:
         store = open_store(settings.catalog, settings.s3)
@@ -56,16 +64,6 @@ def _tell(settings: Settings, flow: str, outcome: str, report: RunReport | None)
 
 
 def _notice(settings: Settings, flow: str, state: str, report: RunReport | None) -> dict[str, object]:
-    counts: dict[str, object] = {}
-    if report is not None:
-        counts = {
-            "rows_read": report.rows_read,
-            "rows_changed": report.new + report.updated + report.removed,
-            "differences_left": report.unrepaired,
-            "unknown_fields": len(report.unknown_fields),
-            "watermark": format_time(report.watermark_after) if report.watermark_after else None,
-            "seconds": round(report.seconds, 1),
-        }
     words = {notices.WELL: "is well again", "differs": "found differences", "drifted": "met fields that are unknown"}
     return {
         "text": f"ahi-catalog: the {flow} of data store {settings.datastore_id} {words.get(state, state)}",
@@ -73,5 +71,19 @@ def _notice(settings: Settings, flow: str, state: str, report: RunReport | None)
         "state": state,
         "catalog": settings.catalog,
         "datastore_id": settings.datastore_id,
-        **counts,
+        **counts_of(report),
+    }
+
+
+def counts_of(report: RunReport | None) -> dict[str, object]:
+    """What is told of a run beside its outcome: counts and times; nothing where it had not begun."""
+    if report is None:
+        return {}
+    return {
+        "rows_read": report.rows_read,
+        "rows_changed": report.new + report.updated + report.removed,
+        "differences_left": report.unrepaired,
+        "unknown_fields": len(report.unknown_fields),
+        "watermark": format_time(report.watermark_after) if report.watermark_after else None,
+        "seconds": round(report.seconds, 1),
     }

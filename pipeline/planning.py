@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from ahi_catalog.connectors.catalog import Partition
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.settings import EARLIEST
-from ahi_catalog.connectors.windows import SECOND, Coverage, Window, floor_second, format_time
+from ahi_catalog.connectors.windows import Coverage, Window, ceil_second, floor_second, format_time
 
 
 def upper_bound(local_clock: datetime, service_clock: datetime, settle: timedelta) -> datetime:
@@ -69,12 +69,7 @@ def plan_backfill(start: datetime, end: datetime, upper: datetime) -> Coverage:
         raise UsageError(
             f"the range is too young: image sets settle first, so it must begin before {format_time(upper)}"
         )
-    return Coverage([Window(floor_second(start), _ceil_second(min(end, upper)))])
-
-
-def _ceil_second(moment: datetime) -> datetime:
-    floor = floor_second(moment)
-    return floor if floor == moment else floor + SECOND
+    return Coverage([Window(floor_second(start), ceil_second(min(end, upper)))])
 
 
 @dataclass(frozen=True, slots=True)

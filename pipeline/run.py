@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+
 from ahi_catalog.connectors.catalog import Catalog, Checkpoint, Partition, Unit, layout, open_catalog, open_or_create
 from ahi_catalog.connectors.catalog.description import refuse_other
 from ahi_catalog.connectors.errors import SourceError, StoppedError
@@ -68,6 +70,7 @@ class Run:
         observers: Watch.
         stop: Set when the run is asked to stop.
         look_ups: Requests of GetImageSet, made by several threads.
+        awaited: Image sets that events tell of, and that the run has not read yet.
     """
 
     settings: Settings
@@ -82,6 +85,7 @@ class Run:
     observers: Observers
     stop: threading.Event
     look_ups: list[RequestCounts] = field(default_factory=list)
+    awaited: set[str] = field(default_factory=set)
 
     @property
     def datastore_id(self) -> str:
@@ -146,6 +150,11 @@ class Run:
         finally:
             self.look_ups.append(counts)
         return deleted
+
+    def note_read(self, rows: pa.Table) -> None:
+        """Take note of rows that were read, for events that tell of them."""
+        if self.awaited:
+            self.awaited.difference_update(rows["image_set_id"].to_pylist())
 
     def tell_progress(self, phase: str, seconds_done: int, seconds_total: int, *, since: float) -> None:
         """Tell the observers how far the run is, and since when (monotonic seconds) it does what it does."""

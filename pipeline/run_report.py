@@ -1,9 +1,10 @@
 """The run report: what a run read, wrote and proved. Counts and times, never rows."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -12,6 +13,7 @@ from ahi_catalog.connectors.catalog.checkpoint import format_windows
 from ahi_catalog.connectors.catalog.freshness import Freshness
 from ahi_catalog.connectors.catalog.verification import Verification, outcome_in_words, repair_of
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
+from ahi_catalog.connectors.healthimaging.metadata import Left
 from ahi_catalog.connectors.healthimaging.scan import ScanResult
 from ahi_catalog.connectors.windows import NOWHERE, Coverage, format_time
 from ahi_catalog.pipeline.verify import findings
@@ -25,12 +27,65 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+@dataclass(slots=True)
+class MetadataCounts:
+    """Image sets whose metadata a run did not read.
+
+    Attributes:
+        archived: In the archive, or untouched for so long that they may be.
+        gone: Deleted, or changed since the catalog saw them.
+        not_ready: Just imported; the service had no consistent metadata of them yet.
+        malformed: With metadata that is not of its form, by partition.
+    """
+
+    archived: int = 0
+    gone: int = 0
+    not_ready: int = 0
+    malformed: Counter[str] = field(default_factory=Counter)
+
+    def count(self, partition: str, left: Mapping[Left, int]) -> None:
+        """Some image sets of a partition were left out."""
+        self.gone += left.get(Left.GONE, 0)
+        self.not_ready += left.get(Left.NOT_READY, 0)
+        if Left.MALFORMED in left:
+            self.malformed[partition] += left[Left.MALFORMED]
+
+    def document(self) -> dict[str, Any]:
+        """The counts as JSON goes."""
+        counts = {name: getattr(self, name) for name in ("archived", "gone", "not_ready")}
+        return {**counts, "malformed": dict(sorted(self.malformed.items()))}
+
+
+@dataclass(slots=True, kw_only=True)
+class EventCounts:
+    """Deliveries of the queue of events; a message that comes again counts again.
+
+    Attributes:
+        received: Events of the data stores that are read.
+        foreign: Events of others. They stay on the queue, for whoever reads those, or for its dead-letter queue.
+        malformed: Messages without an event of HealthImaging's; they are left to the dead-letter queue.
+        failures: Requests in vain: the queue refused, or could not be reached.
+    """
+
+    received: int = 0
+    foreign: int = 0
+    malformed: int = 0
+    failures: int = 0
+
+    def add(self, other: "EventCounts") -> None:
+        """Count the other's deliveries here too."""
+        self.received += other.received
+        self.foreign += other.foreign
+        self.malformed += other.malformed
+        self.failures += other.failures
+
+
 @dataclass(slots=True, kw_only=True)
 class RunReport:
     """What a run did, filled in as it goes on.
 
     Attributes:
-        flow: ``sync``, ``backfill``, ``verify`` or ``watch``.
+        flow: ``sync``, ``backfill``, ``verify``, ``watch`` or ``metadata``.
         run_id: Names the run among those of the data store.
         started_at: Aware UTC.
         seconds: How long it took.
@@ -46,6 +101,8 @@ class RunReport:
         verification: Of a verify, what it found.
         freshness: From createdAt until published, of the new rows of a sync or a watch.
         passes, failed_passes: Of a watch.
+        events: Of the process's queue, as far as no other run of it has counted them.
+        metadata: Of the reading of metadata, what it left out.
     """
 
     flow: str
@@ -74,6 +131,8 @@ class RunReport:
     freshness: Freshness = field(default_factory=Freshness)
     passes: int = 0
     failed_passes: int = 0
+    events: EventCounts = field(default_factory=EventCounts)
+    metadata: MetadataCounts | None = None
 
     def count_scan(self, scan: ScanResult) -> None:
         """A scan has ended."""
@@ -113,9 +172,22 @@ class RunReport:
             advice = repair_of(self.verification.places)
         return f"{self.unrepaired:,} differences between catalog and service; {advice}"
 
+    @property
+    def summary(self) -> str:
+        """What was done, in one line."""
+        if self.verification is None:
+            changed = self.new + self.updated + self.removed
+            return f"{self.rows_read:,} image sets read, {changed:,} rows changed"
+        scope = findings.scope_in_words(self.verification)
+        if not self.verification.windows:
+            return f"nothing to compare: the catalog holds nothing of {scope or 'this data store'}"
+        days = math.ceil(sum((each.end - each.start) / timedelta(days=1) for each in self.verification.windows))
+        of = f" ({scope})" if scope else ""
+        return f"{self.rows_read:,} image sets of {days:,} days{of} compared: {findings.in_words(self.verification)}"
+
     def document(self) -> dict[str, Any]:
         """The report as JSON goes: for `_state/…/runs` and for machines."""
-        values = asdict(replace(self, verification=None, freshness=Freshness(), lost=NOWHERE))
+        values = asdict(replace(self, verification=None, freshness=Freshness(), lost=NOWHERE, metadata=None))
         counts = values.pop("counts")
         times = ("started_at", "watermark_before", "watermark_after", "followed_to")
         return {
@@ -131,12 +203,15 @@ class RunReport:
             "freshness": self.freshness.document(),
             "lost": format_windows(self.lost),
             "verification": self.verification and findings.document(self.verification),
+            "metadata": self.metadata and self.metadata.document(),
         }
 
     def table(self) -> list[tuple[str, str]]:
         """The report as people read it: a label and a value a line."""
         if self.verification is not None:
             return self._verification_table(self.verification)
+        if self.metadata is not None:
+            return self._metadata_table(self.metadata)
         document = self.document()
         return [
             ("outcome", outcome_in_words(document["outcome"], self.unrepaired)),
@@ -151,6 +226,7 @@ class RunReport:
             ("unparsable values", _counted(document["unparsable"])),
             ("unknown fields", _counted(document["unknown_fields"])),
             *([("passes, failed", f"{self.passes:,}, {self.failed_passes:,}")] if self.passes else []),
+            *([("events", self._events_in_words())] if self.events != EventCounts() else []),
             ("windows", f"{self.windows:,}"),
             ("requests", f"{self.counts.requests:,}"),
             ("throttled, retried", f"{self.counts.throttles:,}, {self.counts.retries:,}"),
@@ -160,10 +236,32 @@ class RunReport:
             ("seconds", f"{self.seconds:,.1f}"),
         ]
 
+    def _events_in_words(self) -> str:
+        rest = {name: count for name, count in asdict(self.events).items() if count and name != "received"}
+        return ", ".join([f"{self.events.received:,}", *(f"{count:,} {name}" for name, count in rest.items())])
+
+    def _metadata_table(self, left: MetadataCounts) -> list[tuple[str, str]]:
+        malformed = ", ".join(f"{partition} {count:,}" for partition, count in sorted(left.malformed.items()))
+        return [
+            ("outcome", str(self.outcome)),
+            ("image sets read", f"{self.rows_read:,}"),
+            ("in the archive, not read", f"{left.archived:,}"),
+            ("gone or changed meanwhile", f"{left.gone:,}"),
+            ("not consistent yet", f"{left.not_ready:,}"),
+            ("metadata not of its form", malformed or "none"),
+            ("rows new", f"{self.new:,}"),
+            ("rows updated", f"{self.updated:,}"),
+            ("rows removed", f"{self.removed:,}"),
+            ("partitions written", f"{self.partitions_written:,} ({self.bytes_written / 1e6:,.1f} MB)"),
+            ("requests", f"{self.counts.requests:,}"),
+            ("throttled, retried", f"{self.counts.throttles:,}, {self.counts.retries:,}"),
+            ("seconds", f"{self.seconds:,.1f}"),
+        ]
+
     def _verification_table(self, verification: Verification) -> list[tuple[str, str]]:
         return [
             ("outcome", outcome_in_words(str(self.outcome), self.unrepaired)),
-            ("image sets read", f"{self.rows_read:,}"),
+            ("image sets compared", f"{self.rows_read:,}"),
             ("found", findings.in_words(verification)),
             ("in how many places", f"{len(verification.findings):,}"),
             ("left to mend", f"{verification.unrepaired:,}"),

@@ -1,21 +1,37 @@
-"""A scan as a unit of work, for whatever runs it: threads, the workers of a cluster, the tasks of Prefect."""
+"""A scan, or the reading of metadata, as a unit of work: for threads, workers of a cluster, tasks of Prefect."""
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ahi_catalog.connectors.healthimaging.metadata import MetadataRequest, MetadataResult, MetadataSource, read_all
 from ahi_catalog.connectors.healthimaging.scan import ScanRequest, ScanResult, scan
 from ahi_catalog.connectors.healthimaging.source import Source
 from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import Settings
+from ahi_catalog.connectors.windows import Window
 from ahi_catalog.pipeline.privacy import LoadKey
-from ahi_catalog.schemas import PhiPolicy, Protect
+from ahi_catalog.schemas import PhiPolicy, Protect, Table
+
+
+class WorkRequest(Protocol):
+    """What one unit of work reads."""
+
+    @property
+    def by(self) -> str:
+        """What is read, in a word."""
+        ...
+
+    @property
+    def window(self) -> Window:
+        """The range of time that it lies in."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class ScanTask:
-    """Scans windows of one data store.
+    """Scans windows of one data store, or reads metadata.
 
     Attributes:
         settings: Of the run: all that another process needs to make a source of its own.
@@ -27,7 +43,27 @@ class ScanTask:
     settings: Settings
     phi: PhiPolicy
     load_key: LoadKey
-    run: Callable[[ScanRequest], ScanResult]
+    run: Callable[[Any], Any]
+
+
+def make_reading(
+    source: MetadataSource,
+    protection: Callable[[Table, tuple[tuple[str, str], ...]], Protect],
+    stop: threading.Event,
+) -> Callable[[MetadataRequest], MetadataResult]:
+    """The reading of metadata of a run, in whatever process that is.
+
+    Args:
+        source: What to read from.
+        protection: Puts rows of a table, with its keywords, under the catalog's PHI policy.
+        stop: Set when the run is asked to stop.
+    """
+
+    @redact_errors
+    def run_reading(request: MetadataRequest) -> MetadataResult:
+        return read_all(source, request, lambda table: protection(table, request.keywords), stop.is_set)
+
+    return run_reading
 
 
 def make_scan(
@@ -50,7 +86,7 @@ def make_scan(
 
 
 class Pending(Protocol):
-    """The result of a scan to come: a future of concurrent.futures, or one of Prefect's."""
+    """A result to come: a future of concurrent.futures, or one of Prefect's."""
 
     def result(self) -> Any: ...
     def add_done_callback(self, fn: Callable[[Any], Any]) -> None: ...
@@ -59,6 +95,6 @@ class Pending(Protocol):
 class ScanExecutor(Protocol):
     """Runs scans side by side."""
 
-    def submit(self, task: ScanTask, request: ScanRequest) -> Pending:
-        """Start a scan; called from several threads where several data stores are read."""
+    def submit(self, task: ScanTask, request: WorkRequest) -> Pending:
+        """Start one; called from several threads where several data stores are read."""
         ...

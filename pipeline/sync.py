@@ -8,6 +8,7 @@ from functools import cache
 
 import pyarrow as pa
 
+from ahi_catalog.connectors.catalog import Catalog
 from ahi_catalog.connectors.errors import InvalidRequestError
 from ahi_catalog.connectors.healthimaging.changes import read_changes
 from ahi_catalog.connectors.healthimaging.pages import Field
@@ -17,19 +18,24 @@ from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.windows import SECOND, Coverage, Window, floor_second
 from ahi_catalog.pipeline import engine
-from ahi_catalog.pipeline.notifying import told
+from ahi_catalog.pipeline.deletions import is_young, remove_deleted
+from ahi_catalog.pipeline.inbox import Inbox
+from ahi_catalog.pipeline.notifying import notified
 from ahi_catalog.pipeline.planning import check_start, plan_sync
 from ahi_catalog.pipeline.privacy import LoadKey
-from ahi_catalog.pipeline.run import Clock, Run, now, open_run
+from ahi_catalog.pipeline.run import Clock, Run, RunSetup, now, open_run
 from ahi_catalog.pipeline.run_report import RunReport
 from ahi_catalog.pipeline.scan_task import ScanExecutor
 from ahi_catalog.pipeline.sink import Following, Publisher
-from ahi_catalog.schemas import unknown_fields, unparsable
+from ahi_catalog.schemas import Protect, unknown_fields, unparsable
 
 _log = logging.getLogger(__name__)
 
+AskBounds = Callable[[], tuple[datetime, datetime]]
+"""Asks the service where coverage begins and ends."""
 
-@told("sync")
+
+@notified("sync")
 @redact_errors
 def sync(
     settings: Settings,
@@ -39,8 +45,9 @@ def sync(
     clock: Clock = now,
     connection: Connection | None = None,
     load_key: LoadKey = load_phi_key,
+    inbox: Inbox | None = None,
 ) -> RunReport:
-    """Read what is new since the last sync, then follow changes.
+    """Read what is new since the last sync, then follow changes, then remove what events tell is deleted.
 
     Args:
         settings: What to read and where to write.
@@ -49,18 +56,39 @@ def sync(
         clock: The local clock, aware.
         connection: Shared with runs on other data stores; None: one of its own.
         load_key: Loads the key of pseudonyms.
+        inbox: Events, shared with runs on other data stores; None: those of the settings' queue, if there is one.
 
     Raises:
         AhiCatalogError: The run failed; what was proven by then is published and covered.
     """
     check_start(settings.start, clock())
     setup = open_run(settings, executor, stop, clock=clock, connection=connection, load_key=load_key)
+    catalog, protect, ask_bounds = open_to_follow(setup)
+    inbox = inbox or Inbox(settings.queue, {settings.datastore_id})
+    mailbox = inbox.mailbox(settings.datastore_id)
+    inbox.drain(stop)
+    with setup.running("sync", catalog, protect) as run:
+        told, publisher = mailbox.deleted(), Publisher(run)
+        run.awaited.update(mailbox.awaited())
+        until = floor_second(clock()) + SECOND
+        bring_up_to_date(run, settings.look_back, until, publisher, ask_bounds)
+        _, there = remove_deleted(run, {*told, *run.awaited}, publisher)
+        if not stop.is_set():
+            waiting = [name for name, found in there.items() if name in told or is_young(run, found)]
+            mailbox.published(waiting, run.report)
+    return run.report
+
+
+def open_to_follow(setup: RunSetup) -> tuple[Catalog, Protect, AskBounds]:
+    """The catalog, made if there is none, its protection, and what asks the service for bounds, once.
+
+    A data store that the catalog does not know is asked for first, so that a wrong id leaves nothing behind.
+    """
     ask_bounds = cache(setup.bounds)
     catalog, protect = setup.open_or_create_catalog(before_creating=ask_bounds)
-    with setup.running("sync", catalog, protect) as run:
-        until = floor_second(clock()) + SECOND
-        bring_up_to_date(run, settings.look_back, until, Publisher(run), ask_bounds)
-    return run.report
+    if catalog.checkpoint(setup.settings.datastore_id) is None:
+        ask_bounds()
+    return catalog, protect, ask_bounds
 
 
 def bring_up_to_date(
@@ -68,7 +96,7 @@ def bring_up_to_date(
     look_back: timedelta,
     until: datetime,
     sink: Following,
-    ask_bounds: Callable[[], tuple[datetime, datetime]],
+    ask_bounds: AskBounds,
 ) -> Coverage:
     """Read what is not covered yet, and the look-back behind it, up to now; then follow changes.
 

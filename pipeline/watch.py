@@ -24,14 +24,13 @@ from typing import Final, Protocol
 import pyarrow as pa
 
 from ahi_catalog.connectors.catalog import Batch, Catalog, Partition, Published
-from ahi_catalog.connectors.catalog.dataset import find_image_sets
 from ahi_catalog.connectors.catalog.freshness import Freshness
 from ahi_catalog.connectors.catalog.heartbeat import BEAT_SECONDS, Heartbeat
 from ahi_catalog.connectors.catalog.merge import merge, newest, without
 from ahi_catalog.connectors.errors import AhiCatalogError, RefusedError, StoreError, TransientError
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.pages import Field
-from ahi_catalog.connectors.healthimaging.source import Connection
+from ahi_catalog.connectors.healthimaging.source import Connection, ImageSet
 from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.redaction import describe, redact_errors
 from ahi_catalog.connectors.retrying import full_jitter
@@ -39,15 +38,17 @@ from ahi_catalog.connectors.rows import unlisted
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.windows import NOWHERE, SECOND, Coverage, Window, floor_second
 from ahi_catalog.pipeline import engine
+from ahi_catalog.pipeline.deletions import is_young, remove_deleted
+from ahi_catalog.pipeline.inbox import Inbox
+from ahi_catalog.pipeline.notifying import notified, tell
 from ahi_catalog.pipeline.observers import Progress, watched_by
 from ahi_catalog.pipeline.planning import check_start
 from ahi_catalog.pipeline.privacy import LoadKey
 from ahi_catalog.pipeline.run import WATCH, Clock, Run, RunSetup, bounds, now, open_run
-from ahi_catalog.pipeline.run_report import RunReport
+from ahi_catalog.pipeline.run_report import Outcome, RunReport
 from ahi_catalog.pipeline.scan_task import ScanExecutor
 from ahi_catalog.pipeline.sink import Publisher
-from ahi_catalog.pipeline.sync import bring_up_to_date, follow_changes
-from ahi_catalog.schemas import IMAGE_SETS
+from ahi_catalog.pipeline.sync import bring_up_to_date, follow_changes, open_to_follow
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ _SETTLING: Final = timedelta(minutes=5)
 """How often what has settled is covered."""
 _HOUR: Final = timedelta(hours=1)
 """How often the whole look-back is read, and a run report is kept."""
+_TOLD_AFTER: Final = 3
+"""Passes that fail in a row before a receiver of notices is told."""
 _LONGEST_WAIT: Final = 300.0
 """Seconds between two passes that fail."""
 _MAY_PASS: Final = (TransientError, StoreError)
@@ -73,11 +76,17 @@ class Wake(Protocol):
         """Ids of the image sets that were told to be deleted, since `published` was called."""
         ...
 
-    def published(self, existing: Collection[str]) -> None:
+    def awaited(self) -> Collection[str]:
+        """Ids of the other image sets that were told of until then."""
+        ...
+
+    def published(self, waiting: Collection[str], report: RunReport) -> None:
         """Take note that all that was told before the last call of `deleted` is in the catalog.
 
         Args:
-            existing: Of the image sets told to be deleted those that the service still has; their rows stay.
+            waiting: Image sets told to be deleted that the service still has, and others that the search has not
+                listed yet.
+            report: Of the run.
         """
         ...
 
@@ -98,10 +107,14 @@ class Timer:
     def deleted(self) -> Collection[str]:
         return ()
 
-    def published(self, existing: Collection[str]) -> None:
+    def awaited(self) -> Collection[str]:
+        return ()
+
+    def published(self, waiting: Collection[str], report: RunReport) -> None:
         pass
 
 
+@notified("watch")
 @redact_errors
 def watch(
     settings: Settings,
@@ -109,6 +122,7 @@ def watch(
     stop: threading.Event,
     *,
     wake: Wake | None = None,
+    inbox: Inbox | None = None,
     clock: Clock = now,
     connection: Connection | None = None,
     load_key: LoadKey = load_phi_key,
@@ -119,7 +133,8 @@ def watch(
         settings: What to read and where to write, and how often.
         executor: Where scans run.
         stop: Set it to end the watch, with what is proven published.
-        wake: Ends the wait for the next pass early, and tells of deletions; None: nothing does.
+        wake: Ends the wait for the next pass early, and tells of deletions; None: the inbox, or the settings' queue.
+        inbox: Events, shared with watches of other data stores.
         clock: The local clock, aware.
         connection: Shared with runs on other data stores; None: one of its own.
         load_key: Loads the key of pseudonyms.
@@ -132,8 +147,10 @@ def watch(
     """
     check_start(settings.start, clock())
     setup = open_run(settings, executor, stop, clock=clock, connection=connection, load_key=load_key)
-    catalog, protect = setup.open_or_create_catalog(before_creating=setup.bounds)
-    watching = _Watch(setup, catalog, wake or Timer(stop))
+    catalog, protect, _ = open_to_follow(setup)
+    watching = _Watch(
+        setup, catalog, wake or _listen(inbox or Inbox(settings.queue, {settings.datastore_id}), settings, stop)
+    )
     failure: str | None = None
     try:
         while True:
@@ -147,6 +164,15 @@ def watch(
         raise
     finally:
         watching.end(failure)
+
+
+def _listen(inbox: Inbox | None, settings: Settings, stop: threading.Event) -> Wake:
+    if settings.queue is None:
+        return Timer(stop)
+    inbox = inbox or Inbox(settings.queue, {settings.datastore_id})
+    mailbox = inbox.mailbox(settings.datastore_id)
+    inbox.listen(stop)
+    return mailbox
 
 
 class _Watch:
@@ -187,8 +213,11 @@ class _Watch:
                 pause = max(pause, timedelta(seconds=self._backoff(self._failed_in_a_row)))
                 _log.warning("%s; the next pass follows in %d s", error, pause.total_seconds())
                 self._heart.failure = str(error)
+                if self._failed_in_a_row == _TOLD_AFTER:
+                    tell(run.settings, "watch", str(Outcome.FAILED), run.report)
             else:
                 if self._failed_in_a_row:
+                    tell(run.settings, "watch", str(Outcome.DONE), run.report)
                     _log.warning("passes succeed again, after %d failed ones", self._failed_in_a_row)
                 self._failed_in_a_row, self._heart.failure = 0, None
             self._heart.beat(run.report)
@@ -218,16 +247,17 @@ class _Watch:
 
     def _pass(self, run: Run, began: datetime) -> None:
         told = self._wake.deleted()
-        confirmed = run.confirm_deleted([each for each in told if each not in self._gone])
+        run.awaited.clear()
+        run.awaited.update(self._wake.awaited())
         # The search may list an image set for a while after it is deleted.
         self._gone = {name: at for name, at in self._gone.items() if began - at < _HOUR}
-        self._gone |= dict.fromkeys(confirmed, began)
         is_whole = self._is_due(self._whole_at, began, _HOUR)
         is_sync = is_whole or self._is_due(self._settled_at, began, _SETTLING) or not self._kept
         sink = _PassPublisher(run, self._gone, seen=None if is_sync else self._seen)
         run_on = self._sync if is_sync else self._read_recent
-        self._find_deleted(run, [each for each in told if each in self._gone], sink)
+        waiting = self._remove_deleted(run, told, began, sink)
         run_on(run, began, sink, run.settings.look_back if is_whole else _RECENT)
+        young = self._remove_deleted(run, run.awaited, began, sink)
         sink.finish()
         if run.stop.is_set():
             return
@@ -237,7 +267,8 @@ class _Watch:
             self._whole_at = began if is_whole else self._whole_at
         else:
             self._seen = sink.seen
-        self._wake.published([each for each in told if each not in self._gone])
+        waiting |= {name: found for name, found in young.items() if is_young(run, found)}
+        self._wake.published(waiting, run.report)
 
     def _is_due(self, last: datetime | None, at: datetime, interval: timedelta) -> bool:
         return last is None or not timedelta() <= at - last < interval
@@ -262,13 +293,13 @@ class _Watch:
         """Where reading ends: now by the later of the two clocks, for what is young is not covered."""
         return floor_second(max(began, began - self._skew)) + SECOND
 
-    def _find_deleted(self, run: Run, gone: Collection[str], sink: "_PassPublisher") -> None:
-        """Have rows of image sets that are confirmed deleted removed, whatever their age."""
-        if gone:
-            for partition, ids in find_image_sets(run.catalog, run.datastore_id, gone).items():
-                nothing = IMAGE_SETS.schema.empty_table()
-                batch = Batch(table=IMAGE_SETS, partition=partition, rows=nothing, scanned=NOWHERE, deleted=ids)
-                sink.count(sink.write(batch))
+    def _remove_deleted(
+        self, run: Run, image_set_ids: Collection[str], began: datetime, sink: "_PassPublisher"
+    ) -> dict[str, ImageSet]:
+        """Have rows of image sets that are confirmed deleted removed, whatever their age; those that are there."""
+        gone, there = remove_deleted(run, image_set_ids, sink) if image_set_ids else (set(), {})
+        self._gone |= dict.fromkeys(gone, began)
+        return there
 
 
 class _PassPublisher:
@@ -344,8 +375,8 @@ class _PassPublisher:
             self._publisher.commit(windows)
         if not self._is_sync:
             for batch in joined:
-                before = self.seen.get(batch.partition, batch.table.schema.empty_table())
-                self.seen[batch.partition] = merge(batch.table, before, batch.rows).rows
+                before = self.seen.get(batch.partition)
+                self.seen[batch.partition] = merge(batch.table, before, batch.rows).rows if before else batch.rows
         return published
 
     def _is_published(self, batch: Batch) -> bool:

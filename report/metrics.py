@@ -1,10 +1,12 @@
 """A catalog's state as OpenMetrics, for Prometheus and what reads its format (https://openmetrics.io)."""
 
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.registry import Collector
@@ -12,6 +14,9 @@ from prometheus_client.registry import Collector
 from ahi_catalog.connectors.catalog.heartbeat import RUNNING
 from ahi_catalog.connectors.catalog.summary import Summary
 from ahi_catalog.connectors.catalog.verification import outcome_told
+from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
+
+_log = logging.getLogger(__name__)
 
 _OF_RUNS: Final = {
     "requests": "Requests of the newest run.",
@@ -29,12 +34,52 @@ def openmetrics(summaries: Iterable[Summary], now: datetime) -> str:
         summaries: With the newest run reports.
         now: Aware.
     """
-    registry = CollectorRegistry()
-    registry.register(_Catalog(list(summaries), now))
+    registry = CollectorRegistry(auto_describe=False)
+    found = list(summaries)
+    registry.register(_Metrics(lambda: found, lambda: now))
     return str(generate_latest(registry), "utf-8")
 
 
-class _Catalog(Collector):
+@contextmanager
+def serving(summaries: Callable[[], list[Summary]], host: str, port: int) -> Iterator[int]:
+    """Answers scrapes of the same over http while the block runs; each reads the catalog anew. Yields the port.
+
+    Args:
+        summaries: Reads the catalog. Where it cannot, a scrape is answered without values.
+        host: The address to listen at.
+        port: 0: any that is free.
+
+    Raises:
+        UsageError: The address cannot be listened at.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Metrics(summaries, lambda: datetime.now(UTC)))
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise UsageError(f"metrics cannot be served at {host}:{port}: {error.strerror}") from None
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Metrics(Collector):
+    def __init__(self, summaries: Callable[[], list[Summary]], clock: Callable[[], datetime]) -> None:
+        self._read = summaries
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            return _Catalog(self._read(), self._clock()).collect()
+        except AhiCatalogError as error:
+            _log.warning("the catalog cannot be read for its metrics: %s", error)
+            return iter(())
+
+
+class _Catalog:
     def __init__(self, summaries: list[Summary], now: datetime) -> None:
         self._summaries = summaries
         self._now = now
@@ -66,7 +111,20 @@ class _Catalog(Collector):
             lambda s: s.verification and s.verification.finished_at and (self._now - s.verification.finished_at),
         )
         yield self._gauge("verify_differences", "That it left.", lambda s: s.verification and s.verification.unrepaired)
+        yield self._freshness()
         yield from self._of_runs()
+
+    def _freshness(self) -> Metric:
+        family = GaugeMetricFamily(
+            "ahi_catalog_freshness_seconds",
+            "From createdAt until published, in the newest runs.",
+            labels=["datastore_id", "quantile"],
+        )
+        for summary in self._summaries:
+            for share in (0.5, 0.95, 0.99):
+                if (seconds := summary.freshness.quantile(share)) is not None:
+                    family.add_metric([summary.datastore_id, str(share)], seconds)
+        return family
 
     def _gauge(self, name: str, doc: str, value: Any) -> Metric:
         family = GaugeMetricFamily(f"ahi_catalog_{name}", doc, labels=["datastore_id"])

@@ -9,10 +9,15 @@ from ahi_catalog.schemas.image_sets import IMAGE_SETS
 from ahi_catalog.schemas.phi.policy import PhiPolicy, Policy
 from ahi_catalog.schemas.phi.protection import Protect, protection
 from ahi_catalog.schemas.phi.pseudonyms import PhiKey
+from ahi_catalog.schemas.removals import REMOVALS
+from ahi_catalog.schemas.series import INSTANCES, SERIES
 from ahi_catalog.schemas.tables import Column, Sensitivity, Table
 
 __all__ = [
     "IMAGE_SETS",
+    "INSTANCES",
+    "REMOVALS",
+    "SERIES",
     "Answer",
     "Column",
     "MalformedSummaryError",

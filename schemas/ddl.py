@@ -11,22 +11,38 @@ from typing import Final
 import pyarrow as pa
 
 from ahi_catalog.schemas.external import ExternalTable, projection
-from ahi_catalog.schemas.tables import LOCAL_DATETIME, TIMESTAMP, Table
+from ahi_catalog.schemas.image_sets import IMAGE_SETS
+from ahi_catalog.schemas.removals import REMOVALS
+from ahi_catalog.schemas.tables import LOCAL_DATETIME, NUMBERS, TEXTS, TIMESTAMP, Table
 from ahi_catalog.schemas.views import VIEWS, View
 
 HIVE_TYPES: Final[dict[pa.DataType, str]] = {
     pa.string(): "string",
     pa.int32(): "int",
     pa.int64(): "bigint",
+    pa.float64(): "double",
     pa.bool_(): "boolean",
     pa.date32(): "date",
     TIMESTAMP: "timestamp",
     LOCAL_DATETIME: "timestamp",
+    TEXTS: "array<string>",
+    NUMBERS: "array<double>",
 }
 """The types of Hive, Glue and Athena's DDL; there is one kind of timestamp, which reads as UTC or local time."""
 
 SPARK_TYPES: Final = {**HIVE_TYPES, LOCAL_DATETIME: "timestamp_ntz"}
-_DUCKDB_TYPES: Final = {pa.string(): "VARCHAR", pa.date32(): "DATE"}
+DUCKDB_TYPES: Final = {
+    pa.string(): "VARCHAR",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.float64(): "DOUBLE",
+    pa.bool_(): "BOOLEAN",
+    pa.date32(): "DATE",
+    TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
+    LOCAL_DATETIME: "TIMESTAMP",
+    TEXTS: "VARCHAR[]",
+    NUMBERS: "DOUBLE[]",
+}
 
 _Declared = tuple[str, pa.DataType, str]
 """Name, type and comment of a column."""
@@ -41,7 +57,17 @@ class Statement:
 
 
 def athena(table: ExternalTable) -> list[Statement]:
-    """An external table with partition projection, and its views."""
+    """External tables with partition projection, and the views."""
+    tables = [_athena_table(each) for each in _tables(table)]
+    return [*tables, *_views(table, _bare, _double_quoted)]
+
+
+def _tables(table: ExternalTable) -> list[ExternalTable]:
+    """The table, and what its views need beside it."""
+    return [table, table.beside(REMOVALS)] if table.table is IMAGE_SETS else [table]
+
+
+def _athena_table(table: ExternalTable) -> Statement:
     columns = _declared(_data_columns(table.table), HIVE_TYPES)
     keys = _declared(_key_columns(table), HIVE_TYPES)
     properties = ",\n".join(
@@ -53,11 +79,23 @@ def athena(table: ExternalTable) -> list[Statement]:
         f"COMMENT {_backslashed(_comment(table.table.doc))}\nPARTITIONED BY (\n{keys}\n)\nSTORED AS PARQUET\n"
         f"LOCATION {_backslashed(table.location + '/')}\nTBLPROPERTIES (\n{properties}\n)"
     )
-    return [Statement(table.table.name, create), *_views(table, _bare, _double_quoted)]
+    return Statement(table.table.name, create)
 
 
 def spark(table: ExternalTable) -> list[Statement]:
-    """A data source table, a repair that makes its partitions known (after each sync too), and its views."""
+    """Data source tables, repairs that make their partitions known (after each sync too), and the views."""
+
+    def described(view: View) -> str:
+        listed = ",\n".join(
+            f"  {_backticked(column.name)} COMMENT {_backslashed(_comment(column.doc))}" for column in view.columns
+        )
+        return f" (\n{listed}\n)\nCOMMENT {_backslashed(_comment(view.doc))}"
+
+    tables = [statement for each in _tables(table) for statement in _spark_table(each)]
+    return [*tables, *_views(table, described, _backticked)]
+
+
+def _spark_table(table: ExternalTable) -> list[Statement]:
     columns = _declared([*_data_columns(table.table), *_key_columns(table)], SPARK_TYPES)
     name = _qualified(table, table.name, _backticked)
     # Spark 3 refuses days before 1582 and times before 1900 otherwise, since its version 2 wrote other ones.
@@ -67,22 +105,20 @@ def spark(table: ExternalTable) -> list[Statement]:
         f"PARTITIONED BY ({', '.join(_backticked(key.name) for key in table.keys)})\n"
         f"LOCATION {_backslashed(table.location)}\nCOMMENT {_backslashed(_comment(table.table.doc))}"
     )
-
-    def described(view: View) -> str:
-        listed = ",\n".join(
-            f"  {_backticked(column.name)} COMMENT {_backslashed(_comment(column.doc))}" for column in view.all_columns
-        )
-        return f" (\n{listed}\n)\nCOMMENT {_backslashed(_comment(view.doc))}"
-
-    return [
-        Statement(table.table.name, create),
-        Statement("partitions", f"MSCK REPAIR TABLE {name}"),
-        *_views(table, described, _backticked),
-    ]
+    return [Statement(table.table.name, create), Statement("partitions", f"MSCK REPAIR TABLE {name}")]
 
 
 def duckdb(table: ExternalTable) -> list[Statement]:
     """Views over the Parquet objects, with comments; DuckDB reads s3:// through its httpfs extension."""
+    statements = [statement for each in _tables(table) for statement in _duckdb_table(each)]
+    for view, statement in zip(VIEWS, _views(table, _bare, _double_quoted), strict=False):
+        of = _qualified(table, table.view_name(view.name), _double_quoted)
+        docs = {column.name: _comment(column.doc) for column in view.columns}
+        statements += [statement, *_commented(view.name, of, view.doc, docs)]
+    return statements
+
+
+def _duckdb_table(table: ExternalTable) -> list[Statement]:
     pattern = "/".join([_globbed(table.location), *(f"{key.name}=*" for key in table.keys), table.table.object_name])
     name = _qualified(table, table.name, _double_quoted)
     # DuckDB takes a column's type from the first object that it reads, which may be of a version that wrote int32.
@@ -92,20 +128,22 @@ def duckdb(table: ExternalTable) -> list[Statement]:
     # Its hive_partitioning takes every folder like env=prod above the catalog for a column, over one of that name
     # in the objects. By these expressions it leaves objects out as well.
     keys = "".join(
-        f",\n  CAST(split_part(split_part(filename, '/', {part}), '=', 2) AS {_DUCKDB_TYPES[key.type]}) AS {key.name}"
+        f",\n  CAST(split_part(split_part(filename, '/', {part}), '=', 2) AS {DUCKDB_TYPES[key.type]}) AS {key.name}"
         for part, key in zip(range(-1 - len(table.keys), -1), table.keys, strict=True)
     )
-    create = (
-        f"CREATE OR REPLACE VIEW {name} AS\nSELECT {selected}{keys}\nFROM read_parquet(\n"
-        f"  {_quote_doubled(pattern)},\n  hive_partitioning = false\n)"
+    select = (
+        f"SELECT {selected}{keys}\nFROM read_parquet(\n  {_quote_doubled(pattern)},\n  hive_partitioning = false\n)"
     )
+    doc = table.table.doc
+    if table.table.name in table.empty:
+        # It reads no pattern that nothing matches.
+        columns = [*_data_columns(table.table), *_key_columns(table)]
+        nulls = ",\n".join(f"  CAST(NULL AS {DUCKDB_TYPES[kind]}) AS {_double_quoted(its)}" for its, kind, _ in columns)
+        select = f"SELECT\n{nulls}\nWHERE false"
+        doc += " Nothing was there when this was made: make it again by the DDL of a later day."
+    create = f"CREATE OR REPLACE VIEW {name} AS\n{select}"
     docs = {column: doc for column, _, doc in [*_data_columns(table.table), *_key_columns(table)]}
-    statements = [Statement(table.table.name, create), *_commented(table.table.name, name, table.table.doc, docs)]
-    for view, statement in zip(VIEWS, _views(table, _bare, _double_quoted), strict=True):
-        of = _qualified(table, table.view_name(view.name), _double_quoted)
-        docs = {column.name: _comment(column.doc) for column in view.all_columns}
-        statements += [statement, *_commented(view.name, of, view.doc, docs)]
-    return statements
+    return [Statement(table.table.name, create), *_commented(table.table.name, name, doc, docs)]
 
 
 ENGINES: Final[dict[str, Callable[[ExternalTable], list[Statement]]]] = {
@@ -120,14 +158,9 @@ def hive_columns(table: Table) -> list[tuple[str, str, str]]:
     return [(name, HIVE_TYPES[type_], doc) for name, type_, doc in _data_columns(table)]
 
 
-def duckdb_views(source: str) -> list[str]:
-    """Statements that make the views in DuckDB over a table or view of its own.
-
-    Args:
-        source: The table's name.
-    """
-    quoted = _double_quoted(source)
-    return [f"CREATE VIEW {_double_quoted(view.name)} AS\n{view.select(quoted)}" for view in VIEWS]
+def duckdb_views() -> list[str]:
+    """Statements that make the views in DuckDB over tables or views of its own, named as they are declared."""
+    return [f"CREATE VIEW {_double_quoted(view.name)} AS\n{view.select(_double_quoted)}" for view in VIEWS]
 
 
 def quoted_name(name: str) -> str:
@@ -149,10 +182,16 @@ def _declared(columns: Iterable[_Declared], types: Mapping[pa.DataType, str]) ->
 
 
 def _views(table: ExternalTable, described: Callable[[View], str], quote: Callable[[str], str]) -> Iterator[Statement]:
-    source = _qualified(table, table.name, quote)
+    if table.table is not IMAGE_SETS:
+        return
+    names = {table.table.name: table.name, REMOVALS.name: table.beside(REMOVALS).name}
+
+    def quoted(declared: str) -> str:
+        return _qualified(table, names[declared], quote)
+
     for view in VIEWS:
         name = _qualified(table, table.view_name(view.name), quote)
-        yield Statement(view.name, f"CREATE OR REPLACE VIEW {name}{described(view)} AS\n{view.select(source)}")
+        yield Statement(view.name, f"CREATE OR REPLACE VIEW {name}{described(view)} AS\n{view.select(quoted)}")
 
 
 def _bare(_view: View) -> str:

@@ -8,29 +8,25 @@ from typing import Final
 
 import pyarrow as pa
 
-from ahi_catalog.schemas.ddl import HIVE_TYPES, SPARK_TYPES
+from ahi_catalog.schemas.ddl import DUCKDB_TYPES, HIVE_TYPES, SPARK_TYPES
 from ahi_catalog.schemas.external import partition_keys
 from ahi_catalog.schemas.image_sets import IMAGE_SETS
-from ahi_catalog.schemas.tables import LOCAL_DATETIME, TIMESTAMP, Sensitivity, Table
+from ahi_catalog.schemas.removals import REMOVALS
+from ahi_catalog.schemas.series import DERIVED_TABLES
+from ahi_catalog.schemas.tables import LOCAL_DATETIME, NUMBERS, TEXTS, TIMESTAMP, Sensitivity, Table
 from ahi_catalog.schemas.views import VIEWS
 
-DUCKDB_TYPES: Final = {
-    pa.string(): "VARCHAR",
-    pa.int32(): "INTEGER",
-    pa.int64(): "BIGINT",
-    pa.bool_(): "BOOLEAN",
-    pa.date32(): "DATE",
-    TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
-    LOCAL_DATETIME: "TIMESTAMP",
-}
 PANDAS_TYPES: Final = {
     pa.string(): "str",
     pa.int32(): "Int32",
     pa.int64(): "Int64",
+    pa.float64(): "float64",
     pa.bool_(): "boolean",
     pa.date32(): "datetime64[ms]",
     TIMESTAMP: "datetime64[us, UTC]",
     LOCAL_DATETIME: "datetime64[us]",
+    TEXTS: "object",
+    NUMBERS: "object",
 }
 _SENSITIVITIES: Final = {
     Sensitivity.NONE: "tells nothing about a patient",
@@ -41,10 +37,12 @@ _SENSITIVITIES: Final = {
     Sensitivity.DATE: "a date or time of a person's life",
     Sensitivity.TEXT: "free text, which may hold anything",
     Sensitivity.CODE: "a coded value, telling only together with others",
+    Sensitivity.AGE: "an age; of few people is it above 89",
+    Sensitivity.ATTRIBUTES: "attributes of any kind, told apart by their value representation",
 }
 
 
-TABLES: Final = (IMAGE_SETS,)
+TABLES: Final = (IMAGE_SETS, REMOVALS, *DERIVED_TABLES)
 """The tables that the page describes."""
 
 
@@ -56,7 +54,7 @@ def render() -> str:
 def _lines() -> Iterator[str]:
     yield "# Data dictionary"
     yield ""
-    yield "<!-- Made by `make docs` from schemas/image_sets.py and schemas/views.py; change those. -->"
+    yield "<!-- Made by `make docs` from the tables and views that schemas/ declares; change those. -->"
     yield ""
     for table in TABLES:
         yield from _table_section(table)
@@ -65,9 +63,7 @@ def _lines() -> Iterator[str]:
         yield ""
         yield f"A view. {view.doc}"
         yield ""
-        yield from _rendered(
-            ("column", "what it is"), [(f"`{column.name}`", column.doc) for column in view.all_columns]
-        )
+        yield from _rendered(("column", "what it is"), [(f"`{column.name}`", column.doc) for column in view.columns])
         yield ""
     yield "## Types"
     yield ""
@@ -91,7 +87,7 @@ def _lines() -> Iterator[str]:
 def _table_section(table: Table) -> Iterator[str]:
     yield f"## {table.name}"
     yield ""
-    yield f"{table.doc} An absent field is null; an empty string stays one."
+    yield f"{table.doc} An absent field is null; an empty text stays one."
     yield ""
     columns = [
         (
@@ -112,7 +108,14 @@ def _table_section(table: Table) -> Iterator[str]:
 
 
 def _arrow(kind: pa.DataType) -> str:
-    names = {TIMESTAMP: "time in UTC", LOCAL_DATETIME: "local time", pa.date32(): "date", pa.bool_(): "bool"}
+    names = {
+        TIMESTAMP: "time in UTC",
+        LOCAL_DATETIME: "local time",
+        pa.date32(): "date",
+        pa.bool_(): "bool",
+        TEXTS: "list of string",
+        NUMBERS: "list of double",
+    }
     return names.get(kind, str(kind))
 
 

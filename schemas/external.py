@@ -3,7 +3,7 @@
 Projection: https://docs.aws.amazon.com/athena/latest/ug/partition-projection-supported-types.html
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final, Literal
 
@@ -43,6 +43,7 @@ class ExternalTable:
             (Athena's `injected`).
         first_day: No image set of the catalog was created before it, in UTC.
         database: The database to name in front of the table; empty: the session's own.
+        empty: Names of the catalog's tables that have no object yet.
     """
 
     table: Table
@@ -52,14 +53,20 @@ class ExternalTable:
     datastore_ids: tuple[str, ...]
     first_day: date
     database: str = ""
+    empty: frozenset[str] = frozenset()
 
     @property
     def keys(self) -> tuple[Key, Key]:
         """The partition keys, from the outside in."""
         return partition_keys(self.partition_key)
 
+    def beside(self, table: Table) -> "ExternalTable":
+        """Another table of the same catalog."""
+        folder = self.location.rpartition("/")[0]
+        return replace(self, table=table, name=self.view_name(table.name), location=f"{folder}/{table.name}")
+
     def view_name(self, view: str) -> str:
-        """What a view over this table is called: its own name, after the table's where that is not the usual one."""
+        """What a view or table beside this one is called: its name, after this one's where that is not the usual."""
         return view if self.name == self.table.name else f"{self.name}_{view}"
 
 

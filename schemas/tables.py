@@ -12,6 +12,8 @@ import pyarrow as pa
 
 TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
 LOCAL_DATETIME: Final = pa.timestamp("us")
+TEXTS: Final = pa.list_(pa.string())
+NUMBERS: Final = pa.list_(pa.float64())
 
 EARLIEST: Final = -62_135_596_800
 """Epoch seconds of the first second of year 1. Python and Athena know no moment before it, or after the year 9999."""
@@ -30,6 +32,8 @@ class Sensitivity(StrEnum):
     DATE = "date"
     TEXT = "text"
     CODE = "code"
+    AGE = "age"
+    ATTRIBUTES = "attributes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

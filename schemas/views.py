@@ -1,16 +1,17 @@
-"""The views over the table `image_sets`: one row a study, one row a patient.
+"""The views over the tables: studies, patients, what contradicts itself, and what changed.
 
 Their SQL is written once, in what DuckDB, Athena (Trino) and Spark have in common. Texts are without the padding
 that they may have in the table.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
 class ViewColumn:
-    """One column of a view: its name, the SQL that gives it, and one line for the data dictionary."""
+    """One column of a view: its name, one line for the data dictionary, and the SQL that gives it where that is one."""
 
     name: str
     sql: str
@@ -19,38 +20,27 @@ class ViewColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """A view over `image_sets`, grouped by its keys.
+    """A view over the catalog's tables.
 
     Attributes:
         name: Of the view.
         doc: What a row is.
-        keys: The columns that it is grouped by, a data store's id first.
-        columns: The others.
+        columns: In their order, a data store's id first.
+        template: The SELECT, with the names of tables in braces.
     """
 
     name: str
     doc: str
-    keys: tuple[ViewColumn, ViewColumn]
     columns: tuple[ViewColumn, ...]
+    template: str
 
-    @property
-    def all_columns(self) -> tuple[ViewColumn, ...]:
-        """The keys, then the others."""
-        return (*self.keys, *self.columns)
-
-    def select(self, source: str) -> str:
+    def select(self, quoted: Callable[[str], str]) -> str:
         """The SELECT that the view stands for.
 
         Args:
-            source: The table, quoted as its engine wants it.
+            quoted: Names a table, given its declared name, as the engine wants it.
         """
-        columns = ",\n".join(
-            f"  {column.sql}" if column.sql == column.name else f"  {column.sql} AS {column.name}"
-            for column in self.all_columns
-        )
-        store, key = (column.sql for column in self.keys)
-        # Text that is blank or null names no study and no patient.
-        return f"SELECT\n{columns}\nFROM {source}\nWHERE {key} <> ''\nGROUP BY {store}, {key}"
+        return self.template.format(image_sets=quoted("image_sets"), removals=quoted("removals"))
 
 
 def _unpadded(column: str) -> str:
@@ -70,6 +60,18 @@ def _distinct(column: str) -> str:
         f"CASE WHEN count({_text(column)}) > 0 "
         f"THEN array_sort(array_agg(DISTINCT {_unpadded(column)}) FILTER (WHERE {_unpadded(column)} <> '')) END"
     )
+
+
+def _grouped(*, name: str, doc: str, keys: tuple[ViewColumn, ViewColumn], columns: tuple[ViewColumn, ...]) -> View:
+    """A view over `image_sets`, grouped by its keys: a data store's id, and what the rows are of."""
+    listed = ",\n".join(
+        f"  {column.sql}" if column.sql == column.name else f"  {column.sql} AS {column.name}"
+        for column in (*keys, *columns)
+    )
+    store, key = (column.sql for column in keys)
+    # Text that is blank or null names no study and no patient.
+    grouped = f"SELECT\n{listed}\nFROM {{image_sets}}\nWHERE {key} <> ''\nGROUP BY {store}, {key}"
+    return View(name=name, doc=doc, columns=(*keys, *columns), template=grouped)
 
 
 _DATASTORE: Final = ViewColumn("datastore_id", "datastore_id", "The data store.")
@@ -93,7 +95,7 @@ def _least_text(column: str, doc: str) -> ViewColumn:
     return _least(column, doc, _text(column))
 
 
-STUDIES: Final = View(
+STUDIES: Final = _grouped(
     name="studies",
     doc="One row a study; image sets without a Study Instance UID are left out.",
     keys=(_DATASTORE, ViewColumn("study_instance_uid", _unpadded("study_instance_uid"), "Study Instance UID.")),
@@ -115,7 +117,7 @@ STUDIES: Final = View(
     ),
 )
 
-PATIENTS: Final = View(
+PATIENTS: Final = _grouped(
     name="patients",
     doc="One row a patient of a data store; image sets without a Patient ID are left out.",
     keys=(_DATASTORE, ViewColumn("patient_id", _unpadded("patient_id"), "Patient ID.")),
@@ -132,4 +134,81 @@ PATIENTS: Final = View(
     ),
 )
 
-VIEWS: Final = (STUDIES, PATIENTS)
+
+def _conflict(kind: str, key: str, found: str, least: int) -> str:
+    """The SELECT of one kind of conflict.
+
+    Args:
+        kind: Its name.
+        key: The column of what contradicts itself.
+        found: Counts what there should be fewer of.
+        least: How many of them make a conflict.
+    """
+    key = _unpadded(key)
+    return (
+        f"SELECT datastore_id, '{kind}' AS conflict, {key} AS identifier, {found} AS found, "
+        f"count(*) AS image_sets, max(updated_at) AS last_changed\nFROM {{image_sets}}\nWHERE {key} <> ''\n"
+        f"GROUP BY datastore_id, {key}\nHAVING {found} >= {least}"
+    )
+
+
+# Empty components at the end of a name are no part of it (DICOM PS3.5 section 6.2.1).
+_NAME: Final = "nullif(trim(TRAILING '^= ' || chr(0) FROM " + _unpadded("patient_name") + "), '')"
+
+CONFLICTS: Final = View(
+    name="conflicts",
+    doc="One row a contradiction: a series, study or patient of which there is more than one of what should be one.",
+    columns=(
+        _DATASTORE,
+        ViewColumn(
+            "conflict",
+            "",
+            "series_image_sets (a series in several image sets), series_not_primary, study_patients (a study of "
+            "several patients), patient_names or patient_birth_dates (a patient with several).",
+        ),
+        ViewColumn("identifier", "", "The Series Instance UID, Study Instance UID or Patient ID."),
+        ViewColumn("found", "", "How many image sets, image sets that are not primary, patients, names or dates."),
+        ViewColumn("image_sets", "", "How many image sets it has."),
+        ViewColumn("last_changed", "", "When any of them was last changed, in UTC."),
+    ),
+    template="\nUNION ALL\n".join(
+        (
+            _conflict("series_image_sets", "series_instance_uid", "count(*)", 2),
+            _conflict("series_not_primary", "series_instance_uid", "count(CASE WHEN NOT is_primary THEN 1 END)", 1),
+            _conflict("study_patients", "study_instance_uid", f"count(DISTINCT {_text('patient_id')})", 2),
+            _conflict("patient_names", "patient_id", f"count(DISTINCT {_NAME})", 2),
+            _conflict("patient_birth_dates", "patient_id", "count(DISTINCT patient_birth_date)", 2),
+        )
+    ),
+)
+
+CHANGES: Final = View(
+    name="changes",
+    doc="What happened last to each image set: that it is new, that it was updated since, or that it is gone.",
+    columns=(
+        _DATASTORE,
+        ViewColumn("image_set_id", "", "The image set's identifier."),
+        ViewColumn("change", "", "new, updated (after it was created, so that it stands twice) or removed."),
+        ViewColumn(
+            "changed_at",
+            "",
+            "When it was created or last updated by the service's clock, or removed from the catalog; in UTC.",
+        ),
+        ViewColumn("created_at", "", "When the image set was created, in UTC."),
+        ViewColumn("version", "", "Its newest version; null where it is gone."),
+    ),
+    # A removal that never came to pass, since its run died before, has a row that says so.
+    template="""SELECT datastore_id, image_set_id, 'new' AS change, created_at AS changed_at, created_at, version
+FROM {image_sets}
+UNION ALL
+SELECT datastore_id, image_set_id, 'updated', updated_at, created_at, version
+FROM {image_sets}
+WHERE updated_at > created_at
+UNION ALL
+SELECT gone.datastore_id, gone.image_set_id, 'removed', gone.removed_at, gone.created_at, CAST(NULL AS integer)
+FROM {removals} gone
+LEFT JOIN {image_sets} kept ON kept.datastore_id = gone.datastore_id AND kept.image_set_id = gone.image_set_id
+WHERE kept.image_set_id IS NULL""",
+)
+
+VIEWS: Final = (STUDIES, PATIENTS, CONFLICTS, CHANGES)

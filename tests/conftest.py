@@ -12,6 +12,7 @@ from botocore.loaders import JSONFileLoader
 from moto.server import ThreadedMotoServer
 
 from ahi_catalog.emulator import Emulator, Service, ServiceOptions
+from tests.support.event_queue import EventQueue
 from tests.support.idc_catalog import sync_idc
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, running_pretender, running_s3_server
 from tests.support.world import World
@@ -107,7 +108,7 @@ def idc_catalogs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def moto_server() -> Iterator[str]:
-    """moto's server, which plays Glue and Lake Formation; its endpoint."""
+    """moto's server, which plays Glue, Lake Formation, SQS, EventBridge and CloudFormation; its endpoint."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -124,6 +125,13 @@ def glue_endpoint(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     for database in client.get_databases()["DatabaseList"]:
         client.delete_database(Name=database["Name"])
     return moto_server
+
+
+@pytest.fixture
+def event_queue(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> EventQueue:
+    """A queue of its own, with boto3 pointed at it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", moto_server)
+    return EventQueue()
 
 
 @pytest.fixture

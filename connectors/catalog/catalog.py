@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -23,7 +23,8 @@ from ahi_catalog.connectors.retrying import retry_on_conflict
 from ahi_catalog.connectors.storage import Entry, Store
 from ahi_catalog.connectors.storage.probe import probe
 from ahi_catalog.connectors.windows import parse_time
-from ahi_catalog.schemas import IMAGE_SETS, PhiPolicy
+from ahi_catalog.schemas import IMAGE_SETS, PhiPolicy, Table
+from ahi_catalog.schemas.series import DERIVED_TABLES
 
 _RUN_FORMAT: Final = 1
 _RUN_FIELDS: Final = {
@@ -60,6 +61,29 @@ class Catalog:
     def __init__(self, store: Store, description: Description) -> None:
         self.store = store
         self.description = description
+
+    def extend_description(self, keywords: Mapping[str, str], *, with_instances: bool) -> None:
+        """Have the catalog keep more of the metadata; what it keeps already stays.
+
+        Args:
+            keywords: More of the column `attributes`, each with its VR.
+            with_instances: Whether to keep the table `instances` too.
+        """
+
+        def extend() -> Description:
+            stored = self.store.get(layout.DESCRIPTION_KEY)
+            before = descriptions.decode(stored.body) if stored else self.description
+            after = replace(
+                before,
+                keywords={**keywords, **before.keywords},
+                has_instances=before.has_instances or with_instances,
+            )
+            if after != before:
+                etag = stored.etag if stored else None
+                self.store.put(layout.DESCRIPTION_KEY, descriptions.encode(after), expected=etag)
+            return after
+
+        self.description = retry_on_conflict(extend)
 
     def checkpoint(self, datastore_id: str) -> Checkpoint | None:
         """The checkpoint of a data store; None where nothing was ever synced.
@@ -112,6 +136,11 @@ class Catalog:
     def _decode(self, body: bytes, datastore_id: str) -> Checkpoint:
         return checkpoints.decode(body, datastore_id, self.description.catalog_id)
 
+    def tables(self) -> list[Table]:
+        """The tables that there are: `image_sets`, and those that metadata was read for."""
+        derived = [each for each in DERIVED_TABLES if any(True for _ in self.store.entries(each.folder))]
+        return [IMAGE_SETS, *derived]
+
     def datastore_ids(self) -> list[str]:
         """The data stores that the catalog has a checkpoint of, or data; sorted."""
         keys = {entry.key for entry in self.store.entries(layout.STATE)}
@@ -120,20 +149,20 @@ class Catalog:
         with_data = {partition.datastore_id for partition in partitions if partition}
         return sorted(with_data | {found for found in candidates if layout.checkpoint_key(found) in keys})
 
-    def objects(self, datastore_id: str) -> Objects:
-        """What lies where a data store's objects are, by one listing."""
+    def objects(self, datastore_id: str, table: Table = IMAGE_SETS) -> Objects:
+        """What lies where a data store's objects of a table are, by one listing."""
         partitions: dict[Partition, Entry] = {}
         unexpected: list[str] = []
-        for entry in self.store.entries(layout.table_prefix(IMAGE_SETS, datastore_id)):
-            if layout.is_unexpected(IMAGE_SETS, entry.key, self.description.unit):
+        for entry in self.store.entries(layout.table_prefix(table, datastore_id)):
+            if layout.is_unexpected(table, entry.key, self.description.unit):
                 unexpected.append(entry.key)
-            elif found := layout.parse_partition(IMAGE_SETS, entry.key):
+            elif found := layout.parse_partition(table, entry.key):
                 partitions[found] = entry
         return Objects(partitions=partitions, unexpected=sorted(unexpected))
 
-    def partitions(self, datastore_id: str) -> dict[Partition, Entry]:
-        """The partitions of a data store that have an object."""
-        return self.objects(datastore_id).partitions
+    def partitions(self, datastore_id: str, table: Table = IMAGE_SETS) -> dict[Partition, Entry]:
+        """The partitions of a data store that have an object of a table."""
+        return self.objects(datastore_id, table).partitions
 
     def verification(self, datastore_id: str) -> Verification | None:
         """The last verification of a data store, finished or under way; None where there was none.

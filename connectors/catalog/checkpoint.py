@@ -1,8 +1,8 @@
 """The checkpoint of one data store: what is covered, and how far changes are followed. Pure: JSON and back.
 
 Coverage only grows, and ``followed_to`` too but where a run gains coverage (pipeline/checkpointer.py), so the updates
-of any number of runs commute. The one exception is `without_coverage`, for a repair that has found a data object
-unreadable and reads its range again.
+of any number of runs commute. The exceptions are `without_coverage`, for a repair that has found a data object
+unreadable and reads its range again, and `forgetting`, which a user asks for.
 """
 
 import json
@@ -54,6 +54,10 @@ class Checkpoint:
         """Without windows whose rows are lost; they are read again."""
         return replace(self, coverage=self.coverage.minus(windows), populated=self.populated.minus(windows))
 
+    def forgetting(self, window: Window) -> "Checkpoint":
+        """Without a window, whose rows stay; it is read again."""
+        return replace(self, coverage=self.coverage.minus([window]))
+
     @property
     def begins_at(self) -> datetime | None:
         """Where syncs begin to read; None where none has begun yet."""
@@ -102,10 +106,14 @@ class Checkpoint:
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
-    """The checkpoint as JSON; the watermark stands there for people and is not read back."""
+    """The checkpoint as JSON."""
+    return json.dumps({"format": FORMAT, **document(checkpoint)}, indent=1).encode() + b"\n"
+
+
+def document(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The checkpoint as JSON goes; the watermark stands there for people and is not read back."""
     watermark, created, start = checkpoint.watermark, checkpoint.datastore_created_at, checkpoint.start
-    document = {
-        "format": FORMAT,
+    return {
         "catalog_id": checkpoint.catalog_id,
         "datastore_id": checkpoint.datastore_id,
         "watermark": format_time(watermark) if watermark else None,
@@ -116,7 +124,6 @@ def encode(checkpoint: Checkpoint) -> bytes:
         "populated": format_windows(checkpoint.populated),
         "unknown_fields": {name: format_time(since) for name, since in sorted(checkpoint.unknown_fields.items())},
     }
-    return json.dumps(document, indent=1).encode() + b"\n"
 
 
 def decode(body: bytes, datastore_id: str, catalog_id: str) -> Checkpoint:

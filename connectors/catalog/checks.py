@@ -27,6 +27,7 @@ class Limits:
         no_lost_objects: Every partition that had an object has it.
         max_unparsable: By column, the greatest share of rows (0 to 1) whose value the column cannot hold.
         no_unknown_fields: The service has sent no field that the declaration does not know.
+        no_conflicts: No series, study or patient contradicts itself (the view `conflicts`).
     """
 
     max_lag: timedelta | None = None
@@ -35,6 +36,7 @@ class Limits:
     no_lost_objects: bool = False
     max_unparsable: Mapping[str, float] = field(default_factory=dict)
     no_unknown_fields: bool = False
+    no_conflicts: bool = False
 
 
 USUAL = Limits(max_lag=timedelta(hours=3), max_gap=timedelta(), no_lost_objects=True)
@@ -77,6 +79,10 @@ def check(catalog: Catalog, summary: Summary, limits: Limits, now: datetime) -> 
             share = counts[column] / max(summary.rows, 1)
             told = f"{counts[column]:,} of {summary.rows:,} rows ({share:.2%})"
             checks.append(Check(f"unparsable {column}", share <= limit, told, f"at most {limit:.6g} of the rows"))
+    if limits.no_conflicts:
+        conflicts = _conflicts(catalog, summary.datastore_id)
+        told = ", ".join(f"{kind} {count:,}" for kind, count in conflicts.items()) or "none"
+        checks.append(Check("conflicts", not conflicts, told, "none"))
     return checks
 
 
@@ -111,6 +117,15 @@ def _of_verification(summary: Summary, most: timedelta, now: datetime) -> Check:
 
 def _at_most(length: timedelta) -> str:
     return f"at most {format_duration(length)}"
+
+
+def _conflicts(catalog: Catalog, datastore_id: str) -> dict[str, int]:
+    # DuckDB takes a moment to import; the other checks do without.
+    from ahi_catalog.connectors.catalog.querying import run_query  # noqa: PLC0415
+
+    counted = "SELECT conflict, count(*) AS n FROM conflicts WHERE datastore_id = $store GROUP BY 1 ORDER BY 1"
+    answer = run_query(catalog, counted, {"store": datastore_id})
+    return dict(zip(answer["conflict"].to_pylist(), answer["n"].to_pylist(), strict=True))
 
 
 def _unparsable(catalog: Catalog, datastore_id: str) -> Counter[str]:

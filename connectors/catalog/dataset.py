@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
-from ahi_catalog.connectors.catalog.layout import Partition, Unit, parse_partition, partition_rows
+from ahi_catalog.connectors.catalog.layout import Partition, Unit, parse_partition, partition_rows, table_prefix
 from ahi_catalog.connectors.catalog.publishing import read_object
 from ahi_catalog.connectors.catalog.remote import RemoteDataset, removed
 from ahi_catalog.connectors.errors import AhiCatalogError
@@ -49,9 +49,10 @@ def store_failure(dataset: ds.Dataset) -> AhiCatalogError | None:
     return dataset.failure if isinstance(dataset, RemoteDataset) else None
 
 
-def data_keys(catalog: Catalog, table: Table = IMAGE_SETS) -> list[str]:
-    """The keys of all data objects of a table."""
-    return [entry.key for entry in catalog.store.entries(table.folder) if parse_partition(table, entry.key)]
+def data_keys(catalog: Catalog, table: Table = IMAGE_SETS, datastore_id: str | None = None) -> list[str]:
+    """The keys of all data objects of a table, or of one data store's."""
+    prefix = table_prefix(table, datastore_id) if datastore_id else table.folder
+    return [entry.key for entry in catalog.store.entries(prefix) if parse_partition(table, entry.key)]
 
 
 def find_image_sets(catalog: Catalog, datastore_id: str, image_set_ids: Collection[str]) -> dict[Partition, list[str]]:
@@ -75,30 +76,30 @@ def find_image_sets(catalog: Catalog, datastore_id: str, image_set_ids: Collecti
     return {partition: part["image_set_id"].to_pylist() for partition, part in found}
 
 
-def refuse_damaged(catalog: Catalog, keys: Sequence[str]) -> None:
+def refuse_damaged(catalog: Catalog, keys: Sequence[str], table: Table = IMAGE_SETS) -> None:
     """Say which object it is, where a reading failed because one is damaged; a reader's own error does not.
 
     Raises:
         DamagedError: A data object is no Parquet object of a catalog.
         StoreError: One cannot be got.
     """
-    for key in count_rows(catalog, keys)[1]:
+    for key in count_rows(catalog, keys, table)[1]:
         # Read as a run would, which knows damage from a lack of rights or of a network.
-        read_object(IMAGE_SETS, key, catalog.store.get(key))
+        read_object(table, key, catalog.store.get(key))
 
 
-def count_rows(catalog: Catalog, keys: Sequence[str]) -> tuple[int, list[str]]:
+def count_rows(catalog: Catalog, keys: Sequence[str], table: Table = IMAGE_SETS) -> tuple[int, list[str]]:
     """How many rows data objects hold, by their footers, and the keys of those that have no readable one.
 
     Raises:
         ConflictError: One is gone since it was listed.
         StoreError: One cannot be got.
     """
-    total = _rows_of(catalog, keys)
+    total = _rows_of(catalog, keys, table)
     if total is not None:
         return total, []
     # One at a time only now: it takes a request each.
-    counts = {key: _rows_of(catalog, [key]) for key in keys}
+    counts = {key: _rows_of(catalog, [key], table) for key in keys}
     unreadable = sorted(key for key, rows in counts.items() if rows is None)
     for key in unreadable:
         # What may not be read, or is gone, is not damaged: the store tells.
@@ -107,10 +108,10 @@ def count_rows(catalog: Catalog, keys: Sequence[str]) -> tuple[int, list[str]]:
     return sum(rows or 0 for rows in counts.values()), unreadable
 
 
-def _rows_of(catalog: Catalog, keys: Sequence[str]) -> int | None:
+def _rows_of(catalog: Catalog, keys: Sequence[str], table: Table) -> int | None:
     """The rows of data objects; None where a footer cannot be read."""
     try:
-        rows: int = open_dataset(catalog, keys).count_rows()
+        rows: int = open_dataset(catalog, keys, table).count_rows()
     except (pa.ArrowException, OSError):
         return None
     return rows

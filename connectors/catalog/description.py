@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,11 +24,15 @@ class Description:
         catalog_id: Tells this catalog from every other; its checkpoints carry it. Empty in a catalog that is older
             than these ids.
         phi: What is done with patients' data.
+        keywords: Of the column `attributes` of `series`, each with its VR; more may be added.
+        has_instances: Whether the table `instances` is kept; once it is, it stays.
     """
 
     unit: Unit
     catalog_id: str = ""
     phi: PhiPolicy = field(default_factory=PhiPolicy)
+    keywords: Mapping[str, str] = field(default_factory=dict)
+    has_instances: bool = False
 
 
 def encode(description: Description) -> bytes:
@@ -38,6 +43,8 @@ def encode(description: Description) -> bytes:
         "partition": str(description.unit),
         "phi": _encode_policy(description.phi),
     }
+    if description.keywords or description.has_instances:
+        document["metadata"] = {"keywords": dict(description.keywords), "instances": description.has_instances}
     return json.dumps(document, indent=1).encode() + b"\n"
 
 
@@ -65,7 +72,14 @@ def decode(body: bytes) -> Description:
         raise StateError(
             "catalog.json asks for a partition unit or PHI policy that this version does not know; upgrade"
         ) from None
-    return Description(unit=unit, catalog_id=catalog_id, phi=phi)
+    match document.get("metadata", {"keywords": {}, "instances": False}):
+        case {"keywords": dict(keywords), "instances": bool(has_instances)} if all(
+            isinstance(vr, str) for vr in keywords.values()
+        ):
+            return Description(
+                unit=unit, catalog_id=catalog_id, phi=phi, keywords=keywords, has_instances=has_instances
+            )
+    raise DamagedError(f"catalog.json is damaged; {advice}")
 
 
 def refuse_other(asked: PhiPolicy, fixed: PhiPolicy, url: str) -> None:

@@ -1,12 +1,14 @@
 """A catalog as another engine's table: its location, its data stores, its first day."""
 
+from dataclasses import replace
 from datetime import UTC, date
 from typing import Final
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
+from ahi_catalog.connectors.catalog.dataset import data_keys
 from ahi_catalog.connectors.catalog.layout import Unit
 from ahi_catalog.connectors.errors import Remedy, UsageError
-from ahi_catalog.schemas import IMAGE_SETS, Table
+from ahi_catalog.schemas import IMAGE_SETS, REMOVALS, Table
 from ahi_catalog.schemas.external import ExternalTable
 
 _S3: Final = "s3://"
@@ -47,7 +49,28 @@ def describe(
         datastore_ids=() if injected else tuple(first_days),
         first_day=min(first_days.values()),
         database=database,
+        empty=frozenset() if data_keys(catalog, REMOVALS) else frozenset({REMOVALS.name}),
     )
+
+
+def describe_all(
+    catalog: Catalog, engine: str, *, injected: bool = False, database: str = "", name: str = ""
+) -> list[ExternalTable]:
+    """The same of each table that there is; the others are named after the first where that has a name of its own."""
+    first = describe(catalog, engine, injected=injected, database=database, name=name)
+    others = [table for table in catalog.tables() if table is not IMAGE_SETS]
+    return [
+        first,
+        *(
+            replace(
+                first,
+                table=table,
+                name=first.view_name(table.name),
+                location=_location(f"{catalog.store.url}/{table.name}", engine),
+            )
+            for table in others
+        ),
+    ]
 
 
 def _first_day(catalog: Catalog, datastore_id: str) -> date | None:

@@ -71,6 +71,39 @@ def merge(table: Table, existing: pa.Table, arriving: pa.Table, deleted: Collect
     return Merged(rows=rows, unchanged=len(unchanged), is_change=is_change, created=created, **counts)
 
 
+def renew(table: Table, existing: pa.Table, arriving: pa.Table, current: pa.ChunkedArray) -> Merged:
+    """Puts the rows that were read of image sets in the place of all that were there of them.
+
+    Args:
+        table: What the rows are of: a table whose rows name their image set, and the version that they were read from.
+        existing: The partition's rows.
+        arriving: All rows of some image sets.
+        current: What `origins_of` says of the image sets that there are; rows of any other are dropped.
+    """
+    fresh = pick(arriving, pc.is_in(origins_of(table, arriving), current))
+    others = pick(existing, pc.invert(pc.is_in(existing["image_set_id"], fresh["image_set_id"])))
+    left = pick(others, pc.is_in(origins_of(table, others), current))
+    rows = in_order(table, pa.concat_tables([left, fresh]))
+    is_change = not rows.equals(existing)
+    updated = pc.sum(pc.is_in(fresh["image_set_id"], existing["image_set_id"]), min_count=0).as_py()
+    return Merged(
+        rows=rows,
+        new=len(fresh) - updated,
+        updated=updated if is_change else 0,
+        unchanged=0 if is_change else updated,
+        removed=len(others) - len(left),
+        duplicate=0,
+        is_change=is_change,
+        created=fresh.slice(0, 0)[table.created],
+    )
+
+
+def origins_of(table: Table, rows: pa.Table) -> pa.ChunkedArray:
+    """The image set of each row and its version, as one text."""
+    version = pc.fill_null(pc.cast(rows[table.version[0]], pa.string()), "")
+    return pc.binary_join_element_wise(rows["image_set_id"], version, "\0")
+
+
 def newest(table: Table, rows: pa.Table) -> pa.Table:
     """The newest row of each key, in the table's order."""
     if count_keys(table, rows) == len(rows):

@@ -28,14 +28,15 @@ def encode(table: Table, rows: pa.Table) -> bytes:
         table: What the rows are of.
         rows: In the table's columns, sorted as they shall lie; how they are cut into chunks does not matter.
     """
-    names = table.schema.names
+    is_list = pa.types.is_list
+    leaves = {field.name: f"{field.name}.list.element" if is_list(field.type) else field.name for field in table.schema}
     sink = io.BytesIO()
     with pq.ParquetWriter(
         sink,
         table.schema,
-        compression={name: "none" if name in table.categories else "zstd" for name in names},
-        compression_level={name: _COMPRESSION_LEVEL for name in names if name not in table.categories},
-        use_dictionary=[name for name in names if name not in table.unique],
+        compression={leaf: "none" if name in table.categories else "zstd" for name, leaf in leaves.items()},
+        compression_level={leaf: _COMPRESSION_LEVEL for name, leaf in leaves.items() if name not in table.categories},
+        use_dictionary=[leaf for name, leaf in leaves.items() if name not in table.unique],
         # By rows, and one dictionary for all of a row group: where pages end by size, or a dictionary does, depends on
         # how the rows are cut into chunks.
         max_rows_per_page=_PAGE_ROWS,

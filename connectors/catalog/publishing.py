@@ -2,26 +2,30 @@
 
 On a conflict the object is read and merged again, so any number of runs may publish the same partition. What
 the merge does not change is not written, unless an earlier version wrote it in another form. A row that a scan no
-longer finds is removed only when the service confirms that the image set is deleted.
+longer finds is removed only when the service confirms that the image set is deleted. The removal is noted in the table
+`removals` first: a run that dies in between leaves a row beside its removal, which the view `changes` leaves out and
+the next run makes good, and never a row that is gone without a word.
 """
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ahi_catalog.connectors.catalog import parquet
 from ahi_catalog.connectors.catalog.layout import Partition
-from ahi_catalog.connectors.catalog.merge import Merged, merge
+from ahi_catalog.connectors.catalog.merge import Merged, merge, origins_of, renew, without
 from ahi_catalog.connectors.errors import DamagedError, Remedy, StateError
 from ahi_catalog.connectors.retrying import CONFLICT_BACKOFF, Backoff, retry_on_conflict
 from ahi_catalog.connectors.rows import unlisted
 from ahi_catalog.connectors.storage import Store, Stored
-from ahi_catalog.connectors.windows import Coverage
-from ahi_catalog.schemas import Table
+from ahi_catalog.connectors.windows import NOWHERE, Coverage
+from ahi_catalog.schemas import IMAGE_SETS, REMOVALS, Table
 
 MERGING: Final = threading.Lock()
 """Held while the rows of a whole partition are merged, which is work for the processor and takes memory. It is never
@@ -39,14 +43,14 @@ class Batch:
         table: What the rows are of.
         rows: Rows to merge, all created in the partition; in the table's columns.
         scanned: Ranges of createdAt in the partition whose every image set is among the rows.
-        deleted: Ids of image sets that the service has confirmed deleted; none of theirs is among the rows.
+        deleted: Ids of image sets that the service has confirmed deleted; they keep no row and get none.
     """
 
     table: Table
     partition: Partition
     rows: pa.Table = field(repr=False)
     scanned: Coverage
-    deleted: Collection[str] = ()
+    deleted: Collection[str] = field(default=(), repr=False)
 
     @property
     def bytes(self) -> int:
@@ -101,6 +105,42 @@ def publish(
     return retry_on_conflict(_publish_once, store, batch, _Answers(confirm_deleted), backoff=backoff)
 
 
+def renew_partition(
+    store: Store, table: Table, partition: Partition, rows: pa.Table, *, backoff: Backoff = CONFLICT_BACKOFF
+) -> Published:
+    """Puts the rows of image sets in the place of those that a partition has of them.
+
+    Rows of image sets that `image_sets` no longer has, or has in another version, are dropped, so the table is never
+    ahead of it. Its partition is read after the table's own: whatever another run has published there was in it.
+
+    Args:
+        store: Where the catalog lies.
+        table: What the rows are of: one whose rows name their image set.
+        partition: That all rows belong to.
+        rows: All rows of some image sets; none: those that are there are looked through.
+        backoff: Seconds to wait after so many conflicts; a test hands in none.
+
+    Raises:
+        DamagedError: An object is damaged; it is left as it was.
+        StateError: It was written by a later version; it is left as it was.
+        StoreError: It cannot be read or written, or other runs win all the time.
+    """
+    return retry_on_conflict(_renew_once, store, table, partition, rows, backoff=backoff)
+
+
+def _renew_once(store: Store, table: Table, partition: Partition, rows: pa.Table) -> Published:
+    key, whole = partition.key(table), partition.key(IMAGE_SETS)
+    stored = store.get(key)
+    image_sets = store.get(whole)
+    with MERGING:
+        current = read_columns(IMAGE_SETS, whole, image_sets, ["image_set_id", "version"])
+        merged = renew(table, read_object(table, key, stored), rows, origins_of(IMAGE_SETS, current))
+        body = parquet.encode(table, merged.rows) if merged.is_change else None
+    if body is not None:
+        store.put(key, body, expected=stored.etag if stored else None)
+    return _published(merged, stored, body)
+
+
 class _Answers:
     """What the service has said of image sets, kept over conflicts.
 
@@ -122,11 +162,18 @@ class _Answers:
 
 def _publish_once(store: Store, batch: Batch, answers: _Answers) -> Published:
     stored = store.get(batch.key)
-    deleted = [*answers.deleted(_missing(stored, batch)), *batch.deleted]
+    places = _places(stored, batch)
+    missing = unlisted(batch.table, places, batch.rows["image_set_id"], batch.scanned)
+    deleted = [*answers.deleted(missing), *batch.deleted]
+    note_removals(store, batch.partition, places, deleted)
     with MERGING:
         merged, body = _merge(stored, batch, deleted)
     if body is not None:
         store.put(batch.key, body, expected=stored.etag if stored else None)
+    return _published(merged, stored, body)
+
+
+def _published(merged: Merged, stored: Stored | None, body: bytes | None) -> Published:
     return Published(
         new=merged.new,
         updated=merged.updated,
@@ -138,20 +185,44 @@ def _publish_once(store: Store, batch: Batch, answers: _Answers) -> Published:
     )
 
 
-def _missing(stored: Stored | None, batch: Batch) -> list[str]:
-    """Ids of image sets that have a row where the batch's scans looked, and that they did not find."""
-    if stored is None or not batch.scanned:
-        return []
+def _places(stored: Stored | None, batch: Batch) -> pa.Table:
+    """Which image sets have a row, and when they were created, where that is asked about: scans looked, or rows go."""
+    names = [batch.table.created, "image_set_id"]
+    if stored is None or not (batch.scanned or batch.deleted):
+        return batch.table.schema.empty_table().select(names)
     with named(batch.key):
-        places = parquet.decode(batch.table, stored.body, [batch.table.created, "image_set_id"])
-    return unlisted(batch.table, places, batch.rows["image_set_id"], batch.scanned)
+        return parquet.decode(batch.table, stored.body, names)
+
+
+def note_removals(store: Store, partition: Partition, rows: pa.Table, deleted: Collection[str]) -> None:
+    """Write down in the table `removals` which rows of a partition are about to go.
+
+    Args:
+        store: Where the catalog lies.
+        partition: Of the rows.
+        rows: Of image sets, with their ids and times of creation at least.
+        deleted: Ids of those among them that the service confirms deleted.
+
+    Raises:
+        DamagedError: The object of removals is damaged; it is left as it was.
+        StateError: It was written by a later version; it is left as it was.
+        StoreError: It cannot be read or written, or other runs win all the time.
+    """
+    gone = rows.filter(pc.is_in(rows["image_set_id"], pa.array(deleted, pa.string())))
+    if not len(gone):
+        return
+    removed_at = pa.repeat(pa.scalar(datetime.now(UTC), REMOVALS.schema.field("removed_at").type), len(gone))
+    removals = gone.select(["image_set_id", "created_at"]).append_column("removed_at", removed_at)
+    batch = Batch(table=REMOVALS, partition=partition, rows=removals.cast(REMOVALS.schema), scanned=NOWHERE)
+    publish(store, batch, confirm_deleted=lambda _: ())
 
 
 def _merge(stored: Stored | None, batch: Batch, deleted: Collection[str]) -> tuple[Merged, bytes | None]:
     """The merge of a batch with what is stored, and the bytes to put; None where there is nothing to write."""
     table = batch.table
     # The rows that are there are named nowhere, so that they are gone before the result is encoded.
-    merged = merge(table, read_object(table, batch.key, stored), batch.rows, deleted)
+    arriving = without(batch.rows, batch.deleted)
+    merged = merge(table, read_object(table, batch.key, stored), arriving, deleted)
     with named(batch.key):
         is_written = merged.is_change or (stored is not None and not parquet.is_of_this_version(table, stored.body))
     return merged, parquet.encode(table, merged.rows) if is_written else None
@@ -166,6 +237,17 @@ def read_object(table: Table, key: str, stored: Stored | None) -> pa.Table:
     """
     with named(key):
         return table.schema.empty_table() if stored is None else parquet.decode(table, stored.body)
+
+
+def read_columns(table: Table, key: str, stored: Stored | None, names: Sequence[str]) -> pa.Table:
+    """Some columns of a data object's rows, none where there is no object.
+
+    Raises:
+        DamagedError: It cannot be read; says how to mend it.
+        StateError: It was written by a later version.
+    """
+    with named(key):
+        return table.schema.empty_table().select(names) if stored is None else parquet.decode(table, stored.body, names)
 
 
 @contextmanager

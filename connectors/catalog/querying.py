@@ -1,6 +1,11 @@
-"""SQL over a catalog: DuckDB on a view of the pyarrow dataset, which needs no extension of DuckDB's."""
+"""SQL over a catalog: DuckDB on views of pyarrow datasets, which need no extension of DuckDB's."""
 
+import difflib
 import itertools
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -9,11 +14,23 @@ import pyarrow as pa
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
 from ahi_catalog.connectors.catalog.dataset import data_keys, open_dataset, refuse_damaged, store_failure
-from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, UsageError
+from ahi_catalog.connectors.catalog.runs import RUNS, runs_table
+from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, QueryError, UsageError
 from ahi_catalog.connectors.retrying import retry
+from ahi_catalog.schemas import IMAGE_SETS, REMOVALS, Table
 from ahi_catalog.schemas.ddl import duckdb_views, quoted_name
+from ahi_catalog.schemas.series import DERIVED_TABLES
+from ahi_catalog.schemas.views import CHANGES, VIEWS
 
-VIEW: Final = "image_sets"
+_RUNS: Final = "runs"
+_TABLES: Final = (IMAGE_SETS, REMOVALS, *DERIVED_TABLES)
+NAMES: Final = (IMAGE_SETS.name, *(view.name for view in VIEWS), *(table.name for table in _TABLES[1:]), _RUNS)
+"""What a query may ask: the tables, the views over them, and the run reports."""
+_COLUMNS: Final = frozenset(
+    {*RUNS.names, "created_date", "created_month"}
+    | {name for table in _TABLES for name in table.schema.names}
+    | {column.name for view in VIEWS for column in view.columns}
+)
 # DuckDB makes several statements of a PIVOT, and calls them MULTI.
 _QUESTIONS: Final = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI})
 
@@ -38,62 +55,120 @@ _MOST_BYTES: Final = 4 << 30
 _BATCH_ROWS: Final = 1 << 17
 
 
-def run_query(catalog: Catalog, sql: str) -> pa.Table:
-    """The answer to a query over the view ``image_sets``, or over ``studies`` and ``patients``, made from it.
+def run_query(catalog: Catalog, sql: str, params: Mapping[str, Any] | None = None) -> pa.Table:
+    """The answer to a query over the tables and views in `NAMES`.
 
-    The connection reads nothing but that view: no other file, no network; and writes nothing, to no disk. Whole
+    The connection reads nothing but these: no other file, no network; and writes nothing, to no disk. Whole
     numbers of 128 bits, as DuckDB's sum() gives, are int64 where all of a column fit, else decimals; intervals, enums
-    and other types that few readers of Arrow know are text, as DuckDB writes them.
+    and other types that few readers of Arrow know are text, as DuckDB writes them. Tables that nothing was read for
+    yet are empty.
 
     Args:
         catalog: The catalog.
         sql: One statement in DuckDB's SQL.
+        params: Values for the names that stand in it as ``$name``.
 
     Raises:
-        UsageError: The statement is no valid SQL, names what there is not, or asks for more than 4 GiB.
+        QueryError: The statement is no valid SQL, or names what there is not.
+        UsageError: It is no question, its parameters are others, or the answer is more than 4 GiB.
         DamagedError: A data object is damaged.
         StoreError: One cannot be got, or runs replace objects all the time.
         AhiCatalogError: It failed while it ran.
     """
     # An object that a run has replaced meanwhile is read as it is now, and with it all others.
-    return retry(partial(_run, catalog, sql), ConflictError, tries=_TRIES, backoff=lambda _: 0)
+    return retry(partial(_run, catalog, sql, dict(params or {})), ConflictError, tries=_TRIES, backoff=lambda _: 0)
 
 
-def _run(catalog: Catalog, sql: str) -> pa.Table:
-    dataset = open_dataset(catalog)
+def _run(catalog: Catalog, sql: str, params: dict[str, Any]) -> pa.Table:
+    # What a query does not name costs it no request.
+    datasets = {table: open_dataset(catalog, None if _is_asked(table, sql) else [], table) for table in _TABLES}
     with duckdb.connect(":memory:", config=_CLOSED) as connection:
-        connection.register(VIEW, dataset)
+        for table, dataset in datasets.items():
+            connection.register(table.name, dataset)
+        connection.register(_RUNS, runs_table(catalog) if _has_word(sql, _RUNS) else RUNS.empty_table())
         # Times are shown, and cast to dates, in UTC wherever the query runs.
-        for statement in ("SET TimeZone = 'UTC'", *duckdb_views(VIEW)):
+        for statement in ("SET TimeZone = 'UTC'", *duckdb_views()):
             connection.execute(statement)
-        connection.execute("SET python_enable_replacements = false; SET lock_configuration = true")
+        connection.execute("SET errors_as_json = true; SET python_enable_replacements = false")
+        connection.execute("SET lock_configuration = true")
         try:
-            [*statements] = connection.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type not in _QUESTIONS:
-                raise UsageError("a catalog is asked, not changed: give one SELECT")
-            answer = _read(_plain(connection.sql(sql)).to_arrow_reader(_BATCH_ROWS))
+            _check(connection.extract_statements(sql), params)
+            answer = _read(_plain(connection.sql(sql, params=params or None)).to_arrow_reader(_BATCH_ROWS))
         except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
-            # These speak of the statement and of columns; no row has been read yet, but by a PIVOT, whose columns
-            # are named by values.
-            reason = type(error).__name__ if "pivot" in sql.lower() else str(error).partition("\n")[0]
-            raise UsageError(
-                f"{reason}; the views are {VIEW}, studies and patients; "
-                f"the columns of {VIEW}: {', '.join(dataset.schema.names)}"
-            ) from None
+            raise _told(connection, sql, params, error) from None
         except duckdb.PermissionException:
-            raise UsageError(f"a query reads the view {VIEW} and nothing else: no file, no network") from None
+            raise UsageError(f"a query reads {', '.join(NAMES)} and nothing else: no file, no network") from None
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             # The text of an error while it ran may quote a value; after the first batch it comes by way of Arrow.
             answer, failed, may_be_damage = None, type(error).__name__, isinstance(error, _OF_DAMAGE)
     if answer is not None:
         return _with_int64(answer.rename_columns(_distinct(answer.column_names)))
-    if (failure := store_failure(dataset)) is not None:
-        raise failure
-    if may_be_damage:
-        refuse_damaged(catalog, data_keys(catalog))
+    for table, dataset in datasets.items():
+        if (failure := store_failure(dataset)) is not None:
+            raise failure
+        if may_be_damage:
+            refuse_damaged(catalog, data_keys(catalog, table), table)
     raise AhiCatalogError(
         f"the query failed while it ran ({failed}); TRY_CAST instead of CAST shows which values do not convert"
     )
+
+
+def _is_asked(table: Table, sql: str) -> bool:
+    """Whether a query may read a table, by its name or by that of a view over it."""
+    return table is IMAGE_SETS or _has_word(sql, table.name, *([CHANGES.name] if table is REMOVALS else []))
+
+
+def _has_word(sql: str, *words: str) -> bool:
+    return re.search(rf"\b({'|'.join(words)})\b", sql, re.IGNORECASE) is not None
+
+
+def _check(statements: list[duckdb.Statement], params: Mapping[str, Any]) -> None:
+    """Let through one question, with the parameters that it has.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    if len(statements) != 1 or statements[0].type not in _QUESTIONS:
+        raise UsageError("a catalog is asked, not changed: give one SELECT")
+    needed = statements[0].named_parameters
+    if missing := sorted(needed - params.keys()):
+        raise UsageError(f"the query has a parameter without a value: ${missing[0]}")
+    if unknown := sorted(params.keys() - needed):
+        raise UsageError(f"there is no ${unknown[0]} in the query, which has a value")
+
+
+def _told(connection: duckdb.DuckDBPyConnection, sql: str, params: dict[str, Any], error: duckdb.Error) -> QueryError:
+    """What DuckDB says of a statement before it has read a row, with its place, and names like one that is not there.
+
+    A PIVOT is the exception: its columns are named by values.
+    """
+    if "pivot" in sql.lower():
+        return QueryError(f"{type(error).__name__} in a query with a PIVOT", None)
+    found, ahead = _details(error), 0
+    if not found and not isinstance(error, duckdb.ParserException):
+        # A relation's errors have no place. The statement is not run for it.
+        with suppress(duckdb.Error):
+            try:
+                connection.execute(f"EXPLAIN {sql}", params or None)
+            except type(error) as again:
+                found, ahead = _details(again), len("EXPLAIN ")
+    reason = str(found.get("exception_message", error)).partition("\n")[0].removesuffix("!")
+    if near := difflib.get_close_matches(str(found.get("name", "")).lower(), {*NAMES, *_COLUMNS}, cutoff=0.7):
+        reason += f"; did you mean {' or '.join(near)}?"
+    elif isinstance(error, duckdb.CatalogException):
+        reason += f"; there are {', '.join(NAMES)}"
+    position = found.get("position")
+    # DuckDB counts bytes.
+    place = len(sql.encode()[: int(position) - ahead].decode(errors="ignore")) if position else None
+    return QueryError(reason, place)
+
+
+def _details(error: duckdb.Error) -> dict[str, Any]:
+    """The parts of an error of DuckDB's that comes as JSON; none where it comes as text."""
+    with suppress(ValueError):
+        found: dict[str, Any] = json.loads(str(error).partition(": ")[2])
+        return found
+    return {}
 
 
 def _distinct(names: list[str]) -> list[str]:

@@ -1,9 +1,9 @@
 """A catalog in a notebook: lazy, read-only, with filters and columns pushed down to the Parquet objects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -16,9 +16,11 @@ from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.settings import S3Access
 from ahi_catalog.schemas import IMAGE_SETS
 from ahi_catalog.schemas.ddl import quoted_name
+from ahi_catalog.schemas.series import DERIVED_TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
 
 _NOT_FOR_PANDAS: Final = (
     "the answer holds a time that pandas cannot, such as 24:00:00 or one before the year 1: cast it to text, "
@@ -33,11 +35,13 @@ class Answer:
     Args:
         catalog: What is asked.
         sql: The query.
+        params: Values for its ``$name``.
     """
 
-    def __init__(self, catalog: _Catalog, sql: str) -> None:
+    def __init__(self, catalog: _Catalog, sql: str, params: Mapping[str, Any] | None = None) -> None:
         self._catalog = catalog
         self._sql = sql
+        self._params = params
 
     def arrow(self) -> pa.Table:
         """The answer as an Arrow table.
@@ -61,17 +65,30 @@ class Answer:
         """
         return _to_pandas(self._table)
 
+    def pl(self) -> "pl.DataFrame":
+        """The answer as a Polars DataFrame.
+
+        Raises:
+            UsageError: The statement is no valid SQL, or names what there is not; or Polars is not installed.
+            AhiCatalogError: It failed while it ran.
+        """
+        try:
+            import polars as pl  # noqa: PLC0415 - the user's own
+        except ImportError:
+            raise UsageError("Polars is not installed: pip install polars") from None
+        return pl.DataFrame(self._table)
+
     @cached_property
     def _table(self) -> pa.Table:
         # DuckDB takes a moment to import; a dataset does without. Its connection lives as long as the query runs.
         from ahi_catalog.connectors.catalog.querying import run_query  # noqa: PLC0415
 
-        return run_query(self._catalog, self._sql)
+        return run_query(self._catalog, self._sql, self._params)
 
     def __repr__(self) -> str:
         """Whether it was computed, and its size; neither rows nor the query's text, which may name a patient."""
         if "_table" not in self.__dict__:
-            return f"<Answer from {self._catalog.store.url}, not asked for yet: .df() or .arrow()>"
+            return f"<Answer from {self._catalog.store.url}, not asked for yet: .df(), .pl() or .arrow()>"
         return f"<Answer from {self._catalog.store.url}: {len(self._table):,} rows, {self._table.num_columns} columns>"
 
 
@@ -103,22 +120,23 @@ class Catalog:
         """The span of createdAt in one data object: ``day`` or ``month``."""
         return self._catalog.description.unit
 
-    def dataset(self) -> ds.Dataset:
-        """All image sets as a pyarrow dataset: lazy, partitioned by ``datastore_id`` and the day or month.
+    def dataset(self, table: Literal["image_sets", "series", "instances"] = "image_sets") -> ds.Dataset:
+        """A table as a pyarrow dataset: lazy, partitioned by ``datastore_id`` and the day or month.
 
         Hand it to Polars, Dask or DuckDB, or read it with ``.to_table(columns=…, filter=…)``.
         """
-        return open_dataset(self._catalog)
+        return open_dataset(self._catalog, table={each.name: each for each in (IMAGE_SETS, *DERIVED_TABLES)}[table])
 
-    def query(self, sql: str) -> Answer:
-        """A query over the views ``image_sets``, ``studies`` and ``patients``; runs when its answer is asked for.
+    def query(self, sql: str, params: Mapping[str, Any] | None = None) -> Answer:
+        """A query over the tables and views of the data dictionary, and ``runs``; runs when its answer is asked for.
 
-        It reads those views and nothing else: no file, no network but the catalog's own.
+        It reads those and nothing else: no file, no network but the catalog's own.
 
         Args:
             sql: One SELECT in DuckDB's SQL.
+            params: Values for the names that stand in it as ``$name``.
         """
-        return Answer(self._catalog, sql)
+        return Answer(self._catalog, sql, params)
 
     def to_pandas(self, columns: Sequence[str] | None = None, where: str | None = None) -> "pd.DataFrame":
         """Image sets as a pandas DataFrame (types: see :meth:`Answer.df`).

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import botocore.exceptions
 from botocore.parsers import ResponseParserError
 
-from ahi_catalog.connectors.errors import SourceError, ThrottledError, TransientError
+from ahi_catalog.connectors.errors import NotReadyError, SourceError, ThrottledError, TransientError
 from ahi_catalog.connectors.healthimaging.failures import translate
 from ahi_catalog.connectors.healthimaging.limiter import Limiter
 from ahi_catalog.connectors.retrying import Backoff, full_jitter, retry
@@ -103,6 +103,6 @@ class RequestExecutor:
 
 
 def _log_retry(failure: Exception, tries: int, seconds: float) -> None:
-    # Throttling is what a quota is for.
-    if not isinstance(failure, ThrottledError):
+    # Throttling is what a quota is for, and a wait after an import is usual.
+    if not isinstance(failure, ThrottledError | NotReadyError):
         _log.warning("%s; that was try %d, the next in %.1f s", failure, tries, seconds)

@@ -5,9 +5,17 @@ from typing import Final
 import botocore.exceptions as boto
 
 from ahi_catalog.connectors.aws_failures import REFUSED_CREDENTIALS, error_code, no_answer
-from ahi_catalog.connectors.errors import InvalidRequestError, Remedy, SourceError, ThrottledError, TransientError
+from ahi_catalog.connectors.errors import (
+    InvalidRequestError,
+    NotReadyError,
+    Remedy,
+    SourceError,
+    ThrottledError,
+    TransientError,
+)
 from ahi_catalog.schemas import MalformedSummaryError
 
+METADATA: Final = "GetImageSetMetadata"
 _THROTTLED: Final = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"})
 _NOT_FOUND: Final = "ResourceNotFoundException"
 _TRANSIENT_STATUS: Final = frozenset({408, 500, 502, 503, 504})
@@ -47,6 +55,8 @@ def _translate_answer(error: boto.ClientError, operation: str) -> SourceError:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code in _THROTTLED or status == _TOO_MANY_REQUESTS:
         return ThrottledError(f"{operation}: throttled by the service; lower `rate` if others share the quota")
+    if code == "ConflictException" and operation == METADATA:
+        return NotReadyError(f"{operation}: not consistent yet, as after an import; run again to resume")
     if status in _TRANSIENT_STATUS:
         return TransientError(f"{operation}: the service answers {status}; run again to resume")
     if code == "ValidationException":

@@ -14,6 +14,7 @@ from ahi_catalog.connectors.healthimaging.client import Client, make_client, raw
 from ahi_catalog.connectors.healthimaging.executor import BACKOFF, RequestCounts, RequestExecutor
 from ahi_catalog.connectors.healthimaging.failures import is_not_found
 from ahi_catalog.connectors.healthimaging.limiter import Limiter
+from ahi_catalog.connectors.healthimaging.metadata import MetadataSource
 from ahi_catalog.connectors.healthimaging.pages import PAGE_ROWS, Page, Search, read_page
 from ahi_catalog.connectors.retrying import Backoff
 from ahi_catalog.connectors.settings import Settings
@@ -30,11 +31,12 @@ _IMAGE_SET_ID: Final = re.compile(r"[0-9a-z]{32}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSet:
-    """What GetImageSet says of an image set that exists; the times are aware UTC, None where it leaves them out."""
+    """What GetImageSet says of an image set; the times are aware UTC, None where it leaves them out."""
 
     version: int
     created_at: datetime | None
     updated_at: datetime | None
+    is_deleted: bool = False
 
 
 class Source:
@@ -115,6 +117,11 @@ class Source:
         Returns:
             None where the service confirms that there is none: not found, state DELETED, or no id of its form.
         """
+        found = self.look_up_any(image_set_id, counts)
+        return None if found is None or found.is_deleted else found
+
+    def look_up_any(self, image_set_id: str, counts: RequestCounts) -> ImageSet | None:
+        """The same, of a deleted image set too, as far as the service still knows it."""
         if not _IMAGE_SET_ID.fullmatch(image_set_id):
             return None
 
@@ -125,13 +132,13 @@ class Source:
                 if is_not_found(error):
                     return None
                 raise
-            if _field(answer, "imageSetState") == "DELETED":
-                return None
+            is_deleted = _field(answer, "imageSetState") == "DELETED"
             created, updated = answer.get("createdAt"), answer.get("updatedAt")
             return ImageSet(
-                version=int(_field(answer, "versionId")),
+                version=0 if is_deleted else int(_field(answer, "versionId")),
                 created_at=created.astimezone(UTC) if created else None,
                 updated_at=updated.astimezone(UTC) if updated else None,
+                is_deleted=is_deleted,
             )
 
         return self._executor.call("GetImageSet", send, counts)
@@ -143,11 +150,13 @@ class Connection:
 
     Attributes:
         client: Thread-safe.
-        limiter: Of every request, whatever data store it is for.
+        limiter: Of every request but those of metadata, whatever data store it is for.
+        metadata_limiter: Of GetImageSetMetadata, which has a quota of its own.
     """
 
     client: Client
     limiter: Limiter
+    metadata_limiter: Limiter
 
 
 def connect(settings: Settings) -> Connection:
@@ -160,7 +169,7 @@ def connect(settings: Settings) -> Connection:
     """
     quota = settings.quota if settings.dask is None else settings.quota.part(FLOW_SHARE)
     client = make_client(connections=settings.workers + _CONFIRMING, allow_http=settings.allow_http)
-    return Connection(client, Limiter(quota))
+    return Connection(client, Limiter(quota), Limiter(settings.metadata.quota))
 
 
 def open_source(settings: Settings, stop: threading.Event, connection: Connection | None = None) -> Source:
@@ -173,6 +182,23 @@ def open_source(settings: Settings, stop: threading.Event, connection: Connectio
     """
     shared = connection or connect(settings)
     return Source(settings.datastore_id, shared.client, shared.limiter, stop=stop, max_attempts=settings.max_attempts)
+
+
+def open_metadata_source(settings: Settings, stop: threading.Event, connection: Connection) -> MetadataSource:
+    """The metadata of the settings' data store.
+
+    Args:
+        settings: Of the run.
+        stop: Set when the run is asked to stop.
+        connection: To the service.
+    """
+    return MetadataSource(
+        settings.datastore_id,
+        connection.client,
+        connection.metadata_limiter,
+        stop=stop,
+        max_attempts=settings.max_attempts,
+    )
 
 
 def list_datastores(settings: Settings, stop: threading.Event, connection: Connection) -> list[str]:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from ahi_catalog.connectors.catalog import Catalog, Checkpoint, Partition, layout
+from ahi_catalog.connectors.catalog.dataset import data_keys
 from ahi_catalog.connectors.catalog.verification import Finding, Verification
 from ahi_catalog.connectors.errors import DamagedError, StateError, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.pages import Field
@@ -19,7 +20,7 @@ from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.windows import Coverage, Window, floor_second
 from ahi_catalog.pipeline import engine
-from ahi_catalog.pipeline.notifying import told
+from ahi_catalog.pipeline.notifying import notified
 from ahi_catalog.pipeline.planning import Part, Scope, plan_verify
 from ahi_catalog.pipeline.privacy import LoadKey
 from ahi_catalog.pipeline.run import Clock, Run, now, open_run
@@ -27,7 +28,7 @@ from ahi_catalog.pipeline.run_report import RunReport
 from ahi_catalog.pipeline.scan_task import ScanExecutor
 from ahi_catalog.pipeline.verify.inspection import Inspection, inspect, repair_object
 from ahi_catalog.pipeline.verify.sink import Verifier
-from ahi_catalog.schemas import IMAGE_SETS
+from ahi_catalog.schemas import IMAGE_SETS, REMOVALS, Table
 
 _INSPECTORS: Final = 4
 CHECKPOINT: Final = "checkpoint"
@@ -62,7 +63,7 @@ class Request:
         return Scope(start=self.start, end=self.end, part=Part.parse(self.part, today) if self.part else None)
 
 
-@told("verify")
+@notified("verify")
 @redact_errors
 def verify(
     settings: Settings,
@@ -199,7 +200,9 @@ def _begin(run: Run, request: Request, scope: Scope, checkpoint: Checkpoint, now
 def _inspect(run: Run, verifier: Verifier, scope: Scope, checkpoint: Checkpoint, wrong: list[Found]) -> None:
     """Look at the objects themselves; repair what is wrong with them, if asked to."""
     objects = run.catalog.objects(run.datastore_id)
-    inspected = _inspect_objects(run, [partition for partition in objects.partitions if scope.has(partition)])
+    inspected = _inspect_objects(run, IMAGE_SETS, [each for each in objects.partitions if scope.has(each)])
+    parsed = (layout.parse_partition(REMOVALS, key) for key in data_keys(run.catalog, REMOVALS, run.datastore_id))
+    removals = _inspect_objects(run, REMOVALS, [each for each in parsed if each and scope.has(each)])
     lost = [
         partition
         for window in checkpoint.populated.minus(partition.window for partition in objects.partitions)
@@ -213,12 +216,15 @@ def _inspect(run: Run, verifier: Verifier, scope: Scope, checkpoint: Checkpoint,
             repair_object(run.catalog.store, IMAGE_SETS, partition)
             run.report.removed += found.duplicate
             run.report.partitions_written += 1
+        for partition in removals:
+            repair_object(run.catalog.store, REMOVALS, partition)
     prefix = layout.table_prefix(IMAGE_SETS, run.datastore_id)
     verifier.keep(
         replace(verifier.verification, is_inspected=True).noting(
             [
                 *wrong,
                 *((partition.value, _findings(found)) for partition, found in inspected.items()),
+                *((f"{REMOVALS.folder}{each.value}", _findings(found)) for each, found in removals.items()),
                 *((partition.value, Counter({Finding.LOST: 1})) for partition in lost),
                 *((key.removeprefix(prefix), Counter({Finding.UNEXPECTED: 1})) for key in objects.unexpected),
             ]
@@ -226,13 +232,13 @@ def _inspect(run: Run, verifier: Verifier, scope: Scope, checkpoint: Checkpoint,
     )
 
 
-def _inspect_objects(run: Run, partitions: Collection[Partition]) -> dict[Partition, Inspection]:
+def _inspect_objects(run: Run, table: Table, partitions: Collection[Partition]) -> dict[Partition, Inspection]:
     """What is wrong, by partition; those that are right are left out."""
 
     def look(partition: Partition) -> tuple[Partition, Inspection]:
         if run.stop.is_set():
             raise StoppedError("stopped while looking at the data objects")
-        return partition, inspect(run.catalog.store, IMAGE_SETS, partition)
+        return partition, inspect(run.catalog.store, table, partition)
 
     with ThreadPoolExecutor(_INSPECTORS, thread_name_prefix="inspect") as inspectors:
         return {partition: found for partition, found in inspectors.map(look, partitions) if found != Inspection()}

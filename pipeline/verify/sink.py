@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ahi_catalog.connectors.catalog import Batch, Partition, parquet
 from ahi_catalog.connectors.catalog.merge import merge, without
-from ahi_catalog.connectors.catalog.publishing import MERGING, read_object
+from ahi_catalog.connectors.catalog.publishing import MERGING, note_removals, read_object
 from ahi_catalog.connectors.catalog.verification import Finding, Verification
 from ahi_catalog.connectors.errors import DamagedError
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
@@ -109,6 +109,8 @@ class Verifier:
         findings = _count(difference, deleted, elsewhere, false)
         written = 0
         if self.verification.is_repairing and findings:
+            if deleted:
+                note_removals(self._run.catalog.store, batch.partition, self._rows(stored, batch), deleted)
             with MERGING:
                 right = without(self._rows(stored, batch), false)
                 merged = merge(batch.table, right, batch.rows, [*deleted, *elsewhere])

@@ -66,6 +66,8 @@ class Action(StrEnum):
     DATE = "kept or shifted; a text that is no date or time: null"
     TEXT = "null unless keep_text"
     CODE = "kept where it is a code string, else null"
+    AGE = "kept to 89 years, 90 beyond"
+    ATTRIBUTES = "numbers and code strings; descriptions with keep_text; else null"
 
 
 _PSEUDONYMIZE: Final = {
@@ -77,10 +79,12 @@ _PSEUDONYMIZE: Final = {
     Sensitivity.DATE: Action.DATE,
     Sensitivity.TEXT: Action.TEXT,
     Sensitivity.CODE: Action.CODE,
+    Sensitivity.AGE: Action.AGE,
+    Sensitivity.ATTRIBUTES: Action.ATTRIBUTES,
 }
+_KEPT_BY_DROP: Final = (Action.KEEP, Action.CODE, Action.AGE, Action.ATTRIBUTES)
 _DROP: Final = {
-    sensitivity: action if action in (Action.KEEP, Action.CODE) else Action.NULL
-    for sensitivity, action in _PSEUDONYMIZE.items()
+    sensitivity: action if action in _KEPT_BY_DROP else Action.NULL for sensitivity, action in _PSEUDONYMIZE.items()
 }
 
 

@@ -1,6 +1,9 @@
 """A PHI policy applied to rows: Arrow in, Arrow out, the same for the same rows and key. Pure."""
 
 import json
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import pyarrow as pa
@@ -17,6 +20,18 @@ _FIRST_DAY: Final = -719_162
 _DAY_MICROSECONDS: Final = 86_400_000_000
 _CODE: Final = r"^[A-Za-z0-9 _]{0,16}[ \x00]*$"
 """A code string (DICOM PS3.5 section 6.2, CS), lower case too, since real files have it."""
+_CODES: Final = r"^[A-Za-z0-9 _\\\x00]*$"
+"""Several of them, joined by a backslash."""
+_OLDEST: Final = 90
+"""Ages above 89 are told as one (45 CFR 164.514(b)(2)(i)(C))."""
+_AGE: Final = r"^(?:\d{3}[DWM]|0[0-8]\dY) ?$"
+_BEYOND: Final = r"^(?:09\d|[1-9]\d\d)Y ?$"
+_MADE_OF: Final = {"dicom_study_date": "study_date", "dicom_patient_birth_date": "patient_birth_date"}
+"""Raw texts, and the parsed date that each is written anew from, so that it can tell no more than that."""
+_NUMBER_VRS: Final = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
+
+
+_KEYED: Final = {Action.HASH: hashes, Action.UID: uids}
 
 
 class Protect(Protocol):
@@ -25,15 +40,19 @@ class Protect(Protocol):
     def __call__(self, rows: pa.Table) -> pa.Table: ...
 
 
-def protection(table: Table, policy: PhiPolicy, key: PhiKey | None) -> Protect:
+def protection(
+    table: Table, policy: PhiPolicy, key: PhiKey | None, *, keywords: Mapping[str, str] = MappingProxyType({})
+) -> Protect:
     """What a catalog's policy makes of rows.
 
-    Image set id, version and the service's own times stay: merging and partitioning need them.
+    Image set id, version and the service's own times stay: merging and partitioning need them. Rows may have a
+    `patient_id` that the table lacks: dates are shifted by it, and it is left out of what comes back.
 
     Args:
         table: What the rows are of; each column's sensitivity says what becomes of it.
         policy: The catalog's.
         key: Of its pseudonyms; with `pseudonymize` only.
+        keywords: Of the column `attributes`, each with its VR.
 
     Raises:
         ValueError: The key is missing, or another than the policy's.
@@ -41,13 +60,14 @@ def protection(table: Table, policy: PhiPolicy, key: PhiKey | None) -> Protect:
     if (key.check if key else None) != policy.key_check:
         raise ValueError("the key is not the policy's")
     if policy.policy is Policy.KEEP:
-        return lambda rows: rows
-    return _Protection(table, policy, key)
+        return lambda rows: rows.select(table.schema.names)
+    return _Protection(table, policy, key, keywords)
 
 
 class _Protection:
-    def __init__(self, table: Table, policy: PhiPolicy, key: PhiKey | None) -> None:
+    def __init__(self, table: Table, policy: PhiPolicy, key: PhiKey | None, keywords: Mapping[str, str]) -> None:
         self._table = table
+        self._keywords = keywords
         self._policy = policy
         self._harmless = harmless_sources(table)
         self._keys = {c.name: key.derive(c.name) for c in table.columns} if key else {}
@@ -55,26 +75,22 @@ class _Protection:
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         offsets = day_offsets(rows["patient_id"], self._offset_key) if self._offset_key else None
-        study_date = _shifted(rows["study_date"], offsets, pa.int32(), 1)
-        moved = {
-            "study_date": study_date,
-            "study_datetime": _shifted(rows["study_datetime"], offsets, pa.int64(), _DAY_MICROSECONDS),
-            # The raw text is made of the parsed date, so that it can tell no more than that.
-            "dicom_study_date": _da(study_date),
-            "dicom_study_time": _where(rows["dicom_study_time"], pc.is_valid(parse_times(rows["dicom_study_time"]))),
-        }
-        year = _first_of_january(rows["patient_birth_date"])
-        years = {"patient_birth_date": year, "dicom_patient_birth_date": _da(year)}
 
-        computed = moved | years
+        def moved(does: Action, values: pa.ChunkedArray) -> pa.ChunkedArray:
+            if does is Action.YEAR:
+                return _first_of_january(values)
+            if pa.types.is_string(values.type):
+                return _where(values, pc.is_valid(parse_times(values)))
+            return _shifted(values, offsets)
 
         def protected(column: Column) -> pa.ChunkedArray:
             values = rows[column.name]
             does = action(self._policy.policy, column)
-            if does in (Action.DATE, Action.YEAR):
-                return computed[column.name]
             if does is Action.KEEP:
                 return values
+            if does in (Action.DATE, Action.YEAR):
+                parsed = _MADE_OF.get(column.name)
+                return _da(moved(does, rows[parsed])) if parsed else moved(does, values)
             made = self._make(column.name, does, values)
             return pa.chunked_array([pa.nulls(len(rows), column.type)]) if made is None else made
 
@@ -82,12 +98,14 @@ class _Protection:
 
     def _make(self, name: str, does: Action, values: pa.ChunkedArray) -> pa.ChunkedArray | None:
         """What an action makes of a column on its own; None: nothing is left."""
-        if does is Action.HASH:
-            return hashes(values, self._keys[name])
-        if does is Action.UID:
-            return uids(values, self._keys[name])
+        if does in _KEYED:
+            return _KEYED[does](values, self._keys[name])
         if does is Action.CODE:
             return _codes(values)
+        if does is Action.AGE:
+            return _ages(values)
+        if does is Action.ATTRIBUTES:
+            return _each_text(values, self._clean_attributes)
         if does is Action.TEXT and self._policy.keep_text:
             return self._cleaned(values) if name == "extra" else values
         return None
@@ -97,9 +115,7 @@ class _Protection:
 
         A field that the declaration does not know may be any of those, so it is taken out.
         """
-        if texts.null_count == len(texts):
-            return texts
-        return pa.chunked_array([pa.array([text and self._clean(text) for text in texts.to_pylist()], pa.string())])
+        return _each_text(texts, self._clean)
 
     def _clean(self, text: str) -> str | None:
         extra = json.loads(text)
@@ -110,20 +126,37 @@ class _Protection:
                 parent[column.source[-1]] = value
         return json.dumps(kept, sort_keys=True, separators=(",", ":")) if kept else None
 
+    def _clean_attributes(self, text: str) -> str:
+        """Each keyword of ``attributes``, null where its value may tell of a patient."""
+        kept = {name: self._clean_attribute(name, value) for name, value in json.loads(text).items()}
+        return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
-def _shifted(
-    moments: pa.ChunkedArray, offsets: pa.ChunkedArray | None, number: pa.DataType, day: int
-) -> pa.ChunkedArray:
+    def _clean_attribute(self, keyword: str, value: Any) -> Any:
+        vr = self._keywords.get(keyword)
+        several = value if isinstance(value, list) else [value]
+        if vr in _NUMBER_VRS:
+            return value if all(isinstance(each, int | float) for each in several) else None
+        if vr == "CS":
+            return value if all(isinstance(each, str) and re.fullmatch(_CODE, each) for each in several) else None
+        return value if keyword.endswith("Description") and self._policy.keep_text else None
+
+
+def _each_text(texts: pa.ChunkedArray, make: Callable[[str], str | None]) -> pa.ChunkedArray:
+    if texts.null_count == len(texts):
+        return texts
+    return pa.chunked_array([pa.array([text and make(text) for text in texts.to_pylist()], pa.string())])
+
+
+def _shifted(moments: pa.ChunkedArray, offsets: pa.ChunkedArray | None) -> pa.ChunkedArray:
     """Earlier by so many days, null where the patient is unknown; as they are where there are no offsets.
 
     Args:
-        moments: Dates or times.
+        moments: Dates, or times in microseconds.
         offsets: Days, one a row.
-        number: The integer type of the moments' width.
-        day: A day in the moments' unit.
     """
     if offsets is None:
         return moments
+    number, day = (pa.int32(), 1) if pa.types.is_date(moments.type) else (pa.int64(), _DAY_MICROSECONDS)
     earlier = pc.subtract(pc.cast(moments, number), pc.multiply(pc.cast(offsets, number), pa.scalar(day, number)))
     return pc.cast(_where(earlier, pc.greater_equal(earlier, pa.scalar(_FIRST_DAY * day, number))), moments.type)
 
@@ -138,9 +171,20 @@ def _da(dates: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _codes(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_list(values.type):
+        codes = pc.match_substring_regex(pc.binary_join(values, "\\"), _CODES)
+        return pa.chunked_array([_where(values.combine_chunks(), codes.combine_chunks())])
     if not pa.types.is_string(values.type):
         return values
     return _where(values, pc.match_substring_regex(values, _CODE))
+
+
+def _ages(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Ages in years, or as DICOM's AS texts."""
+    if not pa.types.is_string(values.type):
+        return pc.min_element_wise(values, pa.scalar(_OLDEST, values.type), skip_nulls=False)
+    told = pc.if_else(pc.match_substring_regex(values, _BEYOND), pa.scalar(f"0{_OLDEST}Y"), values)
+    return _where(told, pc.match_substring_regex(told, rf"{_AGE}|^0{_OLDEST}Y$"))
 
 
 def _where(values: pa.ChunkedArray, is_kept: pa.ChunkedArray) -> pa.ChunkedArray:

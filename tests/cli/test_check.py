@@ -41,12 +41,14 @@ def test_a_fresh_catalog_is_fit(fresh: World, capsys: pytest.CaptureFixture[str]
         (["--max-verify-age", "35d"], "verify"),
         (["--max-unparsable", "study_date=33%"], "unparsable study_date"),
         (["--no-unknown-fields"], "unknown fields"),
+        (["--no-conflicts"], "conflicts"),
     ],
 )
 def test_a_limit_that_is_not_met_fails(
     fresh: World, capsys: pytest.CaptureFixture[str], limits: list[str], name: str
 ) -> None:
-    """Each limit fails by itself: a watermark behind the settle, no verify, one date of three, a new field."""
+    """Each limit fails by itself: a watermark behind the settle, no verify, one date of three, a new field, a study
+    of three patients."""
     assert checked(fresh, capsys, *limits) == (1, {name: False})
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ from ahi_catalog.cli.main import run
 from ahi_catalog.connectors.catalog import open_catalog, open_store
 from ahi_catalog.connectors.windows import Window, format_time
 from ahi_catalog.emulator import listen
-from tests.support.reference import data_objects
-from tests.support.world import World
+from tests.support.reference import data_objects, read_folder
+from tests.support.world import World, summary
 
 ID = "0" * 31 + "a"
 
@@ -346,6 +347,36 @@ def test_sigterm_publishes_what_is_proven_and_the_next_run_resumes(
     world.assert_catalog_equals_service()
 
 
+def test_a_watch_goes_on_until_sigterm_and_status_shows_it(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Image sets that arrive are published within a pass; the end is in order, with exit code 0 and a report."""
+    live(world).fill(200)
+    arguments = ["watch", "--catalog", str(world.catalog), "--datastore-id", world.datastore_id, "--every", "1s"]
+    command = [str(Path(sys.executable).with_name("ahi-catalog")), *arguments, "--json"]
+    read = partial(read_folder, world.catalog)
+    with (tmp_path / "log").open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL, env=os.environ)
+        while process.poll() is None and not (world.catalog.exists() and len(read()) == 200):
+            pass
+        world.service.insert(world.datastore_id, [summary("arrives", world.service.now())])
+        while process.poll() is None and len(read()) == 200:
+            pass
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    [report] = map(json.loads, (tmp_path / "log").read_text().splitlines())
+    assert (report["flow"], report["outcome"], report["new"]) == ("watch", "stopped", 201)
+    world.assert_catalog_equals_service()
+    assert run(["status", "--catalog", str(world.catalog), "--json"]) == 0
+    [shown] = json.loads(capsys.readouterr().out)["datastores"]
+    assert shown["watch"]["ended_at"]
+    assert shown["freshness"]["rows"] == 1
+    assert run(["status", "--catalog", str(world.catalog)]) == 0
+    said = capsys.readouterr().out
+    assert "published after" in said
+    assert "passes, 0 failed" in said
+
+
 def test_status_takes_odd_file_names_for_none_of_ours(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever lies beside run reports, checkpoints and data objects, however it is called, status answers."""
     world.fill(20)
@@ -372,6 +403,25 @@ def test_a_port_that_is_taken_is_told_in_a_line(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == (
         f"Error: cannot listen on port {port}: Address already in use; take another --port\n"
     )
+
+
+def test_archived_image_sets_are_read_on_a_yes_alone(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal --archived wants --yes, and says the price; without either, what is archived is counted."""
+    live(world).fill(30)
+    common = ["--catalog", str(world.catalog), "--datastore-id", world.datastore_id, "--no-prefect"]
+    assert run(["sync", *common]) == 0
+    capsys.readouterr()
+    assert run(["metadata", *common, "--archived"]) == 2
+    said = capsys.readouterr().err
+    assert "reading 30 archived image sets costs at least $0.01 more" in said
+    assert "give --yes" in said
+    assert run(["metadata", *common, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metadata"]["archived"] == 30
+    assert "GetImageSetMetadata" not in world.service.counters.requests
+    assert run(["metadata", *common, "--archived", "--yes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows_read"] == 30
+    assert run(["metadata", *common, "--keyword", "Nonsense"]) == 2
+    assert "--keyword: Nonsense is no keyword" in capsys.readouterr().err
 
 
 def test_debug_may_stand_behind_the_command(world: World, capsys: pytest.CaptureFixture[str]) -> None:

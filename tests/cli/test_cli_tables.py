@@ -8,7 +8,10 @@ import duckdb
 import pytest
 
 from ahi_catalog.cli.main import run
+from tests.cli.test_cli import live
 from tests.support.world import World
+
+DERIVED = ["series", "instances"]
 
 
 def test_a_script_for_duckdb_makes_the_views_in_a_folder_of_any_name(
@@ -41,7 +44,9 @@ def test_athena_gets_one_statement_at_a_time(world: World, s3_url: str, capsys: 
     assert f"'projection.datastore_id.values' = '{world.datastore_id}'" in create
     assert run([*common, "--json", "--injected"]) == 0
     statements = json.loads(capsys.readouterr().out)
-    assert [statement["makes"] for statement in statements] == ["image_sets", "studies", "patients"]
+    assert [statement["makes"] for statement in statements] == [
+        *("image_sets", "removals", "studies", "patients", "conflicts", "changes")
+    ]
     assert "'projection.datastore_id.type' = 'injected'" in statements[0]["sql"]
     assert run([*common, "--only", "partitions"]) == 2
     world.sync()
@@ -57,7 +62,7 @@ def test_register_twice_says_what_it_did_and_that_nothing_changed(
     world.sync(catalog=s3_url)
     arguments = ["register", "--catalog", s3_url, "--database", "imaging"]
     assert run(arguments) == 0
-    assert capsys.readouterr().out == "created database imaging\ncreated table image_sets\n"
+    assert capsys.readouterr().out == ("created database imaging\ncreated table image_sets\ncreated table removals\n")
     assert run([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"database": "imaging", "table": "image_sets", "changes": []}
     assert run(arguments) == 0
@@ -94,3 +99,40 @@ def test_json_has_no_numbers_that_json_does_not_know(world: World, capfd: pytest
         assert (row["nan"], row["inf"], row["list"], row["struct"]) == (None, None, [None, 2.0], {"a": None})
     assert run(["query", "--catalog", str(world.catalog), "--format", "csv", sql]) == 0
     assert '"[null, 2.0]","{""a"": null}"' in capfd.readouterr().out
+
+
+def test_series_and_instances_are_tables_too(
+    world: World, s3_url: str, glue_endpoint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once metadata was read, the DDL and Glue have all tables; a catalog's own name goes before theirs."""
+    del glue_endpoint
+    live(world).fill(20)
+    common = ["--catalog", s3_url, "--datastore-id", world.datastore_id, "--no-prefect"]
+    assert run(["sync", *common]) == 0
+    assert run(["ddl", "spark", "--catalog", s3_url, "--only", "series"]) == 2
+    assert "read the metadata first" in capsys.readouterr().err
+    assert run(["metadata", *common, "--archived", "--yes", "--instances"]) == 0
+    capsys.readouterr()
+    assert run(["register", "--catalog", s3_url, "--database", "imaging", "--table", "ahi"]) == 0
+    made = capsys.readouterr().out.splitlines()
+    assert made == ["created database imaging", "created table ahi", *(f"created table ahi_{n}" for n in DERIVED)]
+    table = boto3.client("glue").get_table(DatabaseName="imaging", Name="ahi_series")["Table"]
+    types = {column["Name"]: column["Type"] for column in table["StorageDescriptor"]["Columns"]}
+    assert types["pixel_spacing"] == "array<double>"
+    assert run(["ddl", "athena", "--catalog", s3_url, "--json"]) == 0
+    statements = json.loads(capsys.readouterr().out)
+    assert [statement["makes"] for statement in statements] == ["image_sets", "studies", "patients", *DERIVED]
+
+
+def test_a_script_for_duckdb_reads_series(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lists are lists, and names of columns that are words of SQL need no quotes."""
+    live(world).fill(20)
+    common = ["--catalog", str(world.catalog), "--datastore-id", world.datastore_id, "--no-prefect"]
+    assert run(["sync", *common]) == 0
+    assert run(["metadata", *common, "--archived", "--yes"]) == 0
+    capsys.readouterr()
+    assert run(["ddl", "duckdb", "--catalog", str(world.catalog)]) == 0
+    with duckdb.connect() as connection:
+        connection.execute(capsys.readouterr().out)
+        asked = "SELECT rows, columns, len(sop_class_uid), instances FROM series GROUP BY ALL"
+        assert connection.execute(asked).fetchall() == [(None, None, 1, 1)]

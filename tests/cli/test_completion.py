@@ -29,7 +29,7 @@ def shell(name: str, script: str) -> str:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["sta"], {"status"}),
+        (["statu"], {"status"}),
         (["status", "--ru"], {"--runs"}),
         (["query", "--format", ""], {"table", "csv", "json", "parquet"}),
         (["completion", ""], {"bash", "zsh", "fish"}),
@@ -51,7 +51,7 @@ def test_bash_uses_the_script_for_the_command() -> None:
 
 def test_fish_completes() -> None:
     """fish's own completion, asked for one."""
-    answer = shell("fish", "ahi-catalog completion fish | source; complete -C 'ahi-catalog sta'")
+    answer = shell("fish", "ahi-catalog completion fish | source; complete -C 'ahi-catalog statu'")
     assert answer.split()[0] == "status"
 
 

@@ -1,6 +1,7 @@
 """The IAM policy against the calls that the tool makes: nothing missing, nothing superfluous."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -15,6 +16,12 @@ from ahi_catalog.connectors.catalog import open_catalog, open_store
 from ahi_catalog.connectors.catalog.querying import run_query
 from ahi_catalog.connectors.catalog.verification import Finding
 from ahi_catalog.connectors.iam import CALLS, Place, policy
+from ahi_catalog.connectors.settings import MetadataOptions
+from ahi_catalog.doctor.queue import check_queue
+from ahi_catalog.pipeline import inbox
+from ahi_catalog.pipeline.executors import open_threads
+from ahi_catalog.pipeline.metadata import read_metadata
+from tests.support.event_queue import EventQueue
 from tests.support.secrets_stub import running_secrets_stub
 from tests.support.world import World
 
@@ -89,6 +96,15 @@ def do_verify(world: World, url: str) -> None:
     assert report.verification.totals == {Finding.DELETED: 1}
 
 
+def do_metadata(world: World, url: str) -> None:
+    """The series of what was synced, though it was not touched for long."""
+    settings = replace(world.settings, catalog=url, phi_key_from="aws-secret:hospital/phi")
+    settings = replace(settings, metadata=MetadataOptions(archived=True))
+    with open_threads(2) as executor:
+        report = read_metadata(settings, executor, threading.Event(), clock=world.service.now)
+    assert report.new == 29
+
+
 def do_query(world: World, url: str) -> None:
     """A question to the catalog."""
     del world
@@ -98,7 +114,12 @@ def do_query(world: World, url: str) -> None:
 @pytest.mark.usefixtures("secret")
 @pytest.mark.parametrize(
     ("job", "before", "work"),
-    [("sync", [], do_sync), ("verify", [do_sync], do_verify), ("query", [do_sync], do_query)],
+    [
+        ("sync", [], do_sync),
+        ("verify", [do_sync], do_verify),
+        ("metadata", [do_sync], do_metadata),
+        ("query", [do_sync], do_query),
+    ],
 )
 def test_the_policy_is_what_is_called(  # noqa: PLR0917
     world: World,
@@ -128,6 +149,33 @@ def test_the_policy_is_what_is_called(  # noqa: PLR0917
         used.add(action)
     assert used == {action for found in statements for action in found["Action"]}
     assert {call for call, _ in calls} - {"secretsmanager:GetSecretValue"} == CALLS[job]
+
+
+def test_the_policy_of_a_queue_is_what_is_called(
+    world: World, event_queue: EventQueue, calls: list[Call], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sync that reads events and deletes them, and the look at the queue before; readers of the catalog need none."""
+    monkeypatch.setattr(inbox, "_DRAIN_SECONDS", 0)
+    event_queue.tell("Image Set Created", world.datastore_id, "0" * 32)
+    world.sync(queue=event_queue.url)
+    check_queue(event_queue.url)
+    place = Place(bucket=None, prefix="", datastore_ids=(world.datastore_id,), queue=event_queue.url, region="r")
+    [statement] = [found for found in policy(["sync", "query"], place)["Statement"] if found["Sid"] == "Queue"]
+    used = {call.removesuffix("Batch") for call, _ in calls if call.startswith("sqs:")}
+    assert used == set(statement["Action"])
+    assert statement["Resource"] == [f"arn:aws:sqs:r:123456789012:{event_queue.url.rpartition('/')[2]}"]
+    assert "sqs" not in str(policy(["query", "verify"], place))
+
+
+def test_the_queues_region_is_its_urls(capsys: pytest.CaptureFixture[str]) -> None:
+    """And its key is allowed for reading alone."""
+    url = "https://sqs.eu-west-1.amazonaws.com/111122223333/events"
+    told = ["--region", "us-east-1", "--queue", url, "--queue-kms-key", "alias/events"]
+    assert run(["iam-policy", "--catalog", "s3://bbb", "--datastore-id", ID, *told]) == 0
+    statements = {found["Sid"]: found for found in json.loads(capsys.readouterr().out)["Statement"]}
+    assert statements["Queue"]["Resource"] == ["arn:aws:sqs:eu-west-1:111122223333:events"]
+    assert statements["QueueKey"]["Action"] == ["kms:Decrypt"]
+    assert statements["QueueKey"]["Condition"] == {"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/events"}}
 
 
 @pytest.mark.parametrize(

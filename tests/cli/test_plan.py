@@ -57,3 +57,19 @@ def test_a_plan_of_a_backfill_has_its_range(world: World, capsys: pytest.Capture
     found = json.loads(capsys.readouterr().out)
     assert (found["image_sets"], found["requests"]) == (20, 3)
     assert run(plan_arguments(world, "--from", day)) == 2
+
+
+def test_a_plan_of_metadata_asks_the_service_nothing(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Requests for what is in the frequent tier; for the archived rest its price, at least 5 MB each."""
+    live(world).fill(40, step=timedelta(seconds=1))
+    world.fill(20, start=datetime.now(UTC) - timedelta(days=1), step=timedelta(seconds=1), prefix="new")
+    assert run(sync_arguments(world)) == 0
+    world.service.reset_counters()
+    capsys.readouterr()
+    assert run(plan_arguments(world, "--metadata", "--json")) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["requests"], found["archived"], found["archived_bytes"]) == (20, 40, 200_000_000)
+    assert found["waking_dollars"] == round(0.2e9 / 2**30 * 0.099, 2)
+    assert not world.service.counters.requests
+    assert run(plan_arguments(world, "--metadata")) == 0
+    assert "not read without --archived" in capsys.readouterr().out

@@ -48,6 +48,7 @@ def test_the_template_names_every_option_that_is_a_setting() -> None:
     """Each option of a command is in the template, but for ranges, forms of output, the demo and the like."""
     known = set().union(*(names for command, names in options().items() if command not in {"demo", "emulate"}))
     once = {"json", "debug", "from", "to", "out", "format", "watch", "for", "only", "part", "repair", "restart"}
+    once |= {"since", "file", "param", "yes"}
     assert tomllib.loads(filled_in()).keys() == known - once
 
 
@@ -68,7 +69,9 @@ def test_every_setting_is_an_option_a_variable_and_a_key(
 ) -> None:
     """Each by its one name, with the one description and default, and the same value comes of all of them."""
     setting = declared()[name]
-    (option,) = (param for param in cli.commands["watch"].params if param.name == name)
+    commands = (its for its in ("watch", "metadata") if name in {param.name for param in cli.commands[its].params})
+    command = next(commands)
+    (option,) = (param for param in cli.commands[command].params if param.name == name)
     assert isinstance(option, click.Option)
     assert (option.help or "").startswith(setting.description)
     assert option.to_info_dict()["default"] in {setting.default, ()}
@@ -78,8 +81,8 @@ def test_every_setting_is_an_option_a_variable_and_a_key(
     needed = ["--catalog", "c"] * (name != "catalog") + ["--datastore-id", "0" * 32] * (name != "datastore_id")
 
     def given(*arguments: str) -> Any:
-        settings = read_settings(cli).get("watch")
-        return cli.commands["watch"].make_context("watch", [*needed, *arguments], default_map=settings).params[name]
+        settings = read_settings(cli).get(command)
+        return cli.commands[command].make_context(command, [*needed, *arguments], default_map=settings).params[name]
 
     by_flag = given(flag) if option.is_flag else given(flag, str(value))
     monkeypatch.setenv(variable, "1" if option.is_flag else str(value))

@@ -118,7 +118,7 @@ def test_the_types_in_the_data_dictionary_are_what_engines_show(idc_catalogs: di
             "DESCRIBE SELECT * FROM read_parquet(?, hive_partitioning = false)", [objects]
         ).fetchall()
     assert {name: kind for name, kind, *_ in described} == {
-        c.name: dictionary.DUCKDB_TYPES[c.type] for c in IMAGE_SETS.columns
+        c.name: ddl.DUCKDB_TYPES[c.type] for c in IMAGE_SETS.columns
     }
     frame = Catalog(str(idc_catalogs["day"])).to_pandas(columns=[column.name for column in IMAGE_SETS.columns])
     assert {name: str(kind) for name, kind in frame.dtypes.items()} == {

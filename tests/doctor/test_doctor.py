@@ -20,6 +20,7 @@ from ahi_catalog.connectors.storage import MemoryStore
 from ahi_catalog.doctor import Check, Verdict, examine
 from ahi_catalog.doctor.account import check_quota
 from ahi_catalog.doctor.storage import PROBE_KEY, check_conditional_writes, check_encryption
+from tests.support.event_queue import EventQueue
 from tests.support.s3_server import READER_KEY, READER_SECRET
 from tests.support.world import TODAY, World
 
@@ -142,6 +143,27 @@ def test_the_key_of_the_pseudonyms_has_to_be_the_catalogs(
     monkeypatch.delenv(VARIABLE)
     missing = findings(world)["PHI key"]
     assert (missing.verdict, VARIABLE in missing.says) == (Verdict.FIX, True)
+
+
+def test_a_queue_is_looked_at_and_nothing_is_received(world: World, event_queue: EventQueue) -> None:
+    """Without a dead-letter queue it says so; one that is not there is to be fixed; messages keep their deliveries."""
+    event_queue.tell("Image Set Created", world.datastore_id, "0" * 32)
+    found = findings(world, queue=event_queue.url)["queue"]
+    assert (found.verdict, "no dead-letter queue" in found.says) == (Verdict.NOTE, True)
+    client = boto3.client("sqs")
+    dead = client.create_queue(QueueName="dead")["QueueUrl"]
+    arn = client.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 1})
+    attributes = {"RedrivePolicy": redrive, "VisibilityTimeout": "300"}
+    client.set_queue_attributes(QueueUrl=event_queue.url, Attributes=attributes)
+    found = findings(world, queue=event_queue.url)["queue"]
+    assert (found.verdict, found.says) == (
+        Verdict.OK,
+        "1 messages wait, 1 deliveries before the dead-letter queue; encrypted by SQS",
+    )
+    assert len(client.receive_message(QueueUrl=event_queue.url)["Messages"]) == 1
+    found = findings(world, queue=f"{event_queue.url}-x")["queue"]
+    assert (found.verdict, "no such queue" in found.says) == (Verdict.FIX, True)
 
 
 def test_the_doctor_leaves_one_object(s3_url: str) -> None:

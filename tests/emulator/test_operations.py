@@ -1,4 +1,4 @@
-"""The other three operations through boto3, and errors in the service's form."""
+"""Operations beside the search through boto3, and errors in the service's form."""
 
 from datetime import timedelta
 from typing import Any

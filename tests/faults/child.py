@@ -4,18 +4,22 @@ import json
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 from ahi_catalog.cli.running import run_job
 from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError
+from ahi_catalog.connectors.healthimaging.source import Connection
 from ahi_catalog.connectors.settings import Settings
-from ahi_catalog.pipeline import backfill, sync
+from ahi_catalog.pipeline import backfill, sync, watch
 from ahi_catalog.pipeline.many import Job
+from ahi_catalog.pipeline.run_report import RunReport
+from ahi_catalog.pipeline.scan_task import ScanExecutor
 from ahi_catalog.pipeline.signals import INTERRUPTED
 from tests.faults import breakage, lines, warm
 
@@ -25,9 +29,9 @@ class RunSpec:
     """What a process is to run.
 
     Attributes:
-        job: ``sync`` or ``backfill``.
+        job: ``sync``, ``backfill`` or ``watch``, of some passes.
         settings: Of the run.
-        now: The local clock, which stands still.
+        now: The local clock, which stands still but while a watch waits.
         bounds: Of a backfill.
         environment: Endpoints and credentials.
         output: A folder for what it says.
@@ -69,6 +73,8 @@ def run(spec: RunSpec) -> int:
     if spec.point:
         lines.signal_at(spec.point, spec.sends)
     job: Job = partial(sync.sync, clock=lambda: spec.now)
+    if spec.job == "watch":
+        job = partial(_watch, now=spec.now)
     if spec.bounds:
         start, end = spec.bounds
         job = partial(backfill.backfill, start=start, end=end, clock=lambda: spec.now)
@@ -89,6 +95,31 @@ def run(spec: RunSpec) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     return code
+
+
+_PASSES = 16
+
+
+def _watch(
+    settings: Settings, *, executor: ScanExecutor, stop: threading.Event, connection: Connection, now: datetime
+) -> RunReport:
+    """A watch that is stopped after some passes, on a clock that moves while it waits."""
+    waits: list[float] = []
+
+    class Passes(watch.Timer):
+        def wait(self, seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) >= _PASSES:
+                stop.set()
+
+    return watch.watch(
+        settings,
+        executor,
+        stop,
+        wake=Passes(stop),
+        clock=lambda: now + timedelta(seconds=sum(waits)),
+        connection=connection,
+    )
 
 
 def _no_flow() -> None:

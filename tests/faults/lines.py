@@ -23,6 +23,7 @@ WATCHED = (
     "pipeline/engine.py",
     "pipeline/checkpointer.py",
     "pipeline/sync.py",
+    "pipeline/watch.py",
     "pipeline/run.py",
 )
 """The modules that read, publish and cover."""

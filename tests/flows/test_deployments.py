@@ -24,6 +24,7 @@ from ahi_catalog.connectors.durations import PATTERN, format_duration, parse_dur
 from ahi_catalog.connectors.settings import Options, Quota, Settings, declared
 from ahi_catalog.flows.backfill import backfill
 from ahi_catalog.flows.deployments import make_deployments
+from ahi_catalog.flows.metadata import metadata
 from ahi_catalog.flows.parameters import make_settings, parameters_of
 from ahi_catalog.flows.sync import sync
 from ahi_catalog.flows.verify import verify
@@ -52,7 +53,8 @@ def of_prefect_yaml() -> list[dict[str, Any]]:
 def of_serve(*arguments: str) -> list[RunnerDeployment]:
     """The deployments of `ahi-catalog serve`."""
     told = ["--catalog", "s3://bucket/imaging", "--datastore-id", DATASTORE, "--name", "radiology", *arguments]
-    return make_deployments(make_plan(**serve.make_context("serve", told).params))
+    params = serve.make_context("serve", told).params
+    return make_deployments(make_plan(**{name: value for name, value in params.items() if name != "replace"}))
 
 
 def test_serve_registers_what_prefect_yaml_does() -> None:
@@ -73,6 +75,23 @@ def test_serve_registers_what_prefect_yaml_does() -> None:
             "grace_period_seconds": served.concurrency_options.grace_period_seconds,
         }
         assert load_flow_from_entrypoint(written["entrypoint"], use_placeholder_flow=False).name == served.flow_name
+
+
+def test_the_default_name_tells_catalog_and_data_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that two catalogs of one data store, or folders of one name in two places, are served side by side."""
+    monkeypatch.chdir(tmp_path)
+    named = {}
+    for catalog in ("s3://dev-bucket/imaging", "s3://prod-bucket/imaging/", "catalog"):
+        params = serve.make_context("serve", ["--catalog", catalog, "--datastore-id", DATASTORE]).params
+        plan = make_plan(**{name: value for name, value in params.items() if name != "replace"})
+        named[plan.name] = plan.settings.catalog
+    folder = str(tmp_path / "catalog")
+    assert list(named.values())[-1] == folder
+    assert list(named) == [
+        f"dev-bucket-imaging-{DATASTORE}",
+        f"prod-bucket-imaging-{DATASTORE}",
+        f"{folder.strip('/').replace('/', '-')}-{DATASTORE}",
+    ]
 
 
 def test_runs_of_a_worker_have_the_memory_of_the_command_line() -> None:
@@ -215,12 +234,13 @@ def test_a_deployment_runs_with_the_defaults_of_the_command_line() -> None:
 def test_every_setting_is_a_parameter_or_an_option() -> None:
     """A setting that is added cannot be forgotten: a flow takes it by name, or among the options."""
     schema = parameter_schema(watch).model_dump()
-    shown = schema["properties"] | schema["definitions"]["Options"]["properties"]
+    of_metadata = parameter_schema(metadata).model_dump()["properties"]
+    shown = of_metadata | schema["properties"] | schema["definitions"]["Options"]["properties"]
     for name, setting in declared().items():
         if name == "datastore_id":
             continue  # a flow takes several
         assert shown[name]["description"] == setting.description
-        assert shown[name].get("default") == setting.default
+        assert shown[name].get("default") == (None if setting.default == () else setting.default)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """The flows through Prefect: a temporary server, real tasks, real artifacts, credentials out of a real block."""
 
+import itertools
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -13,7 +15,7 @@ import pytest
 from prefect import flow
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter, FlowRunFilterId
 from prefect.settings import PREFECT_API_URL, PREFECT_TASKS_DEFAULT_RETRIES, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 from prefect_aws import AwsCredentials
@@ -30,12 +32,16 @@ from ahi_catalog.connectors.windows import Window
 from ahi_catalog.emulator.dicom_files import load_dicom_files
 from ahi_catalog.emulator.idc import load_idc
 from ahi_catalog.flows.backfill import backfill
+from ahi_catalog.flows.blocks import AhiCatalog
 from ahi_catalog.flows.credentials import find_session
+from ahi_catalog.flows.events import tell
 from ahi_catalog.flows.parameters import parameters_of
 from ahi_catalog.flows.sync import sync
 from ahi_catalog.flows.tasks import PrefectScanExecutor
 from ahi_catalog.flows.verify import verify
-from ahi_catalog.pipeline.many import EACH
+from ahi_catalog.flows.watch import watch
+from ahi_catalog.pipeline.many import EACH, Result
+from ahi_catalog.pipeline.run_report import RunReport
 from ahi_catalog.pipeline.scan_task import ScanTask
 from ahi_catalog.schemas import PhiKey, PhiPolicy
 from tests.support.reference import expected_rows, read_folder
@@ -189,6 +195,11 @@ def test_a_flow_reads_and_writes_with_the_credentials_of_a_block(
     assert state.is_completed()
     with aws.using(find_session("imaging")):
         assert run_query(open_catalog(open_store(s3_url)), "select count(*) from image_sets")[0][0].as_py() == 100
+    AhiCatalog(catalog=s3_url, datastore_ids=[world.datastore_id], credentials="imaging").save("radiology")
+    known = AhiCatalog.load("radiology")
+    assert isinstance(known, AhiCatalog)
+    assert known.open().query("select count(*) from image_sets").arrow()[0][0].as_py() == 100
+    assert sync(**known.parameters(), return_state=True).is_completed()
     run_id = state.state_details.flow_run_id
     assert run_id is not None
     with get_client(sync_client=True) as client:
@@ -219,6 +230,30 @@ def test_a_backfill_that_is_asked_for_wrongly_fails_at_once(world: World) -> Non
         assert client.read_flow_run(state.state_details.flow_run_id).run_count == 1
 
 
+def test_a_watch_as_a_flow_ends_as_cancelled_with_its_report(world: World) -> None:
+    """SIGTERM, which is how Prefect cancels a run, ends it in order; scans are no tasks, the report is an artifact."""
+    world.service.clock.unfreeze()
+    world.service.clock.offset = timedelta()
+    world.fill(200)
+    arrived, requests = world.service.arrived, itertools.count(1)
+
+    def arrived_and_stopped(operation: str) -> int:
+        if next(requests) == 14:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return arrived(operation)
+
+    world.service.arrived = arrived_and_stopped  # type: ignore[method-assign]
+    state = watch(**parameters_of(world.settings), every="1s", return_state=True)
+    assert state.is_cancelled()
+    world.assert_catalog_equals_service()
+    with get_client(sync_client=True) as client:
+        made = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["ahi-catalog-watch"])))
+        assert made
+        run_id = state.state_details.flow_run_id
+        assert run_id
+        assert not client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])))
+
+
 def test_a_flow_that_is_stopped_while_data_stores_are_listed_is_cancelled(world: World) -> None:
     """SIGTERM meets a listing that is to be tried again: the flow ends as cancelled, and no catalog is made."""
     world.service.faults.add("500", operation="ListDatastores")
@@ -232,6 +267,34 @@ def test_a_flow_that_is_stopped_while_data_stores_are_listed_is_cancelled(world:
     parameters = parameters_of(world.settings) | {"datastore_ids": None}
     assert sync(**parameters, return_state=True).is_cancelled()
     assert not world.catalog.exists()
+
+
+def test_a_block_of_a_catalog_is_refused_where_a_run_would_be() -> None:
+    """An option that there is not is one line when the block is made."""
+    with pytest.raises(UsageError, match="`settl`: "):
+        AhiCatalog(catalog="s3://bucket/imaging", options={"settl": "30m"})
+
+
+def test_events_that_cannot_be_made_cost_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """A catalog whose URL is too long for an asset's key: a warning that does not quote it."""
+    report = RunReport(flow="sync", run_id="0", datastore_id="0" * 32, started_at=TODAY, partitions_written=1)
+    tell("s3://" + "b" * 600, [Result(datastore_id="0" * 32, report=report)])
+    assert "Prefect took no event of the run: " in caplog.text
+    assert "bbb" not in caplog.text
+
+
+def test_a_verify_says_what_was_compared(world: World) -> None:
+    """A clean one counts what it read; one of a part in which there is nothing says so."""
+    world.service.clock.unfreeze()
+    world.service.clock.offset = timedelta()
+    world.fill(30)
+    world.sync()
+    asked = parameters_of(world.settings)
+    message = str(verify(**asked, return_state=True).message)
+    assert re.fullmatch(r"30 image sets of [\d,]+ days compared: nothing wrong", message)
+    empty = f"{(BORN.toordinal() - 1) % 9_999 + 1}/9999"
+    state = verify(**asked, part=empty, return_state=True)
+    assert state.message == f"nothing to compare: the catalog holds nothing of part {empty}"
 
 
 def test_a_block_that_is_not_there_is_named() -> None:

@@ -54,6 +54,12 @@ def test_the_command_syncs_and_queries(installation: Installation, world: World)
     assert imported_from.startswith(str(installation.packages))
 
 
+def test_prefect_finds_the_block_type(installation: Installation) -> None:
+    """By the entry point of collections, with nothing registered by hand."""
+    asked = "from prefect.plugins import load_prefect_collections as load; print(load()['ahi_catalog'].AhiCatalog)"
+    assert "ahi_catalog.flows.blocks.AhiCatalog" in installation.run(installation.python, "-c", asked)
+
+
 @pytest.mark.prefect
 @pytest.mark.timeout(600)
 def test_serve_and_a_worker_run_syncs(installation: Installation, world: World, tmp_path: Path) -> None:

@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import distributed
+import pyarrow.parquet as pq
 import pytest
 
 from ahi_catalog.cli.main import run
 from ahi_catalog.connectors.errors import ClusterError, SourceError
+from ahi_catalog.connectors.settings import MetadataOptions
 from ahi_catalog.pipeline import backfill, sync
 from ahi_catalog.pipeline.cluster import start_local_cluster
 from ahi_catalog.pipeline.executors import open_executor
+from ahi_catalog.pipeline.metadata import read_metadata
 from ahi_catalog.pipeline.run_report import RunReport
-from tests.support.world import BORN, World
+from tests.support.world import BORN, TODAY, World
 
 
 def sync_on(address: str, world: World, **changes: Any) -> RunReport:
@@ -83,6 +86,28 @@ def test_a_killed_worker_costs_no_row_and_what_goes_wrong_is_told(
         with at_request(world, 10, lambda: threading.Thread(target=cluster.close).start()), pytest.raises(ClusterError):
             backfill_on(address, world)
     world.assert_catalog_equals_service()
+
+
+def test_a_killed_worker_costs_no_metadata(world: World) -> None:
+    """One of two worker processes dies while both read metadata: every image set has its series, and is there once."""
+    world.fill(1_000, start=TODAY - timedelta(days=10), step=timedelta(seconds=1))
+    world.sync()
+    fast = MetadataOptions(metadata_rate=100_000, metadata_burst=100_000)
+    with start_local_cluster(4) as cluster:
+        with distributed.Client(cluster.scheduler_address, set_as_default=False) as client:
+            victim, *_ = client.run(os.getpid).values()
+        settings = replace(world.settings, dask=cluster.scheduler_address, concurrency=4, metadata=fast)
+        stop = threading.Event()
+        with at_request(world, 200, lambda: os.kill(victim, signal.SIGKILL)), open_executor(settings, stop) as executor:
+            report = read_metadata(settings, executor, stop, clock=world.service.now)
+    assert (report.outcome, report.rows_read, report.new) == ("done", 1_000, 1_000)
+    ids = [row for file in world.catalog.glob("series/**/*.parquet") for row in ids_of(file)]
+    assert len(ids) == len(set(ids)) == 1_000
+
+
+def ids_of(file: Path) -> list[str]:
+    found: list[str] = pq.ParquetFile(file).read(["image_set_id"])["image_set_id"].to_pylist()
+    return found
 
 
 def test_ctrl_c_stops_a_run_on_a_local_cluster_in_an_orderly_way(

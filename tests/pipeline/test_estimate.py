@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.pages import Field
 from ahi_catalog.connectors.settings import Quota
 from ahi_catalog.connectors.windows import Window, to_epoch_microseconds
@@ -31,6 +32,37 @@ def test_steady_arrivals_are_guessed_within_some_per_cent(count: int) -> None:
     found, _ = guess((chance.random(count) * SECONDS).tolist())
     assert found.rows == pytest.approx(count, rel=0.15)
     assert not found.is_rough
+
+
+@pytest.mark.parametrize("probes", [60, 200])
+@pytest.mark.parametrize(
+    ("bursts", "each", "seconds"),
+    [
+        (1, 30_000, 600),
+        (5, 6_000, 300),
+        (30, 1_000, 60),
+        (100, 300, 20),
+        (1_000, 30, 2),
+        (60, 500, 1),
+        (365, 83, 3_600),
+    ],
+)
+def test_a_guess_about_bursts_is_near_or_not_told(bursts: int, each: int, seconds: int, probes: int) -> None:
+    """What is told of archives that were imported at once is within a factor of two; else that it is rough."""
+    for seed in range(3):
+        chance = np.random.default_rng(seed)
+        starts = np.repeat(chance.random(bursts) * (SECONDS - seconds), each)
+        found, _ = guess((starts + chance.random(bursts * each) * seconds).tolist(), probes)
+        assert found.is_rough or bursts * each / 2 <= found.rows <= bursts * each * 2
+
+
+def test_windows_beyond_the_probes_are_not_guessed() -> None:
+    """Requests that were made before count; a window that nobody looked into makes the guess none."""
+    fetch = TimesOnly(np.array([START], dtype=np.int64))
+    later = Window(YEAR.end, YEAR.end + timedelta(days=1))
+    windows = [(Field.CREATED_AT, YEAR), (Field.CREATED_AT, later)]
+    found = estimate(fetch, windows, probes=2, counts=RequestCounts(requests=1))
+    assert (found.least, found.probes, fetch.requests, found.is_rough) == (1, 2, 1, True)
 
 
 def test_a_dense_hour_is_found() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from ahi_catalog.emulator.metadata import document, instance
 from tests.support.prefect_server import running_prefect_server
 from tests.support.s3_stub import running_s3_stub
 from tests.support.world import BORN, World, summary
@@ -103,8 +104,9 @@ class Leaks:
         return [command, *common, "--rate", "100000", "--burst", "100000", *more]
 
     def found(self) -> list[str]:
-        """Files outside image_sets/ that hold a mark: as it is, in UTF-16, hexadecimal or base64."""
-        files = [path for path in self.folder.rglob("*") if path.is_file() and "image_sets" not in path.parts]
+        """Files outside of the tables that hold a mark: as it is, in UTF-16, hexadecimal or base64."""
+        tables = {"image_sets", "series", "instances"}
+        files = [path for path in self.folder.rglob("*") if path.is_file() and not tables & set(path.parts)]
         assert files
         needles = [needle for mark in MARKS for needle in _forms(mark.encode())]
         return [path.name for path in files if any(needle in path.read_bytes() for needle in needles)]
@@ -157,6 +159,7 @@ HOSTILE = (
     "select cast(patient_name as int) from image_sets",
     "select error(patient_id) from image_sets",
     "from (pivot image_sets on patient_name) select nothing",
+    "from (pivot_wider image_sets on patient_name) select nothing",
     "select patient_name::date from image_sets where study_description like 'A%' or true",
 )
 
@@ -190,9 +193,51 @@ def test_nothing_leaks_whatever_fails(leaks: Leaks, prefect: str, request: pytes
     assert leaks.found() == []
 
 
+@pytest.mark.parametrize("prefect", ["--no-prefect", "--prefect"])
+def test_metadata_leaks_nothing(leaks: Leaks, prefect: str, request: pytest.FixtureRequest) -> None:
+    """Metadata that is read, spoilt and refused at DEBUG leaves no mark outside of the tables."""
+    if prefect == "--prefect":
+        request.getfixturevalue("prefect_server")
+    store = leaks.world.service.datastore(leaks.world.datastore_id)
+    store.describe = describe_marked
+    common = ["--catalog", str(leaks.catalog), "--datastore-id", leaks.world.datastore_id, prefect, *FEW]
+    keywords = ["--keyword", "PatientComments", "--keyword", "ExposureTime"]
+    metadata = ["metadata", *common, "--metadata-rate", "100000", "--archived", "--yes"]
+    of_metadata = [{"kind": kind, "next": 2, "operation": "GetImageSetMetadata"} for kind in SPOILT]
+    refused = [{"kind": "access_denied", "next": 9, "operation": "GetImageSetMetadata"}]
+    leaks.run(
+        {"args": ["sync", *common]},
+        {"args": metadata, "faults": refused},
+        {"args": metadata, "break": "replace_substring_regex"},
+        {"args": [*metadata, *keywords, "--instances"], "faults": of_metadata},
+        {"args": metadata, "faults": [{"kind": "shorten", "next": 1_000, "operation": "GetImageSetMetadata"}]},
+        {"args": ["plan", *common[:4], "--metadata"]},
+        {"args": ["query", "--catalog", str(leaks.catalog), "select cast(series_description as int) from series"]},
+    )
+    assert leaks.codes == ["0", "1", "1", "0", "0", "0", "1"]
+    [data] = leaks.catalog.glob("series/**/*.parquet")
+    assert LETTERS.encode() in data.read_bytes()
+    assert leaks.found() == []
+
+
+SPOILT = ("cut", "shorten", "garble", "garble_bytes", "conflict", "reset")
+
+
+def describe_marked(record: Any) -> bytes:
+    """Metadata whose every text is marked, of the right type and of a wrong one."""
+    series: dict[str, Any] = {
+        name: f"{LETTERS}-{name}" for name in ("SeriesDescription", "InstitutionName", "StationName")
+    }
+    series |= {"SeriesDate": f"{LETTERS}-date", "SeriesNumber": f"{LETTERS}-number", "Modality": int(DIGITS)}
+    its = {"PatientComments": LETTERS, "ExposureTime": LETTERS, "Rows": LETTERS, "ImageType": [LETTERS, 1]}
+    return document(record, ({}, {}, series), [(f"1.2.{DIGITS}.1", instance(its, LETTERS, [(LETTERS, 5)]))])
+
+
 def test_what_only_reads_leaks_nothing(leaks: Leaks) -> None:
-    """The report, the plan, the doctor, the DDL and status show and keep no mark, with broken pages on the way too."""
+    """The report, plan, doctor, DDL, status, changes, state and check show and keep no mark, on broken pages too."""
     catalog, page = str(leaks.catalog), str(leaks.folder / "work" / "report.html")
+    twice = marked(0) | {"imageSetId": "d" * 32}
+    leaks.world.service.insert(leaks.world.datastore_id, [twice])
     leaks.run(
         {"args": leaks.arguments("sync", "--no-prefect")},
         {"args": ["report", "--catalog", catalog, "--out", page]},
@@ -203,9 +248,13 @@ def test_what_only_reads_leaks_nothing(leaks: Leaks) -> None:
         {"args": ["status", "--catalog", catalog, "--json"]},
         {"args": ["contract", "--catalog", catalog]},
         {"args": ["query", "--catalog", catalog, "select count(*) from studies"]},
+        {"args": ["query", "--catalog", catalog, "from runs"]},
+        {"args": ["changes", "--catalog", catalog, "--since", "2020-01-01", "--json"]},
+        {"args": ["state", "show", "--catalog", catalog]},
+        {"args": ["check", "--catalog", catalog, "--no-conflicts"]},
     )
     assert leaks.codes[:4] == ["0", "0", "0", "1"]
-    assert leaks.codes[5:] == ["0", "0", "0", "0"]
+    assert leaks.codes[5:] == ["0"] * 7 + ["1"]
     assert Path(page).stat().st_size > 10_000
     assert leaks.found() == []
 

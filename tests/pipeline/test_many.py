@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,10 +16,13 @@ import pytest
 
 from ahi_catalog.cli.main import run
 from ahi_catalog.connectors.errors import UsageError
-from ahi_catalog.connectors.settings import Quota
-from ahi_catalog.pipeline import many, sync
+from ahi_catalog.connectors.healthimaging.source import Connection
+from ahi_catalog.connectors.settings import Quota, Settings
+from ahi_catalog.pipeline import many, sync, watch
 from ahi_catalog.pipeline.executors import open_threads
 from ahi_catalog.pipeline.many import EACH, Result, run_many
+from ahi_catalog.pipeline.run_report import RunReport
+from ahi_catalog.pipeline.scan_task import ScanExecutor
 from ahi_catalog.pipeline.verify import job
 from tests.support.reference import expected_rows, read_rows
 from tests.support.world import BORN, World
@@ -213,3 +217,32 @@ def test_data_stores_come_from_variables_and_the_file_too(
     file.unlink()
     assert run(arguments(world)) == 2
     assert run(arguments(world, "--all", "--datastore-id", UNKNOWN)) == 2
+
+
+def test_watches_of_all_data_stores_go_on_at_once(world: World, stores: list[str]) -> None:
+    """More of them than workers, under one quota; one that fails for good is logged at once, and stops no other."""
+    stop, made = threading.Event(), Counter[str]()
+
+    def run(settings: Settings, *, executor: ScanExecutor, stop: threading.Event, connection: Connection) -> RunReport:
+        class Passes(watch.Timer):
+            def wait(self, seconds: float) -> None:
+                del seconds
+                made[settings.datastore_id] += 1
+                # Only together do they get on.
+                if len(made) == len(stores) and min(made.values()) >= 3:
+                    stop.set()
+                stop.wait(0.01)
+
+        return watch.watch(settings, executor, stop, wake=Passes(stop), clock=world.service.now, connection=connection)
+
+    with open_threads(1) as executor:
+        results = many.run_many(
+            run,
+            replace(world.settings, datastore_id=many.EACH, concurrency=1),
+            [UNKNOWN, *stores],
+            stop,
+            executor_for=lambda _: executor,
+            is_lasting=True,
+        )
+    assert outcomes(results) == ["failed", "stopped", "stopped", "stopped"]
+    assert_catalog_equals_service(world, stores)

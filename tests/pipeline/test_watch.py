@@ -201,10 +201,12 @@ def test_a_row_that_the_search_still_lists_after_its_deletion_stays_away(world: 
             assert lagging not in world.rows()
 
     script = Script(world.service, stop, between, 4)
-    look_up = Source.look_up
+    look_up = Source.look_up_any
     with pytest.MonkeyPatch.context() as patch, open_threads(8) as executor:
         patch.setattr(
-            Source, "look_up", lambda source, name, counts: None if name == lagging else look_up(source, name, counts)
+            Source,
+            "look_up_any",
+            lambda source, name, counts: None if name == lagging else look_up(source, name, counts),
         )
         watch.watch(world.settings, executor, stop, wake=script, clock=world.service.now)
 

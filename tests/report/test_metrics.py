@@ -1,13 +1,17 @@
 """The state of a catalog as OpenMetrics: a real parser reads it, and the numbers are the status's."""
 
 import json
+import urllib.request
 from datetime import timedelta
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from ahi_catalog.cli.main import run
-from ahi_catalog.connectors.errors import SourceError
+from ahi_catalog.connectors.catalog import open_catalog, open_store
+from ahi_catalog.connectors.catalog.summary import Summary, summarize
+from ahi_catalog.connectors.errors import SourceError, UsageError
+from ahi_catalog.report.metrics import serving
 from tests.support.world import TODAY, World
 
 
@@ -49,3 +53,25 @@ def test_failures_in_a_row_are_counted(world: World, capsys: pytest.CaptureFixtu
     found = sampled(world, capsys)
     assert found["ahi_catalog_failed_runs", "sync"] == 2
     assert ("ahi_catalog_verify_age_seconds", None) not in found
+
+
+def test_a_watch_serves_the_same_metrics(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A scrape over http reads the catalog anew; while that cannot be read, it is answered without values."""
+    world.fill(30)
+    catalog = open_store(str(world.catalog))
+
+    def read() -> list[Summary]:
+        opened = open_catalog(catalog)
+        return [summarize(opened, datastore_id, runs=5) for datastore_id in opened.datastore_ids()]
+
+    def scraped(port: int) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            return str(answer.read(), "utf-8")
+
+    with serving(read, "127.0.0.1", 0) as port:
+        assert "ahi_catalog_rows{" not in scraped(port)
+        assert "cannot be read for its metrics" in caplog.text
+        world.sync()
+        assert f'ahi_catalog_rows{{datastore_id="{world.datastore_id}"}} 30.0' in scraped(port)
+        with pytest.raises(UsageError, match="metrics cannot be served"), serving(read, "127.0.0.1", port):
+            pass

@@ -137,7 +137,10 @@ def test_views_count_what_is_there() -> None:
         selects.append(f"SELECT 'd' AS datastore_id, {listed}")
     with duckdb.connect() as connection:
         connection.execute(f"CREATE VIEW image_sets AS {' UNION ALL '.join(selects)}")
-        for statement in ddl.duckdb_views("image_sets"):
+        connection.execute(
+            "CREATE TABLE removals (datastore_id TEXT, image_set_id TEXT, created_at TIMESTAMP, removed_at TIMESTAMP)"
+        )
+        for statement in ddl.duckdb_views():
             connection.execute(statement)
         studies = connection.execute(
             "SELECT study_instance_uid, patient_id, series, image_sets, modalities, day(first_seen), day(last_seen) "
@@ -153,6 +156,6 @@ def test_views_count_what_is_there() -> None:
 def test_views_name_only_columns_that_there_are() -> None:
     """The keys of a view come first, and no name stands twice."""
     for view in VIEWS:
-        names = [column.name for column in view.all_columns]
+        names = [column.name for column in view.columns]
         assert len(set(names)) == len(names)
         assert names[0] == "datastore_id"

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("cli", "connectors", "doctor", "emulator", "flows", "pipeline", "report", "schemas")
 """The folders at the top of the repository that are installed as ahi_catalog.<room>."""
 _SECONDS = 300
+_OURS = ("ahi-catalog", "ahi_catalog")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +77,18 @@ def make_installation(folder: Path) -> Installation:
     """
     made = Installation(folder / "environment", folder / "project")
     venv.create(made.folder, symlinks=True)
-    others = {
-        str(each.locate_file(""))
-        for each in importlib.metadata.distributions()
-        if each.metadata["Name"] not in ("ahi-catalog", "ahi_catalog")
-    }
-    (made.packages / "dependencies.pth").write_text("\n".join(sorted(others)), encoding="utf-8")
+    (made.packages / "dependencies.pth").write_text("\n".join(dependencies()), encoding="utf-8")
     for name in ("flows", "connectors", "schemas"):
         package = made.project / name
         package.mkdir(parents=True)
         (package / "__init__.py").write_text('raise ImportError("is the user\'s")\n', encoding="utf-8")
     return made
+
+
+def dependencies() -> list[str]:
+    """The folders in which the running environment has other packages than ahi-catalog."""
+    others = (each for each in importlib.metadata.distributions() if each.metadata["Name"] not in _OURS)
+    return sorted({str(each.locate_file("")) for each in others})
 
 
 def run(command: list[str], cwd: Path | None = None) -> str:

@@ -1,7 +1,7 @@
 """A process that runs commands of ours one after the other with every log at DEBUG, faults and planted leaks.
 
 Reads a JSON list of steps from stdin: ``args`` of a command, ``faults`` for the embedded service, ``break``, a
-library function that fails while the command runs, and ``plant``, a leak to be found. Prints each exit code.
+function of Arrow's that fails while the command runs, and ``plant``, a leak to be found. Prints each exit code.
 """
 
 import importlib
@@ -51,17 +51,18 @@ def order(fault: dict[str, Any] | None) -> None:
 @contextmanager
 def broken(what: str | None) -> Iterator[None]:
     """Let Arrow fail as it does, quoting values."""
-    cast = pc.cast
 
     def fail(values: Any, *_: Any, **__: Any) -> Any:
         raise pa.ArrowTypeError(f"Could not convert {values.to_pylist()}")
 
-    if what == "cast":
-        pc.cast = fail
+    whole = getattr(pc, what) if what else None
+    if what:
+        setattr(pc, what, fail)
     try:
         yield
     finally:
-        pc.cast = cast
+        if what:
+            setattr(pc, what, whole)
 
 
 @contextmanager

@@ -49,8 +49,12 @@ class Script:
     def deleted(self) -> list[str]:
         return list(self.told)
 
-    def published(self, existing: Collection[str]) -> None:
-        self.existing += existing
+    def awaited(self) -> list[str]:
+        return []
+
+    def published(self, waiting: Collection[str], report: RunReport) -> None:
+        del report
+        self.existing += waiting
         self.told.clear()
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ahi_catalog.connectors.catalog import parquet
-from ahi_catalog.connectors.catalog.merge import merge, newest, without
-from ahi_catalog.schemas import IMAGE_SETS, Column
+from ahi_catalog.connectors.catalog.merge import is_in_order, merge, newest, renew, without
+from ahi_catalog.schemas import IMAGE_SETS, SERIES, Column
 
 T0 = datetime(2024, 1, 1, tzinfo=UTC)
 Row = dict[str, Any]
@@ -162,3 +162,43 @@ def test_the_bytes_are_a_function_of_the_rows(several: list[Row], random: Any) -
 def _sorted(state: dict[str, Row]) -> list[Row]:
     ordered = sorted(state.values(), key=lambda row: (row["created_at"], row["image_set_id"]))
     return [{name: row.get(name) for name in NAMES} for row in ordered]
+
+
+series_rows = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(1, 2), st.sampled_from([None, "1.2", "1.3"])), unique=True, max_size=8
+)
+
+
+def series_table(found: list[tuple[int, int, str | None]]) -> pa.Table:
+    rows = [
+        {
+            "image_set_id": f"a{number}",
+            "image_set_version": version,
+            "created_at": datetime(2024, 1, 1, number, tzinfo=UTC),
+            "series_instance_uid": uid,
+            "image_type": [str(version)],
+        }
+        for number, version, uid in found
+    ]
+    return pa.Table.from_pylist(rows, SERIES.schema)
+
+
+@settings(deadline=None)
+@given(series_rows, series_rows, st.dictionaries(st.integers(0, 3), st.integers(1, 2)))
+def test_renewing_keeps_all_rows_of_the_current_versions_and_no_other(
+    existing: list[tuple[int, int, str | None]],
+    arriving: list[tuple[int, int, str | None]],
+    current: dict[int, int],
+) -> None:
+    """Rows of an image set replace all that were there of it; what is gone or of another version is dropped."""
+    versions = set(current.items())
+    origins = pa.chunked_array([[f"a{number}\0{version}" for number, version in versions]], pa.string())
+    fresh = [row for row in arriving if row[:2] in versions]
+    kept = [row for row in existing if row[:2] in versions and row[0] not in {row[0] for row in fresh}]
+    merged = renew(SERIES, series_table(existing), series_table(arriving), origins)
+    by_text = sorted(map(str, merged.rows.to_pylist()))
+    assert by_text == sorted(map(str, series_table(kept + fresh).to_pylist()))
+    assert is_in_order(SERIES, merged.rows) or None in {uid for *_, uid in existing + arriving}
+    again = renew(SERIES, merged.rows, series_table(arriving), origins)
+    assert not again.is_change
+    assert again.rows.equals(merged.rows)

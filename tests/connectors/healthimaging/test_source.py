@@ -58,7 +58,7 @@ class Script:
             case answer:
                 return {"ResponseMetadata": METADATA, **answer}
 
-    get_image_set = get_datastore = list_datastores = search_image_sets
+    get_image_set = get_image_set_metadata = get_datastore = list_datastores = search_image_sets
 
 
 def make(
@@ -202,8 +202,8 @@ def test_data_stores_are_listed_page_by_page_and_only_the_active_ones() -> None:
     script = Script(page(("b", "ACTIVE"), ("x", "DELETING"), token="more"), page(("a", "ACTIVE")))
     limiter = Limiter(Quota(rate=1_000, burst=10))
     settings = Settings(catalog="c", datastore_id=ID)
-    assert list_datastores(settings, threading.Event(), Connection(script, limiter)) == ["a", "b"]
+    assert list_datastores(settings, threading.Event(), Connection(script, limiter, limiter)) == ["a", "b"]
     assert script.asked == [{"datastoreStatus": "ACTIVE"}, {"datastoreStatus": "ACTIVE", "nextToken": "more"}]
     refused = Script(failure("AccessDeniedException", 403))
     with pytest.raises(SourceError, match="allow medical-imaging:ListDatastores"):
-        list_datastores(settings, threading.Event(), Connection(refused, limiter))
+        list_datastores(settings, threading.Event(), Connection(refused, limiter, limiter))
