@@ -15,6 +15,7 @@ _LOGICAL: Final = {
     pa.string(): "string",
     pa.int32(): "integer",
     pa.int64(): "integer",
+    pa.float64(): "number",
     pa.bool_(): "boolean",
     pa.date32(): "date",
     TIMESTAMP: "timestamp",
@@ -99,8 +100,7 @@ def _columns(table: Table, phi: PhiPolicy) -> Iterator[dict[str, Any]]:
         done = action(phi.policy, column)
         told: dict[str, Any] = {
             "name": column.name,
-            "logicalType": _LOGICAL[column.type],
-            "physicalType": HIVE_TYPES[column.type],
+            **_type(column.type),
             "description": column.doc,
             "required": not column.nullable,
             "classification": _classification(column, done, keeps_text=phi.keep_text),
@@ -120,14 +120,19 @@ def _keys(key: PartitionKey) -> Iterator[dict[str, Any]]:
     for position, each in enumerate(partition_keys(key), 1):
         yield {
             "name": each.name,
-            "logicalType": _LOGICAL[each.type],
-            "physicalType": HIVE_TYPES[each.type],
+            **_type(each.type),
             "description": each.doc,
             "required": True,
             "classification": _CLASSES[Sensitivity.NONE],
             "partitioned": True,
             "partitionKeyPosition": position,
         }
+
+
+def _type(kind: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_list(kind):
+        return {"logicalType": "array", "physicalType": HIVE_TYPES[kind], "items": _type(kind.value_type)}
+    return {"logicalType": _LOGICAL[kind], "physicalType": HIVE_TYPES[kind]}
 
 
 def _classification(column: Column, done: Action, *, keeps_text: bool) -> str:
