@@ -18,12 +18,15 @@ from openlineage.client.facet_v2 import schema_dataset as schemas
 from ahi_catalog.connectors.catalog import Catalog, Unit
 from ahi_catalog.pipeline.observers import Progress
 from ahi_catalog.pipeline.run_report import Outcome, RunReport
-from ahi_catalog.schemas import IMAGE_SETS
+from ahi_catalog.schemas import IMAGE_SETS, Table
 from ahi_catalog.schemas.external import partition_keys
 from ahi_catalog.schemas.phi.policy import Action, action
+from ahi_catalog.schemas.series import DERIVED_TABLES
 
 _PRODUCER: Final = "https://pypi.org/project/ahi-catalog/"
 _SERVICE: Final = "aws-healthimaging"
+_WRITTEN: Final = {"metadata": DERIVED_TABLES}
+"""Tables by flow; all others write `image_sets`."""
 _ENDS: Final = {Outcome.DONE: "COMPLETE", Outcome.STOPPED: "ABORT", Outcome.FAILED: "FAIL"}
 
 
@@ -42,6 +45,7 @@ class Lineage:
         self._catalog = catalog
         self._job = f"{flow}.{datastore_id}"
         self._datastore_id = datastore_id
+        self._tables = _WRITTEN.get(flow, (IMAGE_SETS,))
         self._run_id = str(uuid.uuid4())
         self._is_begun = False
 
@@ -62,13 +66,14 @@ class Lineage:
             job=Job(namespace=os.environ.get("OPENLINEAGE_NAMESPACE", "ahi-catalog"), name=self._job),
             producer=_PRODUCER,
             inputs=[self._input(report)],
-            outputs=[self._output(report)],
+            outputs=[self._output(table, report) for table in self._tables],
         )
 
     def _input(self, report: RunReport | None) -> InputDataset:
         fields = [
             schemas.SchemaDatasetFacetFields(name=".".join(column.source), type=str(column.type))
-            for column in IMAGE_SETS.columns
+            for table in self._tables
+            for column in table.columns
             if column.source
         ]
         read = report and input_statistics_input_dataset.InputStatisticsInputDatasetFacet(
@@ -81,14 +86,14 @@ class Lineage:
             inputFacets={"inputStatistics": read} if read else {},
         )
 
-    def _output(self, report: RunReport | None) -> OutputDataset:
+    def _output(self, table: Table, report: RunReport | None) -> OutputDataset:
         keys = partition_keys("created_date" if self._catalog.description.unit is Unit.DAY else "created_month")
-        told = [(each.name, each.type, each.doc) for each in IMAGE_SETS.columns]
+        told = [(each.name, each.type, each.doc) for each in table.columns]
         told += [(each.name, each.type, each.doc) for each in keys]
         fields = [schemas.SchemaDatasetFacetFields(name, str(kind), description=doc) for name, kind, doc in told]
         policy = self._catalog.description.phi.policy
         columns = {}
-        for column in IMAGE_SETS.columns:
+        for column in table.columns:
             done = action(policy, column)
             how = lineage.Transformation(
                 type="DIRECT",
@@ -98,15 +103,17 @@ class Lineage:
             )
             of = [
                 lineage.InputField(_SERVICE, self._datastore_id, source, transformations=[how])
-                for source in IMAGE_SETS.sources(column)
+                for source in table.sources(column)
             ]
             if of:
                 columns[column.name] = lineage.Fields(inputFields=of)
-        namespace, name = _place(f"{self._catalog.store.url}/{IMAGE_SETS.name}")
-        written = report and output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
-            rowCount=report.new + report.updated,
-            size=report.bytes_written,
-            fileCount=report.partitions_written,
+        namespace, name = _place(f"{self._catalog.store.url}/{table.name}")
+        # Of several tables a run report has the sum.
+        counted = report if len(self._tables) == 1 else None
+        written = counted and output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
+            rowCount=counted.new + counted.updated,
+            size=counted.bytes_written,
+            fileCount=counted.partitions_written,
             producer=_PRODUCER,
         )
         return OutputDataset(
