@@ -5,7 +5,7 @@ import itertools
 import click
 
 from ahi_catalog.cli.opening import open_to_read, read_options
-from ahi_catalog.cli.options import json_option, option
+from ahi_catalog.cli.options import json_option, option, price_options
 from ahi_catalog.cli.output import print_json
 from ahi_catalog.connectors.errors import UsageError
 
@@ -19,6 +19,7 @@ _MAKES = (
     "patients",
     "conflicts",
     "changes",
+    "storage",
 )
 
 
@@ -33,6 +34,7 @@ _MAKES = (
     help="This statement alone: Athena takes one at a time.  [default: all]",
 )
 @option("--injected", is_flag=True, help="Athena: each query names its datastore_id, so that new ones need no change.")
+@price_options
 @json_option
 def ddl(
     *,
@@ -44,12 +46,14 @@ def ddl(
     table: str,
     only: str | None,
     injected: bool,
+    frequent_price: float,
+    archive_price: float,
     as_json: bool,
 ) -> None:
     """Print the DDL that makes a catalog's tables those of ENGINE: athena, spark or duckdb.
 
-    It has a comment on each column, partition projection for Athena (from the first day covered to NOW), the table
-    of removals, and the views studies, patients, conflicts and changes.
+    It has a comment on each column, partition projection for Athena (from the first day covered to NOW), the tables
+    removals and series, and the views studies, patients, conflicts, changes, and storage with the prices given.
 
     \b
     A view file for DuckDB:
@@ -60,12 +64,14 @@ def ddl(
     """
     from ahi_catalog.connectors.catalog.external import describe_all  # `--help` does without pyarrow
     from ahi_catalog.schemas.ddl import ENGINES
+    from ahi_catalog.schemas.views import StoragePrices
 
     opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
-    tables = describe_all(opened, engine, injected=injected, database=database, name=table)
+    prices = StoragePrices(frequent=frequent_price, archive=archive_price)
+    tables = describe_all(opened, engine, injected=injected, database=database, name=table, prices=prices)
     statements = [found for each in tables for found in ENGINES[engine](each) if only in {None, found.makes}]
-    if not statements and only in {"series", "instances"}:
-        raise UsageError(f"there is no table {only} yet: read the metadata first")
+    if not statements and only == "instances":
+        raise UsageError("there is no table instances yet: read the metadata first, with instances")
     if not statements:
         raise UsageError(f"{engine} needs no statement that makes {only}: its table knows them itself")
     if as_json:

@@ -91,13 +91,15 @@ def _ask_first(frequent_price: float, archive_price: float, *, datastore_id: Seq
     from ahi_catalog.connectors.catalog import open_catalog, open_store
     from ahi_catalog.connectors.settings import S3Access
     from ahi_catalog.pipeline.metadata import plan_metadata
+    from ahi_catalog.schemas.views import StoragePrices
 
     catalog = open_catalog(open_store(given["catalog"], S3Access(bucket_owner=given["bucket_owner"])))
     plans = [plan_metadata(catalog, each, datetime.now(UTC)) for each in datastore_id or catalog.datastore_ids()]
     archived = sum(plan.archived for plan in plans)
     if not archived:
         return
-    dollars = sum(plan.waking_dollars(frequent_price, archive_price) for plan in plans)
+    prices = StoragePrices(frequent=frequent_price, archive=archive_price)
+    dollars = sum(plan.waking_dollars(prices) for plan in plans)
     question = f"Reading {archived:,} archived image sets costs at least ${dollars:,.2f} more for storage in 30 days"
     if not sys.stdin.isatty():
         raise UsageError(f"{question[0].lower()}{question[1:]}; give --yes to read them all the same")

@@ -3,7 +3,7 @@
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +23,9 @@ from ahi_catalog.cli.options import (
 from ahi_catalog.cli.output import print_json, print_pairs
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.settings import Moment, Settings
+
+if TYPE_CHECKING:
+    from ahi_catalog.schemas.views import StoragePrices
 
 
 @click.command()
@@ -79,7 +82,10 @@ def plan(
         raise UsageError("a backfill has both --from and --to")
     settings = make_settings(look_back=look_back, start=start, as_json=as_json, prefect=False, **given)
     if metadata:
-        _plan_metadata(settings, price, (frequent_price, archive_price), as_json=as_json)
+        from ahi_catalog.schemas.views import StoragePrices
+
+        prices = StoragePrices(frequent=frequent_price, archive=archive_price)
+        _plan_metadata(settings, price, prices, as_json=as_json)
         return
     # Probes go out one after the other, so they need no burst.
     source = open_source(replace(settings, concurrency=1), threading.Event())
@@ -119,13 +125,13 @@ def plan(
     )
 
 
-def _plan_metadata(settings: Settings, price: float, storage: tuple[float, float], *, as_json: bool) -> None:
+def _plan_metadata(settings: Settings, price: float, prices: "StoragePrices", *, as_json: bool) -> None:
     """Show what reading the metadata would take.
 
     Args:
         settings: Of the run.
         price: Of a thousand requests.
-        storage: Of a gigabyte and month in the frequent tier, and in the archive.
+        prices: Of storage.
         as_json: For machines.
     """
     from ahi_catalog.cli.opening import open_to_read
@@ -134,8 +140,7 @@ def _plan_metadata(settings: Settings, price: float, storage: tuple[float, float
     quota = settings.metadata.quota
     catalog = open_to_read(settings.catalog, bucket_owner=settings.bucket_owner, allow_http=settings.allow_http)
     found = plan_metadata(catalog, settings.datastore_id, datetime.now(UTC))
-    frequent, archive = storage
-    waking = found.waking_dollars(frequent, archive)
+    waking = found.waking_dollars(prices)
     document = {
         "format": 1,
         "requests": found.image_sets,

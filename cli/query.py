@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import click
 
 from ahi_catalog.cli.opening import open_to_read, read_options
-from ahi_catalog.cli.options import option
+from ahi_catalog.cli.options import option, price_options
 from ahi_catalog.cli.output import fits, json_text, make_table, pairs_table, print_json, show, visible
 from ahi_catalog.cli.wording import in_shell_words
 from ahi_catalog.connectors.errors import AhiCatalogError, QueryError, UsageError
@@ -50,7 +50,9 @@ class _Param(click.ParamType[tuple[str, str]]):
     help="How to write the answer to stdout.",
 )
 @option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("--file", type=click.File(encoding="utf-8"), metavar="PATH", help="Read the SQL from there; -: stdin.")
+@click.option(
+    "--file", type=click.File(encoding="utf-8", lazy=True), metavar="PATH", help="Read the SQL from there; -: stdin."
+)
 @click.option(
     "--param",
     "params",
@@ -59,12 +61,15 @@ class _Param(click.ParamType[tuple[str, str]]):
     metavar="NAME=VALUE",
     help="What $NAME in the SQL stands for. Again for each.",
 )
+@price_options
 @click.argument("sql", required=False)
 def query(
     *,
     catalog: str,
     bucket_owner: str | None,
     allow_http: bool,
+    frequent_price: float,
+    archive_price: float,
     form: str,
     as_json: bool,
     file: IO[str] | None,
@@ -73,8 +78,8 @@ def query(
 ) -> None:
     """Ask a catalog something in SQL (DuckDB's); with - the SQL comes from stdin.
 
-    There are image_sets, one row each, series and instances of their metadata, the views studies, patients, conflicts
-    and changes, removals (what is gone, and when) and runs (the run reports). Columns:
+    There are image_sets, one row each, series and instances of their metadata, the views studies, patients, conflicts,
+    changes and storage, removals (what is gone, and when) and runs (the run reports). Columns:
     ahi-catalog query "describe studies"
 
     \b
@@ -88,6 +93,7 @@ def query(
       ahi-catalog query --catalog demo-catalog --file one-patient.sql --param "id=O'Brien 7"
     """
     from ahi_catalog.connectors.catalog.querying import run_query  # `--help` does without pyarrow
+    from ahi_catalog.schemas.views import StoragePrices
 
     form = "json" if as_json else form
     if form == "parquet" and sys.stdout.isatty():
@@ -95,7 +101,8 @@ def query(
     text = _text(sql, file)
     opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
     with _showing_the_place(text):
-        answer = run_query(opened, text, dict(params))
+        prices = StoragePrices(frequent=frequent_price, archive=archive_price)
+        answer = run_query(opened, text, dict(params), prices=prices)
     if not opened.description.phi.tells_patients and _BY_IDENTIFIER.search(text):
         click.echo("This catalog keeps no identifiers (--phi drop): studies, patients, conflicts are empty.", err=True)
     _tell_lost(opened)

@@ -27,7 +27,7 @@ def register(
 ) -> None:
     """Make the tables of a catalog on S3 Athena's, in the Glue Data Catalog; again: bring them up to date.
 
-    The table of removals, which the view changes reads, comes beside it. New columns, data stores and older days are
+    The tables removals and series, which the views read, come beside it. New columns, data stores and older days are
     added. Nothing that is there is dropped: your properties, comments, columns and tags stay. The views come with:
     ahi-catalog ddl athena --only studies
 
@@ -37,14 +37,15 @@ def register(
     from ahi_catalog.connectors.catalog.external import describe_all  # `--help` does without pyarrow
     from ahi_catalog.connectors.glue import open_glue
     from ahi_catalog.connectors.glue import register as register_table
-    from ahi_catalog.schemas import REMOVALS
+    from ahi_catalog.schemas.ddl import BESIDE
 
     opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
     table_, *others_ = describe_all(opened, "athena", injected=injected, database=database, name=table)
     glue = open_glue()
-    first, *others = [register_table(glue, each) for each in (table_, table_.beside(REMOVALS), *others_)]
+    tables = [table_, *(table_.beside(each) for each in BESIDE), *others_]
+    first, *others = [register_table(glue, each) for each in tables]
     if as_json:
-        print_json(asdict(first) | ({"more": [asdict(each) for each in others]} if others else {}))
+        print_json(asdict(first) | {"more": [asdict(each) for each in others]})
         return
     for done in (first, *others):
         for change in done.changes:

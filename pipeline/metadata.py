@@ -37,11 +37,8 @@ from ahi_catalog.pipeline.scan_task import ScanExecutor, ScanTask, make_reading
 from ahi_catalog.schemas import IMAGE_SETS, INSTANCES, SERIES, Table
 from ahi_catalog.schemas.decoding.metadata import Origin
 from ahi_catalog.schemas.keywords import value_representations
+from ahi_catalog.schemas.views import FREQUENT, GIGABYTE, LEAST_BYTES, StoragePrices
 
-FREQUENT: Final = "FREQUENT_ACCESS"
-LEAST_BYTES: Final = 5_000_000
-"""Of an image set, as storage is billed (https://aws.amazon.com/healthimaging/pricing/)."""
-_MONTHLY_GIGABYTE: Final = 1 << 30
 UNTOUCHED: Final = timedelta(days=30)
 """Without access, after which the service moves an image set into the archive
 (https://docs.aws.amazon.com/healthimaging/latest/devguide/storage-tiers.html)."""
@@ -91,14 +88,9 @@ class MetadataPlan:
         requests = self.image_sets + (self.archived if with_archived else 0)
         return max(requests - quota.burst, 0) / quota.rate / 3600
 
-    def waking_dollars(self, frequent: float, archive: float) -> float:
-        """What the archived ones would cost more for the 30 days that they stay in the frequent tier.
-
-        Args:
-            frequent: Price of a gigabyte and month there.
-            archive: Price of it in the archive.
-        """
-        return self.archived_bytes / _MONTHLY_GIGABYTE * (frequent - archive)
+    def waking_dollars(self, prices: StoragePrices) -> float:
+        """What the archived ones would cost more for the 30 days that they stay in the frequent tier."""
+        return self.archived_bytes / GIGABYTE * (prices.frequent - prices.archive)
 
 
 @redact_errors

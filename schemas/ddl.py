@@ -13,8 +13,9 @@ import pyarrow as pa
 from ahi_catalog.schemas.external import ExternalTable, projection
 from ahi_catalog.schemas.image_sets import IMAGE_SETS
 from ahi_catalog.schemas.removals import REMOVALS
+from ahi_catalog.schemas.series import SERIES
 from ahi_catalog.schemas.tables import LOCAL_DATETIME, NUMBERS, TEXTS, TIMESTAMP, Table
-from ahi_catalog.schemas.views import VIEWS, View
+from ahi_catalog.schemas.views import VIEWS, StoragePrices, View
 
 HIVE_TYPES: Final[dict[pa.DataType, str]] = {
     pa.string(): "string",
@@ -44,6 +45,9 @@ DUCKDB_TYPES: Final = {
     NUMBERS: "DOUBLE[]",
 }
 
+BESIDE: Final = (REMOVALS, SERIES)
+"""Tables that the views read beside `image_sets`; they are declared even before they hold anything."""
+
 _Declared = tuple[str, pa.DataType, str]
 """Name, type and comment of a column."""
 
@@ -64,7 +68,7 @@ def athena(table: ExternalTable) -> list[Statement]:
 
 def _tables(table: ExternalTable) -> list[ExternalTable]:
     """The table, and what its views need beside it."""
-    return [table, table.beside(REMOVALS)] if table.table is IMAGE_SETS else [table]
+    return [table, *(table.beside(each) for each in BESIDE)] if table.table is IMAGE_SETS else [table]
 
 
 def _athena_table(table: ExternalTable) -> Statement:
@@ -158,9 +162,9 @@ def hive_columns(table: Table) -> list[tuple[str, str, str]]:
     return [(name, HIVE_TYPES[type_], doc) for name, type_, doc in _data_columns(table)]
 
 
-def duckdb_views() -> list[str]:
+def duckdb_views(prices: StoragePrices) -> list[str]:
     """Statements that make the views in DuckDB over tables or views of its own, named as they are declared."""
-    return [f"CREATE VIEW {_double_quoted(view.name)} AS\n{view.select(_double_quoted)}" for view in VIEWS]
+    return [f"CREATE VIEW {_double_quoted(view.name)} AS\n{view.select(_double_quoted, prices)}" for view in VIEWS]
 
 
 def quoted_name(name: str) -> str:
@@ -184,14 +188,16 @@ def _declared(columns: Iterable[_Declared], types: Mapping[pa.DataType, str]) ->
 def _views(table: ExternalTable, described: Callable[[View], str], quote: Callable[[str], str]) -> Iterator[Statement]:
     if table.table is not IMAGE_SETS:
         return
-    names = {table.table.name: table.name, REMOVALS.name: table.beside(REMOVALS).name}
+    names = {each.table.name: each.name for each in _tables(table)}
 
     def quoted(declared: str) -> str:
         return _qualified(table, names[declared], quote)
 
     for view in VIEWS:
         name = _qualified(table, table.view_name(view.name), quote)
-        yield Statement(view.name, f"CREATE OR REPLACE VIEW {name}{described(view)} AS\n{view.select(quoted)}")
+        yield Statement(
+            view.name, f"CREATE OR REPLACE VIEW {name}{described(view)} AS\n{view.select(quoted, table.prices)}"
+        )
 
 
 def _bare(_view: View) -> str:

@@ -10,6 +10,7 @@ from typing import Final, Literal
 import pyarrow as pa
 
 from ahi_catalog.schemas.tables import Table
+from ahi_catalog.schemas.views import US_EAST, StoragePrices
 
 PartitionKey = Literal["created_date", "created_month"]
 
@@ -44,6 +45,7 @@ class ExternalTable:
         first_day: No image set of the catalog was created before it, in UTC.
         database: The database to name in front of the table; empty: the session's own.
         empty: Names of the catalog's tables that have no object yet.
+        prices: What the view `storage` reckons with.
     """
 
     table: Table
@@ -54,6 +56,7 @@ class ExternalTable:
     first_day: date
     database: str = ""
     empty: frozenset[str] = frozenset()
+    prices: StoragePrices = US_EAST
 
     @property
     def keys(self) -> tuple[Key, Key]:

@@ -1,4 +1,4 @@
-"""The views over the tables: studies, patients, what contradicts itself, and what changed.
+"""The views over the tables: studies, patients, what contradicts itself, what changed, and what storage costs.
 
 Their SQL is written once, in what DuckDB, Athena (Trino) and Spark have in common. Texts are without the padding
 that they may have in the table.
@@ -7,6 +7,22 @@ that they may have in the table.
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+
+LEAST_BYTES: Final = 5_000_000
+"""Of an image set, as storage is billed (https://aws.amazon.com/healthimaging/pricing/)."""
+GIGABYTE: Final = 1 << 30
+FREQUENT: Final = "FREQUENT_ACCESS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoragePrices:
+    """Dollars of a gigabyte and month in each tier."""
+
+    frequent: float
+    archive: float
+
+
+US_EAST: Final = StoragePrices(frequent=0.105, archive=0.006)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +42,7 @@ class View:
         name: Of the view.
         doc: What a row is.
         columns: In their order, a data store's id first.
-        template: The SELECT, with the names of tables in braces.
+        template: The SELECT, with the names of tables and prices in braces.
     """
 
     name: str
@@ -34,13 +50,15 @@ class View:
     columns: tuple[ViewColumn, ...]
     template: str
 
-    def select(self, quoted: Callable[[str], str]) -> str:
+    def select(self, quoted: Callable[[str], str], prices: StoragePrices) -> str:
         """The SELECT that the view stands for.
 
         Args:
             quoted: Names a table, given its declared name, as the engine wants it.
+            prices: What `storage` reckons with.
         """
-        return self.template.format(image_sets=quoted("image_sets"), removals=quoted("removals"))
+        names = {name: quoted(name) for name in ("image_sets", "removals", "series")}
+        return self.template.format(frequent=prices.frequent, archive=prices.archive, **names)
 
 
 def _unpadded(column: str) -> str:
@@ -62,6 +80,15 @@ def _distinct(column: str) -> str:
     )
 
 
+# Image sets whose metadata was never read have none of these, so that the view is the same with `series` and without.
+_FACTS: Final = """LEFT JOIN (
+  SELECT datastore_id AS store_read, image_set_id AS image_set_read, CAST(sum(instances) AS BIGINT) AS instances_read,
+    CAST(sum(bytes) AS BIGINT) AS bytes_read, min(manufacturer) AS manufacturer_read
+  FROM {series}
+  GROUP BY datastore_id, image_set_id
+) facts ON datastore_id = store_read AND image_set_id = image_set_read"""
+
+
 def _grouped(*, name: str, doc: str, keys: tuple[ViewColumn, ViewColumn], columns: tuple[ViewColumn, ...]) -> View:
     """A view over `image_sets`, grouped by its keys: a data store's id, and what the rows are of."""
     listed = ",\n".join(
@@ -70,7 +97,7 @@ def _grouped(*, name: str, doc: str, keys: tuple[ViewColumn, ViewColumn], column
     )
     store, key = (column.sql for column in keys)
     # Text that is blank or null names no study and no patient.
-    grouped = f"SELECT\n{listed}\nFROM {{image_sets}}\nWHERE {key} <> ''\nGROUP BY {store}, {key}"
+    grouped = f"SELECT\n{listed}\nFROM {{image_sets}}\n{_FACTS}\nWHERE {key} <> ''\nGROUP BY {store}, {key}"
     return View(name=name, doc=doc, columns=(*keys, *columns), template=grouped)
 
 
@@ -78,6 +105,11 @@ _DATASTORE: Final = ViewColumn("datastore_id", "datastore_id", "The data store."
 _COUNTS: Final = (
     ViewColumn("series", f"count(DISTINCT {_text('series_instance_uid')})", "How many series."),
     ViewColumn("image_sets", "count(*)", "How many image sets, those that are not primary too."),
+)
+_READ: Final = (
+    ViewColumn("image_sets_read", "count(image_set_read)", "Of how many of them the metadata was read."),
+    ViewColumn("bytes", "CAST(sum(bytes_read) AS BIGINT)", "Bytes of the frames of these; null where none was read."),
+    ViewColumn("manufacturers", _distinct("manufacturer_read"), "The manufacturers of these, as a sorted array."),
 )
 _MODALITIES: Final = ViewColumn("modalities", _distinct("series_modality"), "The modalities, as a sorted array.")
 _SEEN: Final = (
@@ -108,9 +140,12 @@ STUDIES: Final = _grouped(
         *_COUNTS,
         ViewColumn(
             "instances",
-            "max(number_of_study_related_instances)",
-            "Number of Study Related Instances, the greatest that an image set tells.",
+            "CASE WHEN count(image_set_read) = count(*) THEN CAST(sum(instances_read) AS BIGINT) "
+            "ELSE max(number_of_study_related_instances) END",
+            "How many instances, once the metadata of all its image sets was read; until then, Number of Study Related "
+            "Instances, the greatest that an image set tells.",
         ),
+        *_READ,
         _MODALITIES,
         ViewColumn("body_parts", _distinct("series_body_part"), "The body parts, as a sorted array."),
         *_SEEN,
@@ -127,6 +162,8 @@ PATIENTS: Final = _grouped(
         _least("patient_birth_date", "Patient's Birth Date"),
         ViewColumn("studies", f"count(DISTINCT {_text('study_instance_uid')})", "How many studies."),
         *_COUNTS,
+        ViewColumn("instances", "CAST(sum(instances_read) AS BIGINT)", "Instances of those image sets that were read."),
+        *_READ,
         _MODALITIES,
         ViewColumn("first_study_date", "min(study_date)", "The earliest Study Date."),
         ViewColumn("last_study_date", "max(study_date)", "The latest Study Date."),
@@ -211,4 +248,64 @@ LEFT JOIN {image_sets} kept ON kept.datastore_id = gone.datastore_id AND kept.im
 WHERE kept.image_set_id IS NULL""",
 )
 
-VIEWS: Final = (STUDIES, PATIENTS, CONFLICTS, CHANGES)
+_CLASSES: Final = {30: "under 30 days", 90: "30 to 90 days", 365: "90 days to a year"}
+
+
+def _days_since(moment: str) -> str:
+    """How long ago a moment is, in classes."""
+    # Engines agree on the difference of a date and an interval, and not on that of two dates.
+    cases = " ".join(
+        f"WHEN {moment} > current_date - INTERVAL '{days}' DAY THEN '{since}'" for days, since in _CLASSES.items()
+    )
+    return f"CASE {cases} ELSE 'over a year' END"
+
+
+_BILLED: Final = f"CAST(sum(greatest(coalesce(bytes_read, 0), {LEAST_BYTES})) AS DOUBLE) / {GIGABYTE}"
+
+STORAGE: Final = View(
+    name="storage",
+    doc="What is stored and what it costs a month, by tier, modality and age.",
+    columns=(
+        _DATASTORE,
+        ViewColumn("storage_tier", "", "FREQUENT_ACCESS or ARCHIVE_INSTANT_ACCESS, as the last sync saw it."),
+        ViewColumn("modality", "", "Modality of the series, or null."),
+        ViewColumn(
+            "age", "", "How long ago they were created: under 30 days, 30 to 90 days, 90 days to a year, over a year."
+        ),
+        ViewColumn("idle", "", "How long nobody has created, changed or accessed them, as far as is known; likewise."),
+        ViewColumn("image_sets", "", "How many image sets."),
+        ViewColumn("image_sets_read", "", "Of how many of them the metadata was read."),
+        ViewColumn("bytes", "", "Bytes of the frames of these; null where none was read."),
+        ViewColumn(
+            "billed_gigabytes", "", "Gigabytes as they are billed: at least 5 MB an image set, so those not read too."
+        ),
+        ViewColumn("dollars_a_month", "", "What these cost a month; null where the tier is not known."),
+        ViewColumn("archiving_saves", "", "What they would cost less a month in the archive; 0 for what is there."),
+    ),
+    template=f"""SELECT datastore_id, storage_tier, modality, age, idle, image_sets, image_sets_read, bytes,
+  billed_gigabytes, billed_gigabytes * price AS dollars_a_month,
+  billed_gigabytes * (price - CAST({{archive}} AS DOUBLE)) AS archiving_saves
+FROM (
+  SELECT datastore_id, storage_tier, modality, age, idle, count(*) AS image_sets,
+    count(image_set_read) AS image_sets_read, CAST(sum(bytes_read) AS BIGINT) AS bytes,
+    {_BILLED} AS billed_gigabytes,
+    CASE WHEN storage_tier = '{FREQUENT}' THEN CAST({{frequent}} AS DOUBLE)
+      WHEN storage_tier IS NOT NULL THEN CAST({{archive}} AS DOUBLE) END AS price
+  FROM (
+    SELECT datastore_id, storage_tier, modality, image_set_read, bytes_read,
+      {_days_since("created")} AS age,
+      {_days_since("used")} AS idle
+    FROM (
+      SELECT datastore_id, storage_tier, {_text("series_modality")} AS modality, image_set_read, bytes_read,
+        CAST(created_at AS DATE) AS created,
+        CAST(greatest(created_at, coalesce(updated_at, created_at), coalesce(last_accessed_at, created_at)) AS DATE)
+          AS used
+      FROM {{image_sets}}
+      {_FACTS}
+    ) told
+  ) classed
+  GROUP BY datastore_id, storage_tier, modality, age, idle
+) summed""",  # noqa: S608  # made of constants alone
+)
+
+VIEWS: Final = (STUDIES, PATIENTS, CONFLICTS, CHANGES, STORAGE)

@@ -1,6 +1,5 @@
 """A catalog as another engine's table: its location, its data stores, its first day."""
 
-from dataclasses import replace
 from datetime import UTC, date
 from typing import Final
 
@@ -8,8 +7,10 @@ from ahi_catalog.connectors.catalog.catalog import Catalog
 from ahi_catalog.connectors.catalog.dataset import data_keys
 from ahi_catalog.connectors.catalog.layout import Unit
 from ahi_catalog.connectors.errors import Remedy, UsageError
-from ahi_catalog.schemas import IMAGE_SETS, REMOVALS, Table
+from ahi_catalog.schemas import IMAGE_SETS, Table
+from ahi_catalog.schemas.ddl import BESIDE
 from ahi_catalog.schemas.external import ExternalTable
+from ahi_catalog.schemas.views import US_EAST, StoragePrices
 
 _S3: Final = "s3://"
 
@@ -22,6 +23,7 @@ def describe(
     injected: bool = False,
     database: str = "",
     name: str = "",
+    prices: StoragePrices = US_EAST,
 ) -> ExternalTable:
     """What an engine has to know of a table of a catalog.
 
@@ -32,6 +34,7 @@ def describe(
         injected: Leave the data stores open: each query in Athena has to name one.
         database: To name in front of the table.
         name: What the engine calls the table; empty: as it is declared.
+        prices: What the view `storage` reckons with.
 
     Raises:
         UsageError: The catalog holds nothing yet, or lies where the engine cannot read it.
@@ -49,28 +52,26 @@ def describe(
         datastore_ids=() if injected else tuple(first_days),
         first_day=min(first_days.values()),
         database=database,
-        empty=frozenset() if data_keys(catalog, REMOVALS) else frozenset({REMOVALS.name}),
+        empty=frozenset(each.name for each in BESIDE if not data_keys(catalog, each)),
+        prices=prices,
     )
 
 
 def describe_all(
-    catalog: Catalog, engine: str, *, injected: bool = False, database: str = "", name: str = ""
+    catalog: Catalog,
+    engine: str,
+    *,
+    injected: bool = False,
+    database: str = "",
+    name: str = "",
+    prices: StoragePrices = US_EAST,
 ) -> list[ExternalTable]:
-    """The same of each table that there is; the others are named after the first where that has a name of its own."""
-    first = describe(catalog, engine, injected=injected, database=database, name=name)
-    others = [table for table in catalog.tables() if table is not IMAGE_SETS]
-    return [
-        first,
-        *(
-            replace(
-                first,
-                table=table,
-                name=first.view_name(table.name),
-                location=_location(f"{catalog.store.url}/{table.name}", engine),
-            )
-            for table in others
-        ),
-    ]
+    """The same of `image_sets`, which brings what the views need, and of each further table that there is.
+
+    These are named after the first where that has a name of its own.
+    """
+    first = describe(catalog, engine, injected=injected, database=database, name=name, prices=prices)
+    return [first, *(first.beside(each) for each in catalog.tables() if each not in {IMAGE_SETS, *BESIDE})]
 
 
 def _first_day(catalog: Catalog, datastore_id: str) -> date | None:

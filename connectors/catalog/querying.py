@@ -17,10 +17,10 @@ from ahi_catalog.connectors.catalog.dataset import data_keys, open_dataset, refu
 from ahi_catalog.connectors.catalog.runs import RUNS, runs_table
 from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, QueryError, UsageError
 from ahi_catalog.connectors.retrying import retry
-from ahi_catalog.schemas import IMAGE_SETS, REMOVALS, Table
+from ahi_catalog.schemas import IMAGE_SETS, REMOVALS, SERIES, Table
 from ahi_catalog.schemas.ddl import duckdb_views, quoted_name
 from ahi_catalog.schemas.series import DERIVED_TABLES
-from ahi_catalog.schemas.views import CHANGES, VIEWS
+from ahi_catalog.schemas.views import CHANGES, PATIENTS, STORAGE, STUDIES, US_EAST, VIEWS, StoragePrices
 
 _RUNS: Final = "runs"
 _TABLES: Final = (IMAGE_SETS, REMOVALS, *DERIVED_TABLES)
@@ -31,6 +31,8 @@ _COLUMNS: Final = frozenset(
     | {name for table in _TABLES for name in table.schema.names}
     | {column.name for view in VIEWS for column in view.columns}
 )
+_READ_BY: Final = {REMOVALS: (CHANGES,), SERIES: (STUDIES, PATIENTS, STORAGE)}
+"""Views over tables beside `image_sets`."""
 # DuckDB makes several statements of a PIVOT, and calls them MULTI.
 _QUESTIONS: Final = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI})
 
@@ -55,7 +57,9 @@ _MOST_BYTES: Final = 4 << 30
 _BATCH_ROWS: Final = 1 << 17
 
 
-def run_query(catalog: Catalog, sql: str, params: Mapping[str, Any] | None = None) -> pa.Table:
+def run_query(
+    catalog: Catalog, sql: str, params: Mapping[str, Any] | None = None, *, prices: StoragePrices = US_EAST
+) -> pa.Table:
     """The answer to a query over the tables and views in `NAMES`.
 
     The connection reads nothing but these: no other file, no network; and writes nothing, to no disk. Whole
@@ -67,6 +71,7 @@ def run_query(catalog: Catalog, sql: str, params: Mapping[str, Any] | None = Non
         catalog: The catalog.
         sql: One statement in DuckDB's SQL.
         params: Values for the names that stand in it as ``$name``.
+        prices: What the view `storage` reckons with.
 
     Raises:
         QueryError: The statement is no valid SQL, or names what there is not.
@@ -76,10 +81,12 @@ def run_query(catalog: Catalog, sql: str, params: Mapping[str, Any] | None = Non
         AhiCatalogError: It failed while it ran.
     """
     # An object that a run has replaced meanwhile is read as it is now, and with it all others.
-    return retry(partial(_run, catalog, sql, dict(params or {})), ConflictError, tries=_TRIES, backoff=lambda _: 0)
+    return retry(
+        partial(_run, catalog, sql, dict(params or {}), prices), ConflictError, tries=_TRIES, backoff=lambda _: 0
+    )
 
 
-def _run(catalog: Catalog, sql: str, params: dict[str, Any]) -> pa.Table:
+def _run(catalog: Catalog, sql: str, params: dict[str, Any], prices: StoragePrices) -> pa.Table:
     # What a query does not name costs it no request.
     datasets = {table: open_dataset(catalog, None if _is_asked(table, sql) else [], table) for table in _TABLES}
     with duckdb.connect(":memory:", config=_CLOSED) as connection:
@@ -87,7 +94,7 @@ def _run(catalog: Catalog, sql: str, params: dict[str, Any]) -> pa.Table:
             connection.register(table.name, dataset)
         connection.register(_RUNS, runs_table(catalog) if _has_word(sql, _RUNS) else RUNS.empty_table())
         # Times are shown, and cast to dates, in UTC wherever the query runs.
-        for statement in ("SET TimeZone = 'UTC'", *duckdb_views()):
+        for statement in ("SET TimeZone = 'UTC'", *duckdb_views(prices)):
             connection.execute(statement)
         connection.execute("SET errors_as_json = true; SET python_enable_replacements = false")
         connection.execute("SET lock_configuration = true")
@@ -115,7 +122,7 @@ def _run(catalog: Catalog, sql: str, params: dict[str, Any]) -> pa.Table:
 
 def _is_asked(table: Table, sql: str) -> bool:
     """Whether a query may read a table, by its name or by that of a view over it."""
-    return table is IMAGE_SETS or _has_word(sql, table.name, *([CHANGES.name] if table is REMOVALS else []))
+    return table is IMAGE_SETS or _has_word(sql, table.name, *(view.name for view in _READ_BY.get(table, ())))
 
 
 def _has_word(sql: str, *words: str) -> bool:

@@ -11,8 +11,6 @@ from ahi_catalog.cli.main import run
 from tests.cli.test_cli import live
 from tests.support.world import World
 
-DERIVED = ["series", "instances"]
-
 
 def test_a_script_for_duckdb_makes_the_views_in_a_folder_of_any_name(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -45,7 +43,7 @@ def test_athena_gets_one_statement_at_a_time(world: World, s3_url: str, capsys: 
     assert run([*common, "--json", "--injected"]) == 0
     statements = json.loads(capsys.readouterr().out)
     assert [statement["makes"] for statement in statements] == [
-        *("image_sets", "removals", "studies", "patients", "conflicts", "changes")
+        *("image_sets", "removals", "series", "studies", "patients", "conflicts", "changes", "storage")
     ]
     assert "'projection.datastore_id.type' = 'injected'" in statements[0]["sql"]
     assert run([*common, "--only", "partitions"]) == 2
@@ -62,11 +60,17 @@ def test_register_twice_says_what_it_did_and_that_nothing_changed(
     world.sync(catalog=s3_url)
     arguments = ["register", "--catalog", s3_url, "--database", "imaging"]
     assert run(arguments) == 0
-    assert capsys.readouterr().out == ("created database imaging\ncreated table image_sets\ncreated table removals\n")
+    made = "".join(f"created table {name}\n" for name in ("image_sets", "removals", "series"))
+    assert capsys.readouterr().out == f"created database imaging\n{made}"
     assert run([*arguments, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"database": "imaging", "table": "image_sets", "changes": []}
+    assert json.loads(capsys.readouterr().out) == {
+        "database": "imaging",
+        "table": "image_sets",
+        "changes": [],
+        "more": [{"database": "imaging", "table": name, "changes": []} for name in ("removals", "series")],
+    }
     assert run(arguments) == 0
-    assert capsys.readouterr().out == "imaging.image_sets is up to date; nothing changed\n"
+    assert capsys.readouterr().out.count(" is up to date; nothing changed\n") == 3
     table = (
         boto3.Session()
         .client("glue", endpoint_url=glue_endpoint)
@@ -109,19 +113,25 @@ def test_series_and_instances_are_tables_too(
     live(world).fill(20)
     common = ["--catalog", s3_url, "--datastore-id", world.datastore_id, "--no-prefect"]
     assert run(["sync", *common]) == 0
-    assert run(["ddl", "spark", "--catalog", s3_url, "--only", "series"]) == 2
+    assert run(["ddl", "spark", "--catalog", s3_url, "--only", "instances"]) == 2
     assert "read the metadata first" in capsys.readouterr().err
     assert run(["metadata", *common, "--archived", "--yes", "--instances"]) == 0
     capsys.readouterr()
     assert run(["register", "--catalog", s3_url, "--database", "imaging", "--table", "ahi"]) == 0
     made = capsys.readouterr().out.splitlines()
-    assert made == ["created database imaging", "created table ahi", *(f"created table ahi_{n}" for n in DERIVED)]
+    assert made == [
+        "created database imaging",
+        "created table ahi",
+        *(f"created table ahi_{n}" for n in ("removals", "series", "instances")),
+    ]
     table = boto3.client("glue").get_table(DatabaseName="imaging", Name="ahi_series")["Table"]
     types = {column["Name"]: column["Type"] for column in table["StorageDescriptor"]["Columns"]}
     assert types["pixel_spacing"] == "array<double>"
     assert run(["ddl", "athena", "--catalog", s3_url, "--json"]) == 0
     statements = json.loads(capsys.readouterr().out)
-    assert [statement["makes"] for statement in statements] == ["image_sets", "studies", "patients", *DERIVED]
+    assert [statement["makes"] for statement in statements] == [
+        *("image_sets", "removals", "series", "studies", "patients", "conflicts", "changes", "storage", "instances")
+    ]
 
 
 def test_a_script_for_duckdb_reads_series(world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,7 +76,10 @@ def test_the_place_in_a_long_line_is_cut_out(ask: Ask) -> None:
     [
         ("from studie", "did you mean studies"),
         ("select series_modalty from image_sets", "did you mean series_modality"),
-        ("from xyz", "there are image_sets, studies, patients, conflicts, changes, removals, runs"),
+        (
+            "from xyz",
+            "there are image_sets, studies, patients, conflicts, changes, storage, removals, series, instances, runs",
+        ),
     ],
 )
 def test_names_like_one_that_is_not_there_are_told(ask: Ask, sql: str, near: str) -> None:

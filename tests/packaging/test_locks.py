@@ -21,7 +21,7 @@ def test_the_demos_packages_are_some_of_all() -> None:
 
 def test_locks_hold_hashes_and_no_index() -> None:
     """Wherever a package comes from, it is the one that was looked at."""
-    assert len(LOCKS) == 5
+    assert len(LOCKS) == 6
     for lock in LOCKS:
         text = lock.read_text(encoding="utf-8")
         assert text.count("==") <= text.count("--hash=sha256:"), lock

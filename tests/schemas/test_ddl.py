@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ahi_catalog.schemas import IMAGE_SETS, ddl
 from ahi_catalog.schemas.external import ExternalTable, projection
-from ahi_catalog.schemas.views import VIEWS
+from ahi_catalog.schemas.views import US_EAST, VIEWS, StoragePrices
 
 DAYS = ExternalTable(
     table=IMAGE_SETS,
@@ -138,9 +138,11 @@ def test_views_count_what_is_there() -> None:
     with duckdb.connect() as connection:
         connection.execute(f"CREATE VIEW image_sets AS {' UNION ALL '.join(selects)}")
         connection.execute(
-            "CREATE TABLE removals (datastore_id TEXT, image_set_id TEXT, created_at TIMESTAMP, removed_at TIMESTAMP)"
+            "CREATE TABLE removals (datastore_id TEXT, image_set_id TEXT, created_at TIMESTAMP, removed_at TIMESTAMP);"
+            "CREATE TABLE series (datastore_id TEXT, image_set_id TEXT, instances BIGINT, bytes BIGINT, "
+            "manufacturer TEXT)"
         )
-        for statement in ddl.duckdb_views():
+        for statement in ddl.duckdb_views(US_EAST):
             connection.execute(statement)
         studies = connection.execute(
             "SELECT study_instance_uid, patient_id, series, image_sets, modalities, day(first_seen), day(last_seen) "
@@ -151,6 +153,66 @@ def test_views_count_what_is_there() -> None:
         ).fetchall()
     assert studies == [("1", "o", 2, 3, ["CT", "MR"], 1, 3), ("2", "p", 0, 2, None, 4, 7)]
     assert patients == [("o", 1, 1, 1, None), ("p", 2, 2, 4, ["CT", "MR", "XA"])]
+
+
+def test_views_tell_what_was_read_of_metadata_and_what_storage_costs() -> None:
+    """Instances, bytes and manufacturers where `series` has them; each image set is billed as 5 MB at least."""
+    days = {"a": (5, "CT"), "b": (40, "CT"), "c": (400, "MR")}
+    rows = " UNION ALL ".join(
+        "SELECT "
+        + ", ".join(
+            f"{sql} AS {name}"
+            for name, sql in {
+                **{column.name: "NULL::TEXT" for column in IMAGE_SETS.columns},
+                "datastore_id": "'d'",
+                "image_set_id": f"'{name}'",
+                "study_instance_uid": "'1'" if name != "c" else "'2'",
+                "patient_id": "'p'",
+                "series_modality": f"'{modality}'",
+                "storage_tier": "'FREQUENT_ACCESS'" if name != "c" else "'ARCHIVE_INSTANT_ACCESS'",
+                "number_of_study_related_instances": "7::BIGINT",
+                "created_at": f"current_date::TIMESTAMP - INTERVAL {age} DAY",
+                **dict.fromkeys(("updated_at", "last_accessed_at"), "NULL::TIMESTAMP"),
+            }.items()
+        )
+        for name, (age, modality) in days.items()
+    )
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE TABLE image_sets AS {rows}")
+        connection.execute(
+            "CREATE TABLE removals (datastore_id TEXT, image_set_id TEXT, created_at TIMESTAMP, removed_at TIMESTAMP);"
+            "CREATE TABLE series AS SELECT 'd' AS datastore_id, * FROM (VALUES "
+            "('a', 2::BIGINT, 3 * (1 << 30)::BIGINT, 'GE '), ('b', 3, 10, 'ACME')) "
+            "found(image_set_id, instances, bytes, manufacturer)"
+        )
+        for statement in ddl.duckdb_views(StoragePrices(frequent=0.5, archive=0.1)):
+            connection.execute(statement)
+        told = "instances, image_sets, image_sets_read, bytes, manufacturers"
+        studies = connection.execute(f"SELECT {told} FROM studies ORDER BY study_instance_uid").fetchall()
+        patients = connection.execute(f"SELECT {told} FROM patients").fetchall()
+        storage = connection.execute("FROM storage ORDER BY image_sets_read DESC, age DESC").fetchall()
+    everything = 3 * 2**30 + 10
+    assert studies == [(5, 2, 2, everything, ["ACME", "GE"]), (7, 1, 0, None, None)]
+    assert patients == [(5, 3, 2, everything, ["ACME", "GE"])]
+    least = 5_000_000 / 2**30
+    frequent, archived = "FREQUENT_ACCESS", "ARCHIVE_INSTANT_ACCESS"
+    old = "over a year"
+    assert storage == [
+        ("d", frequent, "CT", "under 30 days", "under 30 days", 1, 1, 3 << 30, 3.0, 1.5, pytest.approx(1.2)),
+        (
+            "d",
+            frequent,
+            "CT",
+            "30 to 90 days",
+            "30 to 90 days",
+            1,
+            1,
+            10,
+            least,
+            *map(pytest.approx, (least * 0.5, least * 0.4)),
+        ),
+        ("d", archived, "MR", old, old, 1, 0, None, least, pytest.approx(least * 0.1), 0.0),
+    ]
 
 
 def test_views_name_only_columns_that_there_are() -> None:

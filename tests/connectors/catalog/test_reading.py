@@ -90,6 +90,10 @@ def test_the_ways_to_read_agree(idc_catalogs: dict[str, Path], partition: str) -
     assert catalog.query("select count(*) from image_sets").arrow()[0].to_pylist() == [rows]
     assert len(catalog.to_pandas(columns=["image_set_id"])) == rows
     assert sum(summary.rows for summary in catalog.status(runs=1)) == rows
+    stored = (
+        catalog.query("select sum(image_sets) as n, sum(image_sets_read) as known from storage").arrow().to_pylist()
+    )
+    assert stored == [{"n": rows, "known": 0}]
     for view, key in (("studies", "study_instance_uid"), ("patients", "patient_id")):
         answer = catalog.query(f"select sum(image_sets) as n, count(*) as keys from {view}").arrow().to_pylist()
         distinct = len(set(catalog.dataset().to_table(columns=[key])[key].to_pylist()))
