@@ -143,12 +143,9 @@ def run(arguments: list[str]) -> int:
     try:
         code = cli.main(arguments, prog_name="ahi-catalog", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        _with_places(error).show()
         if origin := _origin(error):
             click.echo(f"That is from {origin}.", err=True)
-        if isinstance(error, click.MissingParameter) and error.param and isinstance(error.param.envvar, str):
-            key = max(error.param.opts, key=len).removeprefix("--")
-            click.echo(f"Give it, or set {error.param.envvar}, or {key} in {SETTINGS_FILE}.", err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt, StoppedError):
         click.echo(INTERRUPTED_TEXT, err=True)
@@ -167,6 +164,15 @@ def run(arguments: list[str]) -> int:
         click.echo(f"Error: unexpected {describe(error)}; run again with --debug before reporting it", err=True)
         return _FAILED
     return code if isinstance(code, int) else _DONE
+
+
+def _with_places(error: click.ClickException) -> click.ClickException:
+    """The error, which names all places that a missing option may come from."""
+    if not (isinstance(error, click.MissingParameter) and error.param and isinstance(error.param.envvar, str)):
+        return error
+    key = max(error.param.opts, key=len).removeprefix("--")
+    places = f"Or set {error.param.envvar}, or {key} in {SETTINGS_FILE}."
+    return click.MissingParameter(places, ctx=error.ctx, param=error.param)
 
 
 def _origin(error: click.ClickException) -> str:

@@ -51,7 +51,7 @@ class _Param(click.ParamType[tuple[str, str]]):
 )
 @option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
-    "--file", type=click.File(encoding="utf-8", lazy=True), metavar="PATH", help="Read the SQL from there; -: stdin."
+    "--file", type=click.Path(dir_okay=False, allow_dash=True), metavar="PATH", help="Read the SQL from there; -: stdin."
 )
 @click.option(
     "--param",
@@ -72,7 +72,7 @@ def query(
     archive_price: float,
     form: str,
     as_json: bool,
-    file: IO[str] | None,
+    file: str | None,
     params: Iterable[tuple[str, str]],
     sql: str | None,
 ) -> None:
@@ -109,17 +109,16 @@ def query(
     write_answer(answer, form, title="")
 
 
-def _text(sql: str | None, file: IO[str] | None) -> str:
+def _text(sql: str | None, file: str | None) -> str:
     """The SQL: as it is given, of a file, or of stdin."""
     if (sql is None) == (file is None):
         raise UsageError("give the SQL once: as an argument, as - with the SQL on stdin, or with --file")
     if sql is not None and sql != "-":
         return sql
-    source = file or sys.stdin
     try:
-        return source.read()
+        return sys.stdin.read() if file in {None, "-"} else Path(str(file)).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        raise UsageError(f"{source.name} is no text that can be read") from None
+        raise UsageError(f"{file or 'stdin'} is no text that can be read") from None
 
 
 @contextmanager

@@ -163,7 +163,7 @@ def test_a_misspelled_variable_is_refused(
 
 
 def test_a_variable_has_the_name_of_its_flag() -> None:
-    """AHI_CATALOG_JSON for --json, for every option that has a variable."""
+    """AHI_CATALOG_JSON for --json, for every option that has one; --no-unknown-fields is not --unknown-fields."""
     options = (param for command in [cli, *cli.commands.values()] for param in command.params if param.envvar)
     for option in options:
         assert option.envvar in {
