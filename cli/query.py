@@ -4,7 +4,8 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -51,7 +52,10 @@ class _Param(click.ParamType[tuple[str, str]]):
 )
 @option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
-    "--file", type=click.Path(dir_okay=False, allow_dash=True), metavar="PATH", help="Read the SQL from there; -: stdin."
+    "--file",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    metavar="PATH",
+    help="Read the SQL from there; -: stdin.",
 )
 @click.option(
     "--param",

@@ -78,7 +78,8 @@ class Verification:
         windows: What is to be verified.
         verified: What of it has been.
         is_inspected: Whether the objects themselves have been looked at.
-        findings: What was found, by the value of the partition, or the name of another file.
+        findings: What was found, by the value of the partition (behind a table's name and a blank, where it is not of
+            `image_sets`), or the name of another file.
     """
 
     run_id: str
@@ -131,7 +132,7 @@ class Verification:
     def places(self) -> Coverage | None:
         """The ranges of the partitions in which something is wrong; None where it is the checkpoint."""
         wrong = [place for place, counts in self.findings.items() if set(counts) - {Finding.UNEXPECTED}]
-        windows = [window_of(place) for place in wrong]
+        windows = [window_of(place.rpartition(" ")[2]) for place in wrong]
         return None if None in windows else Coverage(window for window in windows if window)
 
 

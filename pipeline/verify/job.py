@@ -9,8 +9,11 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
+import pyarrow.compute as pc
+
 from ahi_catalog.connectors.catalog import Catalog, Checkpoint, Partition, layout
 from ahi_catalog.connectors.catalog.dataset import data_keys
+from ahi_catalog.connectors.catalog.publishing import read_columns, renew_partition
 from ahi_catalog.connectors.catalog.verification import Finding, Verification
 from ahi_catalog.connectors.errors import DamagedError, StateError, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.pages import Field
@@ -115,7 +118,8 @@ def verify(
                 _inspect(run, verifier, scope, checkpoint, wrong)
             _read(run, verifier)
             if not verifier.verification.remaining:
-                verifier.keep(replace(verifier.verification, finished_at=floor_second(clock())))
+                found = _check_derived(run, scope, verifier.verification)
+                verifier.keep(replace(verifier.verification.noting(found), finished_at=floor_second(clock())))
         finally:
             run.report.verification = verifier.verification
     return run.report
@@ -242,6 +246,48 @@ def _inspect_objects(run: Run, table: Table, partitions: Collection[Partition]) 
 
     with ThreadPoolExecutor(_INSPECTORS, thread_name_prefix="inspect") as inspectors:
         return {partition: found for partition, found in inspectors.map(look, partitions) if found != Inspection()}
+
+
+def _check_derived(run: Run, scope: Scope, verification: Verification) -> list[Found]:
+    """Compare `series` and `instances` with `image_sets`, without a request; repair what differs, if asked to.
+
+    Rows of an earlier version are none of it: the next reading of metadata brings the newer one. Where `image_sets`
+    itself cannot be read, there is nothing to compare with.
+    """
+    found: list[Found] = []
+    for table in run.catalog.tables():
+        if table is IMAGE_SETS:
+            continue
+        for partition in run.catalog.partitions(run.datastore_id, table):
+            if run.stop.is_set():
+                raise StoppedError(f"stopped while comparing {table.name} with image_sets")
+            wrong = verification.findings.get(partition.value, Counter[Finding]())
+            is_known = verification.is_repairing or not (wrong[Finding.UNREADABLE] or wrong[Finding.LOST])
+            if scope.has(partition) and is_known:
+                counts = _check_derived_partition(run, table, partition, is_repairing=verification.is_repairing)
+                found.append((f"{table.name} {partition.value}", counts))
+    return found
+
+
+def _check_derived_partition(run: Run, table: Table, partition: Partition, *, is_repairing: bool) -> Counter[Finding]:
+    store = run.catalog.store
+    inspected = inspect(store, table, partition)
+    counts = _findings(inspected)
+    if counts and is_repairing:
+        # What an unreadable object had is read again by the next reading of metadata.
+        repair_object(store, table, partition)
+        run.report.removed += inspected.duplicate
+        run.report.partitions_written += 1
+    if not inspected.is_unreadable:
+        # `image_sets` is read last, so that whatever was read for it meanwhile is in it.
+        there, known = (
+            read_columns(each, key, store.get(key), ["image_set_id"])["image_set_id"]
+            for each, key in ((each, partition.key(each)) for each in (table, IMAGE_SETS))
+        )
+        counts[Finding.DELETED] += int(pc.sum(pc.invert(pc.is_in(there, known)), min_count=0).as_py())
+        if counts[Finding.DELETED] and is_repairing:
+            run.report.count_published(renew_partition(store, table, partition, table.schema.empty_table()))
+    return +counts
 
 
 def _findings(found: Inspection) -> Counter[Finding]:

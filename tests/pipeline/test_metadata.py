@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ahi_catalog.connectors.catalog import open_catalog, open_store
+from ahi_catalog.connectors.catalog import open_catalog, open_store, parquet
+from ahi_catalog.connectors.catalog.verification import Finding, Verification
 from ahi_catalog.connectors.errors import AhiCatalogError, SourceError, UsageError
 from ahi_catalog.connectors.settings import MetadataOptions
 from ahi_catalog.emulator.dicom_files import load_dicom_files
@@ -47,6 +49,12 @@ def rows(world: World, table: Table = SERIES) -> list[dict[str, Any]]:
 
 def origins(world: World, table: Table = SERIES) -> set[tuple[str, int]]:
     return {(row["image_set_id"], row[table.version[0]]) for row in rows(world, table)}
+
+
+def verified(world: World, **asked: Any) -> Verification:
+    found = world.verify(**asked).verification
+    assert found is not None
+    return found
 
 
 def requests(world: World) -> int:
@@ -292,6 +300,38 @@ def test_a_row_is_not_ahead_of_image_sets(world: World) -> None:
     store.describe = meanwhile
     read(world)
     assert origins(world) <= origins(world, IMAGE_SETS)
+
+
+def test_a_verify_finds_what_is_left_of_image_sets_that_are_gone(world: World) -> None:
+    """Rows of `series` and `instances` without an image set, and objects that are damaged; repaired, no request."""
+    world.fill(10, start=RECENT)
+    world.sync()
+    read(world, instances=True)
+    assert verified(world).totals == Counter()
+    for number in (3, 4):
+        world.service.delete(world.datastore_id, f"a000000{number}".rjust(32, "0"))
+    world.verify(is_repairing=True)
+    assert origins(world, SERIES) == origins(world, INSTANCES) == origins(world, IMAGE_SETS)
+    day = f"{RECENT:%Y-%m-%d}"
+    path = world.object(RECENT.date())
+    body = pq.ParquetFile(path).read()
+    parquet_of = path.parents[3] / "series" / path.parent.relative_to(path.parents[2]) / "series.parquet"
+    series = pq.ParquetFile(parquet_of).read()
+    extra = series.slice(0, 1).set_column(0, series.schema.field(0), pa.array(["f" * 32]))
+    parquet_of.write_bytes(parquet.encode(SERIES, pa.concat_tables([series, extra])))
+    requests(world)
+    found = verified(world)
+    assert found.findings == {f"series {day}": Counter({Finding.DELETED: 1})}
+    assert found.places is not None
+    assert (found.unrepaired, found.places.windows[0].start.date()) == (1, RECENT.date())
+    assert world.verify(is_repairing=True).unrepaired == 0
+    assert len(rows(world)) == len(body) == 8
+    parquet_of.write_bytes(b"no Parquet")
+    assert verified(world).findings == {f"series {day}": Counter({Finding.UNREADABLE: 1})}
+    assert world.verify(is_repairing=True).unrepaired == 0
+    assert requests(world) == 0
+    assert read(world).rows_read == 8
+    assert origins(world) == origins(world, IMAGE_SETS)
 
 
 def test_there_has_to_be_a_catalog(world: World) -> None:
