@@ -36,4 +36,5 @@ def aws(s3_url: str, glue_endpoint: str, example_datastore: str, monkeypatch: py
     client = boto3.Session().client("s3", config=Config(s3={"addressing_style": "path"}))
     if "my-bucket" not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
         client.create_bucket(Bucket="my-bucket")
-        assert run(["sync", "--catalog", "s3://my-bucket/imaging", "--datastore-id", EXAMPLE_ID, "--rate", "1000"]) == 0
+        synced = ["--catalog", "s3://my-bucket/imaging", "--datastore-id", EXAMPLE_ID, "--start", "2025-11-01"]
+        assert run(["sync", *synced, "--rate", "1000"]) == 0
