@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ahi_catalog.schemas import IMAGE_SETS
+from ahi_catalog.schemas import IMAGE_SETS, REMOVALS
 from ahi_catalog.schemas.series import DERIVED_TABLES
 
 CALLS: Final[Mapping[str, frozenset[str]]] = {
@@ -52,7 +52,6 @@ _ACTIONS: Final = {"s3:ListObjectsV2": "s3:ListBucket"}
 """Where the action to allow has another name than the operation."""
 _OF_QUEUE: Final = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
 """The attributes are for whoever checks the queue before it is used."""
-_FOLDERS: Final = ("image_sets", "removals", "_state")
 _USING_METADATA: Final = frozenset({"metadata", "verify", "query"})
 """Jobs that read what is derived from metadata."""
 
@@ -98,7 +97,7 @@ def policy(jobs: Collection[str], place: Place) -> dict[str, Any]:
         place: Where things lie.
     """
     jobs = set(jobs)
-    tables = (IMAGE_SETS, *(DERIVED_TABLES if jobs & _USING_METADATA else ()))
+    tables = (IMAGE_SETS, REMOVALS, *(DERIVED_TABLES if jobs & _USING_METADATA else ()))
     actions = {_ACTIONS.get(call, call) for job in jobs for call in CALLS[job]}
     is_reading = any(action.startswith("medical-imaging:") for action in actions)
     stores = [place.arn("medical-imaging", f"datastore/{each}") for each in place.datastore_ids or ("*",)]
