@@ -255,7 +255,8 @@ def test_a_watch_as_a_flow_ends_as_cancelled_with_its_report(world: World) -> No
         assert made
         run_id = state.state_details.flow_run_id
         assert run_id
-        assert not client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])))
+        tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])))
+        assert {task.name.rpartition("-")[0] for task in tasks} == {"refreshed"}
 
 
 def test_a_flow_that_is_stopped_while_data_stores_are_listed_is_cancelled(world: World) -> None:
