@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import json
+import logging
 import multiprocessing
 import os
 import shutil
@@ -19,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -26,10 +28,17 @@ from rich.table import Table
 from ahi_catalog.emulator import Emulator, Service, ServiceOptions
 from ahi_catalog.emulator.idc import RELEASES, load_idc
 from ahi_catalog.emulator.metadata import document, instance
+from tests.support.event_queue import envelope
 
 ROOT = Path(__file__).parent.parent
 AHI_CATALOG = str(Path(sys.executable).with_name("ahi-catalog"))
 UNTHROTTLED = ("--rate", "100000", "--burst", "100000", "--concurrency", "8")
+_ACCOUNT = {
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "benchmark",
+    "AWS_SECRET_ACCESS_KEY": "benchmark",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 _CORES = sorted(os.sched_getaffinity(0))
 
 
@@ -76,10 +85,7 @@ class Served:
         self.environment = kept | {
             "PYTHONPYCACHEPREFIX": str(ROOT / "build" / "pycache"),
             "AWS_ENDPOINT_URL_MEDICAL_IMAGING": url,
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "benchmark",
-            "AWS_SECRET_ACCESS_KEY": "benchmark",
-            "AWS_EC2_METADATA_DISABLED": "true",
+            **_ACCOUNT,
             "DO_NOT_TRACK": "1",
             "RUNTIME__DLTHUB_TELEMETRY": "false",
         }
@@ -103,6 +109,12 @@ class Served:
     def uniform(self, count: int, instances: int) -> str:
         """A data store of so many image sets of as many instances each."""
         return str(self.ask("uniform", count, instances))
+
+    def queue(self) -> str:
+        """A queue of SQS that image sets which arrive are told on; its URL."""
+        url, endpoint = self.ask("queue")
+        self.environment["AWS_ENDPOINT_URL_SQS"] = endpoint
+        return str(url)
 
     def change(self, store: str, days: Sequence[str], *, new: int, changed: int) -> None:
         """Import so many image sets two seconds ago, and revise others of the given days of createdAt."""
@@ -223,18 +235,38 @@ def _create(service: Service, name: str) -> str:
     return service.create_datastore(name=name, created_at=datetime.now(UTC) - timedelta(days=1))
 
 
-def _arrive(service: Service, store: str, seconds: float, rate: float) -> None:
-    """Have image sets arrive for a while, so many a second on average, in bursts of one to nine at random times."""
+def _queue(service: Service) -> tuple[str, str]:
+    """A queue on moto's SQS; its URL and its endpoint."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415  # a second of imports, for one benchmark
+
+    del service
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    os.environ.update(_ACCOUNT, AWS_ENDPOINT_URL_SQS=f"http://{host}:{port}")
+    return boto3.client("sqs").create_queue(QueueName="events")["QueueUrl"], os.environ["AWS_ENDPOINT_URL_SQS"]
+
+
+def _arrive(service: Service, store: str, seconds: float, rate: float, queue: str | None = None) -> None:
+    """Have image sets arrive for a while, so many a second on average, in bursts of one to nine at random times.
+
+    HealthImaging's event of each of them is sent to the queue, if there is one.
+    """
+    client = boto3.client("sqs") if queue else None
 
     def insert() -> None:
         numbers, chance = itertools.count(), np.random.default_rng(7)
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             time.sleep(chance.exponential(5 / rate))
-            burst = [next(numbers) for _ in range(chance.integers(1, 10))]
+            burst = [f"new{next(numbers):029d}" for _ in range(chance.integers(1, 10))]
             now = _at(datetime.now(UTC))
-            made = [{"imageSetId": f"new{number:029d}", "version": 1, "DICOMTags": {}} for number in burst]
-            service.insert(store, (each | now for each in made))
+            service.insert(store, ({"imageSetId": name, "version": 1, "DICOMTags": {}} | now for name in burst))
+            if client:
+                bodies = [json.dumps(envelope("Image Set Created", store, name)) for name in burst]
+                entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(bodies)]
+                client.send_message_batch(QueueUrl=queue, Entries=entries)
 
     threading.Thread(target=insert, daemon=True).start()
 
@@ -249,6 +281,7 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "uniform": _uniform,
     "create": _create,
     "arrive": _arrive,
+    "queue": _queue,
     "requests": _requests,
 }
 
