@@ -30,7 +30,7 @@ from ahi_catalog.cli.register import register
 from ahi_catalog.cli.report import report
 from ahi_catalog.cli.runs import backfill, sync, verify
 from ahi_catalog.cli.serve import serve
-from ahi_catalog.cli.settings_file import SETTINGS_FILE, check_variables, init, read_settings
+from ahi_catalog.cli.settings_file import SETTINGS_FILE, check_variables, init, is_setting, read_settings
 from ahi_catalog.cli.state import state
 from ahi_catalog.cli.status import status
 from ahi_catalog.cli.watch import watch
@@ -171,7 +171,8 @@ def _with_places(error: click.ClickException) -> click.ClickException:
     if not (isinstance(error, click.MissingParameter) and error.param and isinstance(error.param.envvar, str)):
         return error
     key = max(error.param.opts, key=len).removeprefix("--")
-    places = f"Or set {error.param.envvar}, or {key} in {SETTINGS_FILE}."
+    in_file = f", or {key} in {SETTINGS_FILE}" if is_setting(key) else ""
+    places = f"Or set {error.param.envvar}{in_file}."
     return click.MissingParameter(places, ctx=error.ctx, param=error.param)
 
 

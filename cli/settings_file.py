@@ -149,11 +149,16 @@ def _commands(group: click.Group) -> Iterator[tuple[str, click.Command]]:
     return ((name, command) for name, command in group.commands.items() if name not in _WITHOUT_SETTINGS)
 
 
+def is_setting(key: str) -> bool:
+    """Whether an option's long name may stand in the settings file."""
+    return key not in _NO_SETTINGS
+
+
 def _settable(command: click.Command) -> Iterator[tuple[str, click.Option]]:
     for option in command.params:
         if isinstance(option, click.Option):
             key = max(option.opts, key=len).removeprefix("--")
-            if key not in _NO_SETTINGS:
+            if is_setting(key):
                 yield key, option
 
 

@@ -54,8 +54,10 @@ def state(
             raise UsageError("--from, --to and --yes go with forget")
         _show(opened, datastore_id or opened.datastore_ids(), as_json=as_json)
         return
-    if len(datastore_id) != 1 or start is None or end is None or start >= end:
+    if len(datastore_id) != 1 or start is None or end is None:
         raise UsageError("forget takes one --datastore-id, and a range by --from and --to")
+    if start >= end:
+        raise UsageError("the range is empty: it has to begin before it ends")
     _forget(opened, datastore_id[0], Window(floor_second(start), ceil_second(end)), is_asking=not yes, as_json=as_json)
 
 

@@ -149,7 +149,7 @@ def _document(summary: "Summary", now: datetime) -> dict[str, Any]:
         "coverage": [[_time(w.start), _time(w.end)] for w in summary.coverage],
         "gaps": [[_time(w.start), _time(w.end)] for w in summary.gaps],
         "lost": [[_time(w.start), _time(w.end)] for w in summary.lost],
-        "to_repair": summary.to_repair and [[_time(w.start), _time(w.end)] for w in summary.to_repair],
+        "to_repair": None if summary.to_repair is None else [[_time(w.start), _time(w.end)] for w in summary.to_repair],
         "unknown_fields": {name: _time(since) for name, since in summary.unknown_fields.items()},
         "freshness": summary.freshness.document(),
         "watch": summary.heartbeat and summary.heartbeat.document(),

@@ -8,6 +8,7 @@ import http.client
 import json
 import logging
 import os
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -60,7 +61,7 @@ def tell_change(store: Store, datastore_id: str, subject: str, state: str, notic
         key = layout.notices_key(datastore_id)
         stored = store.get(key)
         told = _told(stored.body) if stored else {}
-        if told.get(subject, WELL) != state and _post(url, notice):
+        if told.get(subject, WELL) != state and _took(url, notice):
             document = {"format": _FORMAT, "told": {**told, subject: state}}
             store.put(key, json.dumps(document).encode(), expected=stored.etag if stored else None)
     except AhiCatalogError as error:
@@ -70,7 +71,7 @@ def tell_change(store: Store, datastore_id: str, subject: str, state: str, notic
 def tell_event(notice: Mapping[str, Any]) -> None:
     """Post a notice of what happened once; never fails, and waits ten seconds at most."""
     if url := os.environ.get(VARIABLE):
-        _post(url, notice)
+        _took(url, notice)
 
 
 def _told(body: bytes) -> dict[str, str]:
@@ -80,13 +81,31 @@ def _told(body: bytes) -> dict[str, str]:
         return {}  # Then it is told once more.
 
 
+def _took(url: str, notice: Mapping[str, Any]) -> bool:
+    """Whether the receiver took it, asked by a thread: its socket's time-out begins anew with each byte."""
+    taken: list[bool] = []
+    thread = threading.Thread(target=lambda: taken.append(_post(url, notice)), name="notice", daemon=True)
+    thread.start()
+    thread.join(_SECONDS)
+    if not taken:
+        _log.warning("the receiver of notices did not take one in %d seconds", _SECONDS)
+    return taken == [True]
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A notice that is sent on arrives as a GET without its body."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 def _post(url: str, notice: Mapping[str, Any]) -> bool:
     """Whether the receiver took it."""
     try:
         request = urllib.request.Request(  # noqa: S310  # http and https only
             check_receiver(url), json.dumps(notice).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=_SECONDS):  # noqa: S310
+        with urllib.request.build_opener(_NoRedirects).open(request, timeout=_SECONDS):
             return True
     except urllib.error.HTTPError as error:
         error.close()

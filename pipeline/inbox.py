@@ -99,6 +99,7 @@ class Inbox:
         self._datastore_ids = datastore_ids
         self._queue: Queue | None = None
         self._lock = threading.Lock()
+        self._draining = threading.Lock()
         self._mailboxes: dict[str, Mailbox] = {}
         self._counts = EventCounts()
         self._malformed = 0
@@ -111,16 +112,16 @@ class Inbox:
             return self._mailboxes.setdefault(datastore_id, Mailbox(self))
 
     def drain(self, stop: threading.Event) -> None:
-        """Take in what is on the queue now; once for all the runs of a process."""
+        """Take in what is on the queue now; once for all the runs of a process, and each waits until it is in."""
         if self._url is None:
             return
-        with self._lock:
+        with self._draining:
             if self._is_filled:
                 return
             self._is_filled = True
             self._open(self._url)
-        while (received := self._receive(_DRAIN_SECONDS, stop, is_draining=True)) and not stop.is_set():
-            _log.debug("%d events taken from the queue", received)
+            while (received := self._receive(_DRAIN_SECONDS, stop, is_draining=True)) and not stop.is_set():
+                _log.debug("%d events taken from the queue", received)
 
     def listen(self, stop: threading.Event) -> None:
         """Take in what comes from now on, in a thread of its own, until the process is asked to stop."""

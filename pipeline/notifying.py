@@ -35,15 +35,26 @@ def notified(flow: str) -> Callable[[_Job[_P]], _Job[_P]]:
             except Exception:
                 tell(settings, flow, str(Outcome.FAILED), None)
                 raise
-            if report.drift:
-                notices.tell_event(_notice(settings, flow, "drifted", report))
-            if report.outcome is not Outcome.STOPPED:
-                tell(settings, flow, outcome_in_words(str(report.outcome), report.unrepaired), report)
+            tell_ended(settings, flow, report)
             return report
 
         return run
 
     return decorate
+
+
+def tell_ended(settings: Settings, flow: str, report: RunReport) -> None:
+    """Have the receiver told what a run has met, and how it ended; a stop says nothing of how it is.
+
+    Args:
+        settings: Of the run.
+        flow: What it is called.
+        report: Of the run.
+    """
+    if report.drift:
+        notices.tell_event(_notice(settings, flow, "drifted", report))
+    if report.outcome is not Outcome.STOPPED or report.unrepaired:
+        tell(settings, flow, outcome_in_words(str(Outcome.DONE), report.unrepaired), report)
 
 
 def tell(settings: Settings, flow: str, outcome: str, report: RunReport | None) -> None:

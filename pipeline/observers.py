@@ -4,6 +4,7 @@ import contextvars
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -115,11 +116,12 @@ class InBackground:
         """Pass the report on, and wait for that some seconds at most."""
         thread = self._start()
         try:
+            until = time.monotonic() + _LAST_WORD_SECONDS
             self._calls.put(report, timeout=_LAST_WORD_SECONDS)
         except queue.Full:
             _log.warning("an observer of the run does not answer and is left out")
             return
-        thread.join(_LAST_WORD_SECONDS)
+        thread.join(max(0.0, until - time.monotonic()))
 
     def _start(self) -> threading.Thread:
         """The thread, begun by the first call: a run that fails before it has begun calls nobody."""

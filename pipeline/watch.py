@@ -16,6 +16,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -40,7 +41,7 @@ from ahi_catalog.connectors.windows import NOWHERE, SECOND, Coverage, Window, fl
 from ahi_catalog.pipeline import engine
 from ahi_catalog.pipeline.deletions import is_young, remove_deleted
 from ahi_catalog.pipeline.inbox import Inbox
-from ahi_catalog.pipeline.notifying import notified, tell
+from ahi_catalog.pipeline.notifying import tell, tell_ended
 from ahi_catalog.pipeline.observers import Progress, watched_by
 from ahi_catalog.pipeline.planning import check_start
 from ahi_catalog.pipeline.privacy import LoadKey
@@ -114,7 +115,6 @@ class Timer:
         pass
 
 
-@notified("watch")
 @redact_errors
 def watch(
     settings: Settings,
@@ -161,6 +161,7 @@ def watch(
                 return run.report
     except Exception as error:
         failure = str(error) if isinstance(error, AhiCatalogError) else f"unexpected {describe(error)}"
+        tell(settings, "watch", str(Outcome.FAILED), None)
         raise
     finally:
         watching.end(failure)
@@ -232,6 +233,8 @@ class _Watch:
     def finished(self, report: RunReport) -> None:
         """Count an hour's passes."""
         self._heart.add(report)
+        if self._run is not None and report.outcome is not Outcome.FAILED and not self._failed_in_a_row:
+            tell_ended(self._run.settings, "watch", report)
         self._run = None
 
     def end(self, failure: str | None) -> None:
@@ -255,12 +258,20 @@ class _Watch:
         is_sync = is_whole or self._is_due(self._settled_at, began, _SETTLING) or not self._kept
         sink = _PassPublisher(run, self._gone, seen=None if is_sync else self._seen)
         run_on = self._sync if is_sync else self._read_recent
-        waiting = self._remove_deleted(run, told, began, sink)
-        run_on(run, began, sink, run.settings.look_back if is_whole else _RECENT)
-        young = self._remove_deleted(run, run.awaited, began, sink)
+        try:
+            waiting = self._remove_deleted(run, told, began, sink)
+            run_on(run, began, sink, run.settings.look_back if is_whole else _RECENT)
+            young = self._remove_deleted(run, run.awaited, began, sink)
+        except Exception:
+            # What was proven by then is published and covered; changes are not followed by half.
+            with suppress(AhiCatalogError):
+                sink.finish(is_following=False)
+            raise
         sink.finish()
         if run.stop.is_set():
             return
+        if sink.has_lost:
+            self._settled_at = None  # The next pass lists objects, and says what is lost.
         self._read_to = began - self._skew
         if is_sync:
             self._settled_at = began
@@ -314,6 +325,8 @@ class _PassPublisher:
     def __init__(self, run: Run, gone: Collection[str], *, seen: dict[Partition, pa.Table] | None = None) -> None:
         self.seen: dict[Partition, pa.Table] = {}
         """What this pass has published, or found published."""
+        self.has_lost = False
+        """Whether an object was not there that should be."""
         self._run = run
         self._gone = gone
         self._seen_before = seen
@@ -353,11 +366,11 @@ class _PassPublisher:
     def follow(self, to: datetime, kept: Coverage) -> None:
         self._followed = to, kept
 
-    def finish(self) -> None:
+    def finish(self, *, is_following: bool = True) -> None:
         """Publish what is held, and write down what it proves."""
         with self._publishing:
             self.count(self._publish())
-        if self._is_sync and self._followed is not None:
+        if self._is_sync and self._followed is not None and is_following:
             self._publisher.follow(*self._followed)
 
     def _publish(self) -> list[Published]:
@@ -366,6 +379,7 @@ class _PassPublisher:
         batches = joined if self._is_sync else [batch for batch in joined if not self._is_published(batch)]
         if batches and not self._is_sync:
             self._run.catalog.refuse_replaced()
+            batches = self._without_lost(batches)
         with ThreadPoolExecutor(self._run.catalog.store.writers, thread_name_prefix="publish") as publishers:
             published = list(publishers.map(self._publisher.write, batches))
         self._held.clear()
@@ -378,6 +392,19 @@ class _PassPublisher:
                 before = self.seen.get(batch.partition)
                 self.seen[batch.partition] = merge(batch.table, before, batch.rows).rows if before else batch.rows
         return published
+
+    def _without_lost(self, batches: list[Batch]) -> list[Batch]:
+        """Those whose object is not lost: one made anew of a few rows would hide that the rest is missing."""
+        catalog = self._run.catalog
+        known = catalog.checkpoint(self._run.datastore_id)
+        populated = known.populated if known else NOWHERE
+        lost = {
+            batch.partition
+            for batch in batches
+            if not Coverage([batch.partition.window]).minus(populated) and catalog.store.get(batch.key) is None
+        }
+        self.has_lost |= bool(lost)
+        return [batch for batch in batches if batch.partition not in lost]
 
     def _is_published(self, batch: Batch) -> bool:
         """Whether the pass before has seen every row of a batch just so, and none that the batch should have too."""

@@ -65,9 +65,11 @@ class Checkpoint:
 
     @property
     def watermark(self) -> datetime | None:
-        """End of the first covered window that reaches behind where coverage begins; None where there is none."""
+        """End of the covered window in which coverage begins; None where its beginning is not covered yet."""
         begins_at = self.begins_at
-        return next((window.end for window in self.coverage if begins_at is None or window.end > begins_at), None)
+        if begins_at is None:
+            return None
+        return next((window.end for window in self.coverage if window.start <= begins_at < window.end), None)
 
     def created(self, at: datetime | None) -> "Checkpoint":
         """With the moment when the data store was created, if it is known."""

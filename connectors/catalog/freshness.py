@@ -76,7 +76,11 @@ class Freshness:
     def __str__(self) -> str:
         values = [self.quantile(share) for share in (0.5, 0.95, 0.99)]
         median, most, nearly_all = ("-" if value is None else in_words(value) for value in values)
-        return f"half within {median}, 95 % within {most}, 99 % within {nearly_all}" if len(self) else "no new rows"
+        return (
+            f"half within {median}, 95 % within {most}, 99 % within {nearly_all}"
+            if len(self)
+            else "none recent enough to measure"
+        )
 
 
 def in_words(seconds: float) -> str:

@@ -10,7 +10,7 @@ the next run makes good, and never a row that is gone without a word.
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -164,13 +164,31 @@ def _publish_once(store: Store, batch: Batch, answers: _Answers) -> Published:
     stored = store.get(batch.key)
     places = _places(stored, batch)
     missing = unlisted(batch.table, places, batch.rows["image_set_id"], batch.scanned)
-    deleted = [*answers.deleted(missing), *batch.deleted]
+    gone = answers.deleted([*missing, *_removed_before(store, stored, batch)])
+    batch = replace(batch, deleted=[*batch.deleted, *(each for each in gone if each not in missing)])
+    deleted = [*gone, *batch.deleted]
     note_removals(store, batch.partition, places, deleted)
     with MERGING:
         merged, body = _merge(stored, batch, deleted)
     if body is not None:
         store.put(batch.key, body, expected=stored.etag if stored else None)
     return _published(merged, stored, body)
+
+
+def _removed_before(store: Store, stored: Stored | None, batch: Batch) -> list[str]:
+    """Ids of arriving rows that another run has removed since they were read; looked up after the object was read."""
+    if batch.table is not IMAGE_SETS or stored is None or not len(batch.rows):
+        return []
+    ledger = store.get(batch.partition.key(REMOVALS))
+    if ledger is None:
+        return []
+    try:
+        removed = parquet.decode(REMOVALS, ledger.body, ["image_set_id"])["image_set_id"]
+    except StateError:
+        return []  # A verify tells of it; what is published does not depend on it.
+    ids = batch.rows["image_set_id"]
+    found: list[str] = ids.filter(pc.is_in(ids, removed)).to_pylist()
+    return found
 
 
 def _published(merged: Merged, stored: Stored | None, body: bytes | None) -> Published:

@@ -49,7 +49,7 @@ _WHAT_TO_DO: Final = {
     "AuthorizationHeaderMalformed": _REGION,
     "IllegalLocationConstraintException": _REGION,
     "InvalidObjectState": "the object is in an archive class: restore it (aws s3api restore-object), and exclude "
-    "image_sets/ and _state/ from the lifecycle rule that moved it",
+    "the catalog's prefix from the lifecycle rule that moved it",
     "KMS.DisabledException": "the KMS key of the object is disabled: enable it",
     "KMS.NotFoundException": "there is no such KMS key in the bucket's region: check `kms_key` and the bucket's "
     "default encryption",
