@@ -146,7 +146,7 @@ def _summary(catalog: Catalog, run_id: str) -> dict[str, str]:
     """What a snapshot says of the catalog; read before the catalog is listed, so that the rows are never behind it."""
     told = {"ahi-catalog.run-id": run_id, "ahi-catalog.catalog-id": catalog.description.catalog_id}
     checkpoints = [catalog.checkpoint(each) for each in catalog.datastore_ids()]
-    marks = [each.watermark if each else None for each in checkpoints]
+    marks = [each.watermark if each and each.begins_at else None for each in checkpoints]
     followed = [each.followed_to if each else None for each in checkpoints]
     for name, moments in {"watermark": marks, "followed-to": followed}.items():
         # Of several data stores that which is behind; where one has none, the table is complete up to no moment.

@@ -65,10 +65,13 @@ class Checkpoint:
 
     @property
     def watermark(self) -> datetime | None:
-        """End of the covered window in which coverage begins; None where its beginning is not covered yet."""
+        """End of the covered window in which coverage begins; None where its beginning is not covered yet.
+
+        Where no sync has said yet where that is, it is the end of the first window.
+        """
         begins_at = self.begins_at
         if begins_at is None:
-            return None
+            return self.coverage.watermark
         return next((window.end for window in self.coverage if window.start <= begins_at < window.end), None)
 
     def created(self, at: datetime | None) -> "Checkpoint":

@@ -347,3 +347,8 @@ def conflicts(identifier: tuple[str, ...]) -> Iterator[None]:
         yield
     except (CommitFailedException, CommitStateUnknownException, ValidationException, IntegrityError):
         raise ConflictError(f"other commits to the Iceberg table {'.'.join(identifier)} come first") from None
+    except ValueError as error:
+        # PyIceberg refreshes before it tries again, and finds a table that another mirror has made meanwhile.
+        if "UUID" not in str(error):
+            raise
+        raise ConflictError(f"the Iceberg table {'.'.join(identifier)} was made anew by another mirror") from None
