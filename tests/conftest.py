@@ -1,5 +1,6 @@
 """A clean AWS environment for every test, and a real S3 server for those that ask for one."""
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,7 +43,9 @@ def clean_aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    for name in ("AWS_PROFILE", "AWS_CA_BUNDLE"):
+    # OpenLineage's client sets variables of its own, which outlive the test that has configured it.
+    of_lineage = [name for name in os.environ if name.startswith("OPENLINEAGE_")]
+    for name in ("AWS_PROFILE", "AWS_CA_BUNDLE", *of_lineage):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent/config")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent/credentials")

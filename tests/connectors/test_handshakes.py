@@ -106,4 +106,5 @@ def test_a_bundle_without_certificates_is_final(monkeypatch: pytest.MonkeyPatch,
     with serving(cut_short) as (url, connections):
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         assert "check AWS_CA_BUNDLE" in str(ask_store())
-        assert len(connections) == 1
+        # The other side may not have noticed yet that there was one.
+        assert len(connections) <= 1
