@@ -4,7 +4,6 @@ Invariants: a range is committed only after every row that its scan found is wri
 sync); a run that is stopped or fails hands on and commits what is proven, and then ends. Nothing here knows Prefect.
 """
 
-import queue
 import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +20,9 @@ from ahi_catalog.connectors.healthimaging.scan import ScanRequest
 from ahi_catalog.connectors.rows import lies_in, pick
 from ahi_catalog.connectors.windows import Coverage, Window
 from ahi_catalog.pipeline.buffer import Buffer
+from ahi_catalog.pipeline.results import Results
 from ahi_catalog.pipeline.run import Run
 from ahi_catalog.pipeline.scan_scheduler import ScanScheduler
-from ahi_catalog.pipeline.scan_task import Pending
 from ahi_catalog.pipeline.sink import Sink
 from ahi_catalog.schemas import IMAGE_SETS
 
@@ -133,13 +132,11 @@ class _Engine:
         self._proven: list[Window] = []
         self._seconds_proven = 0
         self._committable: list[Window] = []
-        self._results: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._under_way = 0
+        self._results = Results()
         self._publishing_bytes = 0
         self._is_committing = False
         self._committed_at = float("-inf")
         self._is_store_broken = False
-        self._failure: Exception | None = None
 
     def run_to_end(self) -> Reading:
         """What is proven, all of it written; or the first failure, with what was proven by then written."""
@@ -147,22 +144,17 @@ class _Engine:
         if not self._is_store_broken:
             self._publish(self._buffer.pop_all())
         self._drain(self._commit)
-        if self._failure is not None:
-            raise self._failure
+        if self._results.failure is not None:
+            raise self._results.failure
         return Reading(Coverage(self._proven), self._is_sorted)
 
     def _drain(self, go_on: Callable[[], None]) -> None:
         """Take results in until nothing is under way, going on after each."""
         self._tell_progress()
         go_on()
-        while self._under_way:
+        while self._results.under_way:
             is_worth_a_look = self._may_read() and self._scheduler.has_idle_workers
-            try:
-                take_in = self._results.get(timeout=LOOK_SECONDS if is_worth_a_look else None)
-            except queue.Empty:
-                pass
-            else:
-                take_in()
+            if self._results.take(LOOK_SECONDS if is_worth_a_look else None):
                 self._tell_progress()
             go_on()
 
@@ -177,25 +169,13 @@ class _Engine:
             while (request := self._scheduler.next(spare)) is not None:
                 spare = max(spare - 1, 0)
                 scanning = self._run.executor.submit(self._run.scan_task, request)
-                self._expect(scanning, partial(self._add_scan, request))
+                self._results.expect(scanning, partial(self._add_scan, request))
         self._commit()
 
     def _may_read(self) -> bool:
         """Whether more scans may start: where publishing has fallen far behind, reading must wait."""
         holds_too_much = self._buffer.bytes + self._publishing_bytes > 2 * self._run.settings.buffer_bytes
-        return not (self._failure or self._run.stop.is_set() or holds_too_much)
-
-    def _expect(self, pending: Pending, add: Callable[[Callable[[], Any]], None]) -> None:
-        """Have a result added by this thread when it is there."""
-        self._under_way += 1
-        pending.add_done_callback(lambda done: self._results.put(partial(self._add, add, done.result)))
-
-    def _add(self, add: Callable[[Callable[[], Any]], None], result: Callable[[], Any]) -> None:
-        self._under_way -= 1
-        try:
-            add(result)
-        except Exception as error:  # noqa: BLE001  # raised by run_to_end, after what is proven is written
-            self._failure = self._failure or error
+        return not (self._results.failure or self._run.stop.is_set() or holds_too_much)
 
     def _add_scan(self, request: ScanRequest, result: Callable[[], Any]) -> None:
         try:
@@ -225,7 +205,7 @@ class _Engine:
         for batch in batches:
             publishing = self._publishers.submit(copy_context().run, self._sink.write, batch)
             self._publishing_bytes += batch.bytes
-            self._expect(publishing, partial(self._add_published, batch))
+            self._results.expect(publishing, partial(self._add_published, batch))
 
     def _add_published(self, batch: Batch, result: Callable[[], Any]) -> None:
         self._publishing_bytes -= batch.bytes
@@ -241,12 +221,14 @@ class _Engine:
         if self._is_committing or not self._committable:
             return
         now = time.monotonic()
-        if self._under_way and now - self._committed_at < _COMMIT_SECONDS:
+        if self._results.under_way and now - self._committed_at < _COMMIT_SECONDS:
             return
         self._committed_at = now
         windows, self._committable = self._committable, []
         self._is_committing = True
-        self._expect(self._committer.submit(copy_context().run, self._sink.commit, windows), self._add_committed)
+        self._results.expect(
+            self._committer.submit(copy_context().run, self._sink.commit, windows), self._add_committed
+        )
 
     def _add_committed(self, result: Callable[[], Any]) -> None:
         self._is_committing = False

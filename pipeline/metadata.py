@@ -8,7 +8,6 @@ as the last sync that saw it, and the service moves what nobody accessed for 30 
 access has to be younger.
 """
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,6 +30,7 @@ from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import MetadataOptions, Quota, Settings
 from ahi_catalog.pipeline.privacy import LoadKey, make_protection
+from ahi_catalog.pipeline.results import Results
 from ahi_catalog.pipeline.run import Clock, Run, now, open_run
 from ahi_catalog.pipeline.run_report import MetadataCounts, RunReport
 from ahi_catalog.pipeline.scan_task import ScanExecutor, ScanTask, make_reading
@@ -266,11 +266,9 @@ class _Reading:
     def __init__(self, run: Run, task: ScanTask, publishers: ThreadPoolExecutor) -> None:
         self._run = run
         self._task = task
-        self._results: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._under_way = 0
+        self._results = Results()
         self._reading = 0
         self._waiting: dict[Partition, _Waiting] = {}
-        self._failure: Exception | None = None
         self._began = time.monotonic()
         self._publishers = publishers
 
@@ -282,17 +280,17 @@ class _Reading:
         """
         requests = self._requests(at)
         while self._start(requests):
-            self._results.get()()
+            self._results.take()
         self._drain()
         for partition in list(self._waiting):
             self._publish(partition)
         self._drain()
-        if self._failure is not None:
-            raise self._failure
+        if self._results.failure is not None:
+            raise self._results.failure
 
     def _drain(self) -> None:
-        while self._under_way:
-            self._results.get()()
+        while self._results.under_way:
+            self._results.take()
 
     def _requests(self, at: Callable[[], datetime]) -> Iterator[tuple[Partition, MetadataRequest]]:
         description = self._run.catalog.description
@@ -323,31 +321,20 @@ class _Reading:
         """Start as many tasks as may wait; whether there was one more."""
         # Twice as many as run at once, so that none waits while the next partition is looked at.
         while self._reading < 2 * self._run.settings.workers:
-            if self._failure is not None or self._run.stop.is_set():
+            if self._results.failure is not None or self._run.stop.is_set():
                 return False
             try:
                 found = next(requests, None)
             except Exception as error:  # noqa: BLE001  # raised by run_to_end, after what is read is published
-                self._failure = error
+                self._results.failure = error
                 return False
             if found is None:
                 return False
             partition, request = found
             pending = self._run.executor.submit(self._task, request)
             self._reading += 1
-            self._expect(pending, partial(self._add_read, partition))
+            self._results.expect(pending, partial(self._add_read, partition))
         return True
-
-    def _expect(self, pending: Any, add: Callable[[Callable[[], Any]], None]) -> None:
-        self._under_way += 1
-        pending.add_done_callback(lambda done: self._results.put(partial(self._add, add, done.result)))
-
-    def _add(self, add: Callable[[Callable[[], Any]], None], result: Callable[[], Any]) -> None:
-        self._under_way -= 1
-        try:
-            add(result)
-        except Exception as error:  # noqa: BLE001  # raised by run_to_end, after what is read is published
-            self._failure = self._failure or error
 
     def _add_read(self, partition: Partition, result: Callable[[], Any]) -> None:
         self._reading -= 1
@@ -378,7 +365,7 @@ class _Reading:
             rows = [found[table.name] for found in waiting.rows if table.name in found]
             joined = pa.concat_tables([table.schema.empty_table(), *rows])
             publishing = self._publishers.submit(renew_partition, self._run.catalog.store, table, partition, joined)
-            self._expect(publishing, lambda result: self._run.report.count_published(result()))
+            self._results.expect(publishing, lambda result: self._run.report.count_published(result()))
 
 
 def _origins(image_sets: pa.Table) -> Iterator[Origin]:
