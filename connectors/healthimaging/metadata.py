@@ -162,9 +162,8 @@ def read_all(
             continue
         read += 1
         series += found.series
-        if found.instances:
-            instances.append(to_table(INSTANCES, found.instances))
-    rows = {SERIES.name: protect(SERIES)(to_table(SERIES, series))}
+        instances.append(found.instances)
+    rows = {SERIES.name: protect(SERIES)(to_table(series))}
     if request.with_instances:
         rows[INSTANCES.name] = protect(INSTANCES)(pa.concat_tables(instances))
     return MetadataResult(rows=rows, read=read, left=left, counts=counts)

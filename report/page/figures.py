@@ -204,7 +204,9 @@ def _costs(report: DatastoreReport) -> list[Figure]:
 
 def _cost(title: str, says: str, what: str, groups: Sequence[Group]) -> Figure:
     def text(stored: Stored | None) -> str:
-        return _HIDDEN if stored is None else f"{_dollars(stored.dollars)}, {_gigabytes(stored.gigabytes)}"
+        if stored is None:
+            return _HIDDEN
+        return f"{_dollars(stored.dollars)}, {_gigabytes(stored.gigabytes)}" if stored.gigabytes else "none"
 
     bars = [charts.Bar(each.label, each.stored.dollars if each.stored else 0, text(each.stored)) for each in groups]
     rows = tuple(
@@ -291,7 +293,9 @@ def _pale(counts: Iterable[int | None]) -> str:
 
 
 def _dollars(value: float | None) -> str:
-    return _HIDDEN if value is None else f"${value:,.0f}" if value >= 100 else f"${value:,.2f}"  # noqa: PLR2004  # cents
+    if value is None:
+        return _HIDDEN
+    return f"${value:,.2f}" if 0 < value < 100 else f"${value:,.0f}"  # noqa: PLR2004  # cents
 
 
 def _gigabytes(value: float) -> str:

@@ -83,7 +83,7 @@ def _stored(report: DatastoreReport) -> tuple[tuple[str, str, str], ...]:
     if (stored := report.totals.stored) is None or not report.totals.image_sets:
         return ()
     read = stored.read / report.totals.image_sets
-    return (("Storage", f"${stored.dollars:,.2f} a month", f"{stored.gigabytes:,.1f} GB; metadata of {read:.0%} read"),)
+    return (("Storage", f"${stored.dollars:,.2f} a month", f"{stored.gigabytes:,.1f} GB; {read:.0%} were read"),)
 
 
 def _day(moment: datetime | None) -> str:
