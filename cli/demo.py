@@ -35,13 +35,11 @@ _METADATA_QUERIES: Final = {
         select modality, manufacturer, count(*) as series, sum(instances) as instances,
                round(sum(bytes) / 1e9, 1) as gigabytes
         from series group by 1, 2 order by sum(bytes) desc limit 8""",
-    "What does it cost? Storage by tier; the archive as if each image set had the least that is billed": """
-        select storage_tier, count(*) as image_sets, count(bytes) as of_known_size,
-               round(sum(greatest(coalesce(bytes, 0), 5e6)) / 1e9, 1) as billed_gigabytes,
-               round(sum(greatest(coalesce(bytes, 0), 5e6)) / 2^30 *
-                     case storage_tier when 'FREQUENT_ACCESS' then 0.105 else 0.006 end, 2) as dollars_a_month
-        from image_sets left join (select image_set_id, sum(bytes) as bytes from series group by 1) using (image_set_id)
-        group by 1 order by 1 desc""",
+    "What does it cost? Storage by tier; what is not read as if each image set had the least that is billed": """
+        select storage_tier, sum(image_sets) as image_sets, sum(image_sets_read) as of_known_size,
+               round(sum(billed_gigabytes), 1) as billed_gigabytes, round(sum(dollars_a_month), 2) as dollars_a_month,
+               round(sum(archiving_saves), 2) as archiving_saves
+        from storage group by 1 order by 1 desc""",
     "Which CT series have thin slices, under 1.5 mm? (The index does not say; these are made up)": """
         select manufacturer_model_name as model, slice_thickness, convolution_kernel as kernel, count(*) as series
         from series where modality = 'CT' and slice_thickness < 1.5 group by 1, 2, 3 order by 4 desc limit 5""",

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 
@@ -21,6 +21,7 @@ DATES: Final = "as 2026-05-01 or 2026-05-01T12:30:00Z (UTC where no zone is give
 Count = Annotated[int, Field(ge=1)]
 WholeNumber = Annotated[int, Field(ge=0)]
 Number = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Value(click.ParamType[Any]):
@@ -153,9 +154,29 @@ metadata_options = options(
     setting("instances"),
     setting("archived"),
 )
+
+
+def _usual_price(tier: str) -> float:
+    from ahi_catalog.schemas.views import US_EAST  # `--help` does without pyarrow
+
+    price: float = getattr(US_EAST, tier)
+    return price
+
+
+_PRICE: Final[dict[str, Any]] = {"type": Number, "metavar": "USD", "show_default": "US East's"}
 price_options = options(
-    option("--frequent-price", type=Number, default=0.105, metavar="USD", help="Of a GB and month, not archived."),
-    option("--archive-price", type=Number, default=0.006, metavar="USD", help="Of a GB and month in the archive."),
+    option(
+        "--frequent-price",
+        default=partial(_usual_price, "frequent"),
+        help="Of a GB and month, not archived.",
+        **_PRICE,
+    ),
+    option(
+        "--archive-price",
+        default=partial(_usual_price, "archive"),
+        help="Of a GB and month in the archive.",
+        **_PRICE,
+    ),
 )
 settle_option = setting("settle")
 reading_options = options(

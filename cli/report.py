@@ -1,13 +1,14 @@
 """`ahi-catalog report`."""
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import click
 
 from ahi_catalog.cli.opening import open_to_read, read_options
-from ahi_catalog.cli.options import WholeNumber, option
+from ahi_catalog.cli.options import WholeNumber, option, price_options
 from ahi_catalog.connectors.errors import AhiCatalogError
 
 _NO_EXTRA: Final = "the report's plots come with an extra: pip install 'ahi-catalog[report]'"
@@ -18,8 +19,19 @@ _NO_EXTRA: Final = "the report's plots come with an extra: pip install 'ahi-cata
 @option("--out", type=click.Path(dir_okay=False, path_type=Path), default="report.html", help="The file to write.")
 @option("--runs", type=WholeNumber, default=100, metavar="N", help="How many of the last runs to show.")
 @option("--time-zone", default="UTC", metavar="ZONE", help="Of the hours of the day, as in Europe/Berlin.")
-def report(*, catalog: str, bucket_owner: str | None, allow_http: bool, out: Path, runs: int, time_zone: str) -> None:
-    """Write a page on what a catalog holds: arrivals, modalities, tiers, quality, sync history.
+@price_options
+def report(
+    *,
+    catalog: str,
+    bucket_owner: str | None,
+    allow_http: bool,
+    out: Path,
+    runs: int,
+    time_zone: str,
+    frequent_price: float,
+    archive_price: float,
+) -> None:
+    """Write a page on what a catalog holds: arrivals, modalities, tiers, cost of storage, quality, sync history.
 
     One HTML file that opens anywhere, without a network. It holds counts only: no identifier, no free text, and no
     group of fewer than 11 patients (image sets, where --phi drop leaves nothing to tell patients apart).
@@ -31,6 +43,7 @@ def report(*, catalog: str, bucket_owner: str | None, allow_http: bool, out: Pat
     from importlib.metadata import version  # and without what reads packages' metadata
 
     from ahi_catalog.report import collect  # `--help` does without pyarrow
+    from ahi_catalog.schemas.views import StoragePrices
 
     try:
         from ahi_catalog.report.page.render import render
@@ -39,7 +52,9 @@ def report(*, catalog: str, bucket_owner: str | None, allow_http: bool, out: Pat
 
     opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
     now = datetime.now(UTC)
-    reports = [collect(opened, found, runs=runs, now=now, zone=time_zone) for found in opened.datastore_ids()]
+    prices = StoragePrices(frequent=frequent_price, archive=archive_price)
+    told = partial(collect, opened, runs=runs, now=now, zone=time_zone, prices=prices)
+    reports = [told(found) for found in opened.datastore_ids()]
     page = render(catalog, reports, version=version("ahi-catalog"), now=now)
     try:
         out.write_text(page, encoding="utf-8")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ahi_catalog.cli.options import DATES, creation_options, option, run_options, sync_options
+from ahi_catalog.cli.options import DATES, Share, creation_options, option, run_options, setting, sync_options
 from ahi_catalog.connectors.settings import Moment, Settings
 
 
@@ -105,31 +105,55 @@ def backfill(*, start: datetime, end: datetime, **given: Any) -> int:
 @option("--part", metavar="K/N", help="Every Nth partition: 3/30, or today/30 for another thirtieth each day.")
 @option("--repair", is_flag=True, help="Mend what is found.")
 @option("--restart", is_flag=True, help="Begin anew where an earlier verification was interrupted.")
+@option("--metadata", is_flag=True, help="Read a sample of the metadata again too, of what is not archived.")
+@option(
+    "--sample",
+    type=Share,
+    default=0.01,
+    metavar="X",
+    help="With --metadata: of the image sets of each partition, and ten at least; 1 for all.",
+)
+@setting("metadata_rate")
+@setting("metadata_burst")
 def verify(
-    *, start: datetime | None, end: datetime | None, part: str | None, repair: bool, restart: bool, **given: Any
+    *,
+    start: datetime | None,
+    end: datetime | None,
+    part: str | None,
+    repair: bool,
+    restart: bool,
+    metadata: bool,
+    sample: float,
+    **given: Any,
 ) -> int:
     """Read what is covered again, and compare it with the catalog, value by value.
 
     It counts rows that are missing, stale, altered or duplicate, rows of deleted image sets, and files that are
-    unreadable, lost or unexpected. Exit code 1 where anything is left that differs. With --repair the catalog is
-    mended; a row is removed only where GetImageSet confirms that its image set is gone. An interrupted
-    verification goes on when the same is asked for again.
+    unreadable, lost or unexpected; in the tables series and instances, rows whose image set is gone, and with
+    --metadata those that differ from what GetImageSetMetadata answers. Exit code 1 where anything is left that
+    differs. With --repair the catalog is mended; a row is removed only where GetImageSet confirms that its image set
+    is gone. An interrupted verification goes on when the same is asked for again.
 
     \b
     A thirtieth of the catalog every day, from cron:
       30 3 * * *  ahi-catalog verify --catalog s3://bucket/imaging --datastore-id ID --part today/30
+    And of their metadata every image set in the frequent tier:
+      ahi-catalog verify --catalog s3://bucket/imaging --datastore-id ID --part today/30 --metadata --sample 1
     """
     from ahi_catalog.cli.running import run_chosen
     from ahi_catalog.flows.secrets import load_phi_key
     from ahi_catalog.pipeline.verify import job  # `--help` does without boto3 and pyarrow
 
-    request = job.Request(start=start, end=end, part=part, is_repairing=repair, is_restart=restart)
+    share = sample if metadata else None
+    request = job.Request(start=start, end=end, part=part, is_repairing=repair, is_restart=restart, share=share)
 
     def run_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
         from ahi_catalog.flows.parameters import parameters_of
         from ahi_catalog.flows.verify import verify as flow  # Prefect takes seconds to import
 
         asked: dict[str, Any] = {"start": start, "end": end, "part": part, "repair": repair, "restart": restart}
-        return flow(**parameters_of(settings) | {"datastore_ids": datastore_ids}, **asked, return_state=True)
+        of_metadata = {name: getattr(settings.metadata, name) for name in ("metadata_rate", "metadata_burst")}
+        asked |= {"metadata": metadata, "sample": sample, "datastore_ids": datastore_ids, **of_metadata}
+        return flow(**parameters_of(settings) | asked, return_state=True)
 
     return run_chosen(partial(job.verify, request=request, load_key=load_phi_key), run_flow, **given)

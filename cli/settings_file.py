@@ -112,6 +112,11 @@ def template(group: click.Group) -> str:
     )
 
 
+def _default(option: click.Option) -> Any:
+    found = option.to_info_dict()["default"]
+    return found() if callable(found) else found
+
+
 def reference(group: click.Group) -> str:
     """Every setting as a row of a Markdown table, for docs/settings.md, which a test keeps so."""
     settings: dict[str, click.Option] = {}
@@ -122,7 +127,7 @@ def reference(group: click.Group) -> str:
             users.setdefault(key, []).append(name)
     lines = ["| key, and flag | variable | default | what it is | commands |", "|---|---|---|---|---|"]
     for key, option in settings.items():
-        default = option.to_info_dict()["default"]
+        default = _default(option)
         told = "" if default in (None, (), False, "") else f"`{default}`"
         help_text = (option.help or "").partition("  [default")[0].replace("|", "&#124;")
         lines.append(f"| `{key}` | `{option.envvar or ''}` | {told} | {help_text} | {', '.join(users[key])} |")
@@ -169,7 +174,7 @@ def _comment(help_text: str, users: list[str]) -> str:
 
 def _literal(key: str, option: click.Option) -> str:
     """The default, or where there is none a value of the right form. TOML writes these as JSON does."""
-    value = option.to_info_dict()["default"]
+    value = _default(option)
     if value is None or value == ():
         known = declared().get(key.replace("-", "_"))
         choices = option.type.choices if isinstance(option.type, click.Choice) else ()

@@ -15,11 +15,12 @@ from ahi_catalog.connectors.errors import Remedy
 _COMMANDS: Final = {
     Remedy.SYNC: "sync first: ahi-catalog sync",
     Remedy.REPAIR: "mend it with: ahi-catalog verify --repair",
+    Remedy.REPAIR_METADATA: "mend it with: ahi-catalog verify --metadata --repair",
     Remedy.RESTART_VERIFY: "begin a new one with: ahi-catalog verify --restart",
     Remedy.POLICY: "allow what ahi-catalog iam-policy prints",
     Remedy.NO_PREFECT: "or give --no-prefect",
 }
-_RANGE: Final = re.compile(r"(verify --repair) from (\S+) to (\S+)")
+_RANGE: Final = re.compile(r"(verify.* --repair) from (\S+) to (\S+)")
 _NAME: Final = re.compile(r"`([a-z][a-z0-9_]*)`")
 
 

@@ -32,6 +32,7 @@ class Remedy(StrEnum):
 
     SYNC = "sync it first"
     REPAIR = "verify it with `repair`"
+    REPAIR_METADATA = "verify it and its metadata with `repair`"
     RESTART_VERIFY = "verify it with `restart`"
     POLICY = "allow what the smallest IAM policy lists"
     NO_PREFECT = "or run without Prefect"

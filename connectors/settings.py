@@ -167,6 +167,11 @@ Rate = Annotated[
     ),
 ]
 Burst = Annotated[int, Field(ge=1, description="Requests that may go out at once after a pause.")]
+MetadataRate = Annotated[
+    float,
+    Field(gt=0, allow_inf_nan=False, description="Requests a second of GetImageSetMetadata, which has its own quota."),
+]
+MetadataBurst = Annotated[int, Field(ge=1, description="Requests of it that may go out at once after a pause.")]
 Iceberg = Annotated[
     str,
     AfterValidator(_check_iceberg),
@@ -253,15 +258,8 @@ class Quota(_Declared):
 class MetadataOptions(_Declared):
     """What of the image sets' metadata is read, and how fast."""
 
-    metadata_rate: Annotated[
-        float,
-        Field(
-            gt=0, allow_inf_nan=False, description="Requests a second of GetImageSetMetadata, which has its own quota."
-        ),
-    ] = 50.0
-    metadata_burst: Annotated[int, Field(ge=1, description="Requests of it that may go out at once after a pause.")] = (
-        100
-    )
+    metadata_rate: MetadataRate = 50.0
+    metadata_burst: MetadataBurst = 100
     keyword: Annotated[
         tuple[Keyword, ...],
         Field(

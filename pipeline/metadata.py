@@ -8,6 +8,7 @@ as the last sync that saw it, and the service moves what nobody accessed for 30 
 access has to be younger.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache, partial, reduce
+from hashlib import blake2b
 from typing import Any, Final
 
 import pyarrow as pa
@@ -47,6 +49,8 @@ _CHUNK: Final = 25
 _PUBLISH_AFTER: Final = 5_000
 """Image sets of a partition after which it is published though more of it are lacking: what a killed run loses."""
 _PUBLISH_BYTES: Final = 32_000_000
+_LEAST_SAMPLE: Final = 10
+"""Image sets of a partition that are sampled, where it has as many."""
 _FACTS: Final = ("image_set_id", "version", "created_at", "updated_at", "last_accessed_at", "storage_tier")
 
 
@@ -67,6 +71,21 @@ class Lack:
     archived: int
     archived_bytes: int
     is_stale: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Image sets of a partition whose metadata is read again.
+
+    Attributes:
+        partition: The partition.
+        to_read: The image sets, in the columns of `image_sets` that the guard looks at.
+        archived: How many are, or may be, in the archive, and so in no sample.
+    """
+
+    partition: Partition
+    to_read: pa.Table = field(repr=False)
+    archived: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,14 +142,45 @@ def read_metadata(
     shared = connection or connect(settings)
     with setup.running("metadata", catalog, protect) as run:
         run.report.metadata = MetadataCounts()
-        source = open_metadata_source(settings, stop, shared)
-        phi = catalog.description.phi
-        reading = make_reading(source, cache(partial(make_protection, phi, settings, load_key)), stop)
         with ThreadPoolExecutor(catalog.store.writers, thread_name_prefix="publish") as publishers:
             # Tiers move by the service's clock; it is asked only where something is lacking.
             at = cache(partial(run.source.clock, run.report.counts))
-            _Reading(run, ScanTask(settings, phi, setup.load_key, reading), publishers).run_to_end(at)
+            _Reading(run, reading_task(run, setup.load_key, shared), publishers).run_to_end(at)
     return run.report
+
+
+def reading_task(run: Run, load_key: LoadKey, connection: Connection) -> ScanTask:
+    """What reads metadata for a run, in this process or on a cluster.
+
+    Args:
+        run: The run.
+        load_key: Loads the key of pseudonyms.
+        connection: To the service.
+    """
+    settings, phi = run.settings, run.catalog.description.phi
+    protection = cache(partial(make_protection, phi, settings, load_key))
+    reading = make_reading(open_metadata_source(settings, run.stop, connection), protection, run.stop)
+    return ScanTask(settings, phi, load_key, reading)
+
+
+def requests_for(catalog: Catalog, image_sets: pa.Table) -> list[MetadataRequest]:
+    """What reads image sets of one partition, in their order.
+
+    Args:
+        catalog: What it keeps of them.
+        image_sets: In the columns `image_set_id`, `version` and `created_at` at least.
+    """
+    description = catalog.description
+    rows = image_sets.select(["image_set_id", "version", "created_at"]).to_pylist()
+    origins = [Origin(image_set_id=r["image_set_id"], version=r["version"], created_at=r["created_at"]) for r in rows]
+    return [
+        MetadataRequest(
+            origins=tuple(origins[start : start + _CHUNK]),
+            keywords=tuple(sorted(description.keywords.items())),
+            with_instances=description.has_instances,
+        )
+        for start in range(0, len(origins), _CHUNK)
+    ]
 
 
 def extend_catalog(catalog: Catalog, options: MetadataOptions) -> None:
@@ -173,13 +223,8 @@ def lacks(catalog: Catalog, datastore_id: str, at: Callable[[], datetime], *, wi
         at: The service's clock, aware; read where something is lacking.
         with_archived: Whether archived image sets are to be read too.
     """
-    tables = _tables(catalog)
-    present = {table: catalog.partitions(datastore_id, table) for table in tables}
-    for partition in sorted(catalog.partitions(datastore_id), reverse=True):
-        held = {table: _held(catalog, table, partition) for table in tables if partition in present[table]}
-        image_sets = _columns(catalog, IMAGE_SETS, partition, _FACTS)
+    for partition, image_sets, held, complete in _looks(catalog, datastore_id):
         wanted = origins_of(IMAGE_SETS, image_sets)
-        complete = _complete(catalog, held)
         lacking = image_sets.filter(pc.invert(pc.is_in(wanted, complete)))
         is_frequent = _is_frequent(lacking, at()) if len(lacking) else pa.array([], pa.bool_())
         to_read = lacking if with_archived else lacking.filter(is_frequent)
@@ -194,6 +239,58 @@ def lacks(catalog: Catalog, datastore_id: str, at: Callable[[], datetime], *, wi
                 archived_bytes=_billed(archived, held.get(SERIES)) if len(archived) else 0,
                 is_stale=stale,
             )
+
+
+def samples(
+    catalog: Catalog,
+    datastore_id: str,
+    at: Callable[[], datetime],
+    *,
+    share: float,
+    seed: str,
+    read_to: datetime,
+    with_changed: bool,
+    has: Callable[[Partition], bool],
+) -> Iterator[Sample]:
+    """What a verify reads again: of each partition a share of the image sets, and ten at least.
+
+    Of those that have their rows, and of those that the last reading should have met. Which ones follows from their
+    ids and the seed.
+
+    Args:
+        catalog: The catalog.
+        datastore_id: The data store.
+        at: The service's clock, aware; read where there is something to sample.
+        share: Of a partition's image sets; above 0, at most 1.
+        seed: Another one names another sample.
+        read_to: What has not changed since this moment should have its rows; aware.
+        with_changed: Whether those are among them whose rows are of an earlier version.
+        has: The partitions that are asked for.
+    """
+    for partition, image_sets, held, complete in _looks(catalog, datastore_id, has):
+        has_rows = pc.is_in(origins_of(IMAGE_SETS, image_sets), complete)
+        if with_changed and SERIES in held:
+            has_rows = pc.is_in(image_sets["image_set_id"], held[SERIES]["image_set_id"])
+        known = image_sets.filter(pc.or_(has_rows, pc.invert(_is_used_since(image_sets, read_to))))
+        if not len(known):
+            continue
+        readable = known.filter(_is_frequent(known, at()))
+        count = max(math.ceil(share * len(readable)), _LEAST_SAMPLE)
+        ids = enumerate(readable["image_set_id"].to_pylist())
+        by_hash = sorted((blake2b(f"{seed} {name}".encode(), digest_size=8).digest(), place) for place, name in ids)
+        places = pa.array(sorted(place for _, place in by_hash[:count]), pa.int64())
+        yield Sample(partition=partition, to_read=readable.take(places), archived=len(known) - len(readable))
+
+
+def _looks(
+    catalog: Catalog, datastore_id: str, has: Callable[[Partition], bool] = lambda _: True
+) -> Iterator[tuple[Partition, pa.Table, dict[Table, pa.Table], pa.ChunkedArray]]:
+    """Of each partition, the newest first: its image sets, the rows of them, and whose rows are complete."""
+    tables = _tables(catalog)
+    present = {table: catalog.partitions(datastore_id, table) for table in tables}
+    for partition in sorted(filter(has, catalog.partitions(datastore_id)), reverse=True):
+        held = {table: _held(catalog, table, partition) for table in tables if partition in present[table]}
+        yield partition, _columns(catalog, IMAGE_SETS, partition, _FACTS), held, _complete(catalog, held)
 
 
 def _billed(image_sets: pa.Table, series: pa.Table | None) -> int:
@@ -240,10 +337,15 @@ def _complete(catalog: Catalog, held: Mapping[Table, pa.Table]) -> pa.ChunkedArr
 
 def _is_frequent(image_sets: pa.Table, at: datetime) -> pa.ChunkedArray:
     """Whether each image set is surely in the frequent tier at a moment."""
-    since = pa.scalar(at - UNTOUCHED, image_sets["created_at"].type)
-    accessed = [pc.greater(image_sets[name], since) for name in ("created_at", "updated_at", "last_accessed_at")]
-    is_frequent = pc.and_kleene(reduce(pc.or_kleene, accessed), pc.equal(image_sets["storage_tier"], FREQUENT))
-    return pc.fill_null(is_frequent, False)
+    is_used = _is_used_since(image_sets, at - UNTOUCHED)
+    return pc.fill_null(pc.and_kleene(is_used, pc.equal(image_sets["storage_tier"], FREQUENT)), False)
+
+
+def _is_used_since(image_sets: pa.Table, moment: datetime) -> pa.ChunkedArray:
+    """Whether each image set was created, changed or accessed after a moment, as far as the catalog knows."""
+    since = pa.scalar(moment, image_sets["created_at"].type)
+    used = [pc.greater(image_sets[name], since) for name in ("created_at", "updated_at", "last_accessed_at")]
+    return pc.fill_null(reduce(pc.or_kleene, used), False)
 
 
 @dataclass(slots=True)
@@ -293,23 +395,14 @@ class _Reading:
             self._results.take()
 
     def _requests(self, at: Callable[[], datetime]) -> Iterator[tuple[Partition, MetadataRequest]]:
-        description = self._run.catalog.description
         with_archived = self._run.settings.metadata.archived
         for lack in lacks(self._run.catalog, self._run.datastore_id, at, with_archived=with_archived):
             self._counts.archived += 0 if with_archived else lack.archived
-            chunks = [lack.to_read.slice(start, _CHUNK) for start in range(0, len(lack.to_read), _CHUNK)]
-            self._waiting[lack.partition] = _Waiting(tasks=len(chunks), is_due=lack.is_stale)
-            if not chunks:
+            requests = requests_for(self._run.catalog, lack.to_read)
+            self._waiting[lack.partition] = _Waiting(tasks=len(requests), is_due=lack.is_stale)
+            if not requests:
                 self._publish(lack.partition)
-            for chunk in chunks:
-                yield (
-                    lack.partition,
-                    MetadataRequest(
-                        origins=tuple(_origins(chunk)),
-                        keywords=tuple(sorted(description.keywords.items())),
-                        with_instances=description.has_instances,
-                    ),
-                )
+            yield from ((lack.partition, request) for request in requests)
 
     @property
     def _counts(self) -> MetadataCounts:
@@ -366,8 +459,3 @@ class _Reading:
             joined = pa.concat_tables([table.schema.empty_table(), *rows])
             publishing = self._publishers.submit(renew_partition, self._run.catalog.store, table, partition, joined)
             self._results.expect(publishing, lambda result: self._run.report.count_published(result()))
-
-
-def _origins(image_sets: pa.Table) -> Iterator[Origin]:
-    for row in image_sets.select(["image_set_id", "version", "created_at"]).to_pylist():
-        yield Origin(image_set_id=row["image_set_id"], version=row["version"], created_at=row["created_at"])

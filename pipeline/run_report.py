@@ -12,6 +12,7 @@ from ahi_catalog.connectors.catalog import Published
 from ahi_catalog.connectors.catalog.checkpoint import format_windows
 from ahi_catalog.connectors.catalog.freshness import Freshness
 from ahi_catalog.connectors.catalog.verification import Verification, outcome_in_words, repair_of
+from ahi_catalog.connectors.errors import Remedy
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.metadata import Left
 from ahi_catalog.connectors.healthimaging.scan import ScanResult
@@ -29,15 +30,17 @@ class Outcome(StrEnum):
 
 @dataclass(slots=True)
 class MetadataCounts:
-    """Image sets whose metadata a run did not read.
+    """Image sets whose metadata a run did not read, and of a verify those that it compared.
 
     Attributes:
+        compared: Read again, and compared with what the catalog has of them.
         archived: In the archive, or untouched for so long that they may be.
         gone: Deleted, or changed since the catalog saw them.
         not_ready: Just imported; the service had no consistent metadata of them yet.
         malformed: With metadata that is not of its form, by partition.
     """
 
+    compared: int = 0
     archived: int = 0
     gone: int = 0
     not_ready: int = 0
@@ -50,9 +53,19 @@ class MetadataCounts:
         if Left.MALFORMED in left:
             self.malformed[partition] += left[Left.MALFORMED]
 
+    def table(self) -> list[tuple[str, str]]:
+        """What was left out, as people read it."""
+        malformed = ", ".join(f"{partition} {count:,}" for partition, count in sorted(self.malformed.items()))
+        return [
+            ("in the archive, not read", f"{self.archived:,}"),
+            ("gone or changed meanwhile", f"{self.gone:,}"),
+            ("not consistent yet", f"{self.not_ready:,}"),
+            ("metadata not of its form", malformed or "none"),
+        ]
+
     def document(self) -> dict[str, Any]:
         """The counts as JSON goes."""
-        counts = {name: getattr(self, name) for name in ("archived", "gone", "not_ready")}
+        counts = {name: getattr(self, name) for name in ("compared", "archived", "gone", "not_ready")}
         return {**counts, "malformed": dict(sorted(self.malformed.items()))}
 
 
@@ -102,7 +115,7 @@ class RunReport:
         freshness: From createdAt until published, of the new rows of a sync or a watch.
         passes, failed_passes: Of a watch.
         events: Of the process's queue, as far as no other run of it has counted them.
-        metadata: Of the reading of metadata, what it left out.
+        metadata: Of a reading of metadata, what it left out; None: none was read.
     """
 
     flow: str
@@ -169,7 +182,8 @@ class RunReport:
             return f"data objects are lost, of {', '.join(map(str, self.lost))}; {repair_of(self.lost)}"
         advice = "files that are none of the catalog's are yours to delete"
         if self.verification.is_repairable:
-            advice = repair_of(self.verification.places)
+            remedy = Remedy.REPAIR_METADATA if self.verification.seed else Remedy.REPAIR
+            advice = repair_of(self.verification.places, remedy)
         return f"{self.unrepaired:,} differences between catalog and service; {advice}"
 
     @property
@@ -241,14 +255,10 @@ class RunReport:
         return ", ".join([f"{self.events.received:,}", *(f"{count:,} {name}" for name, count in rest.items())])
 
     def _metadata_table(self, left: MetadataCounts) -> list[tuple[str, str]]:
-        malformed = ", ".join(f"{partition} {count:,}" for partition, count in sorted(left.malformed.items()))
         return [
             ("outcome", str(self.outcome)),
             ("image sets read", f"{self.rows_read:,}"),
-            ("in the archive, not read", f"{left.archived:,}"),
-            ("gone or changed meanwhile", f"{left.gone:,}"),
-            ("not consistent yet", f"{left.not_ready:,}"),
-            ("metadata not of its form", malformed or "none"),
+            *left.table(),
             ("rows new", f"{self.new:,}"),
             ("rows updated", f"{self.updated:,}"),
             ("rows removed", f"{self.removed:,}"),
@@ -259,9 +269,11 @@ class RunReport:
         ]
 
     def _verification_table(self, verification: Verification) -> list[tuple[str, str]]:
+        again = [("metadata compared", f"{self.metadata.compared:,}"), *self.metadata.table()] if self.metadata else []
         return [
             ("outcome", outcome_in_words(str(self.outcome), self.unrepaired)),
             ("image sets compared", f"{self.rows_read:,}"),
+            *again,
             ("found", findings.in_words(verification)),
             ("in how many places", f"{len(verification.findings):,}"),
             ("left to mend", f"{verification.unrepaired:,}"),

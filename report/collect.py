@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from ahi_catalog.connectors.catalog import Catalog
 from ahi_catalog.connectors.catalog.summary import Summary, summarize
@@ -13,9 +13,7 @@ from ahi_catalog.report.groups import Group
 from ahi_catalog.report.history import RunRecord, history
 from ahi_catalog.report.quality import QualityIssue
 from ahi_catalog.schemas import PhiPolicy, Policy
-
-FREQUENT: Final = "FREQUENT_ACCESS"
-"""The storage tier that costs more."""
+from ahi_catalog.schemas.views import FREQUENT, US_EAST, StoragePrices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +30,7 @@ class DatastoreReport:
         coverage, gaps: What is covered, and what lies between.
         arrivals: Image sets over time; None where there are none and nothing is covered.
         zone: In which hours are told.
-        by_hour, by_modality, by_body_part, by_tier: Image sets by group.
+        by_hour, by_modality, by_body_part, by_tier, by_age: Image sets by group.
         idle: Of the frequent access tier, by the time since the last access.
         unparsable: Values that their column cannot hold, by column.
         findings: What contradicts itself or is missing.
@@ -54,6 +52,7 @@ class DatastoreReport:
     by_modality: tuple[Group, ...]
     by_body_part: tuple[Group, ...]
     by_tier: tuple[Group, ...]
+    by_age: tuple[Group, ...]
     idle: tuple[Group, ...]
     unparsable: tuple[QualityIssue, ...]
     findings: tuple[QualityIssue, ...]
@@ -70,7 +69,15 @@ class DatastoreReport:
         return self.phi.policy is Policy.KEEP
 
 
-def collect(catalog: Catalog, datastore_id: str, *, runs: int, now: datetime, zone: str = "UTC") -> DatastoreReport:
+def collect(
+    catalog: Catalog,
+    datastore_id: str,
+    *,
+    runs: int,
+    now: datetime,
+    zone: str = "UTC",
+    prices: StoragePrices = US_EAST,
+) -> DatastoreReport:
     """The counts of one data store.
 
     Args:
@@ -79,13 +86,14 @@ def collect(catalog: Catalog, datastore_id: str, *, runs: int, now: datetime, zo
         runs: How many of the last run reports, at most.
         now: Aware; idle times end here where the catalog never followed changes.
         zone: In which hours of the day are told, as the IANA names it.
+        prices: Of storage.
 
     Raises:
         UsageError: There is no such zone.
         AhiCatalogError: The catalog cannot be read.
     """
     summary = summarize(catalog, datastore_id, runs=runs)
-    with facts.load(catalog, datastore_id) as loaded:
+    with facts.load(catalog, datastore_id, prices) as loaded:
         tiers = groups.by_tier(loaded)
         return DatastoreReport(
             datastore_id=datastore_id,
@@ -103,6 +111,7 @@ def collect(catalog: Catalog, datastore_id: str, *, runs: int, now: datetime, zo
             by_modality=groups.by_code(loaded, "modality"),
             by_body_part=groups.by_code(loaded, "body_part"),
             by_tier=tiers,
+            by_age=groups.by_age(loaded, summary.followed_to or now),
             idle=_idle(loaded, tiers, summary.followed_to or now),
             unparsable=quality.unparsable_values(loaded),
             findings=quality.findings(loaded),

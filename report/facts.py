@@ -13,8 +13,10 @@ import pyarrow as pa
 from ahi_catalog.connectors.catalog import Catalog
 from ahi_catalog.connectors.catalog.dataset import open_dataset, refuse_damaged, store_failure
 from ahi_catalog.connectors.errors import AhiCatalogError
-from ahi_catalog.schemas import IMAGE_SETS
+from ahi_catalog.schemas import IMAGE_SETS, SERIES
+from ahi_catalog.schemas.views import FREQUENT, GIGABYTE, LEAST_BYTES, StoragePrices
 
+_TABLES: Final = (IMAGE_SETS, SERIES)
 _OTHER: Final = "?"
 """What stands for a code that is none: text in the place of a code may be anything, a name too."""
 
@@ -41,13 +43,18 @@ def _code(column: str) -> str:
 
 _LOAD: Final = f"""
 create temp table facts as
+select *, gigabytes * price as dollars, gigabytes * (price - $archive) as saves
+from (
 select make_timestamp(epoch_us(created_at)) as created,
        make_timestamp(epoch_us(coalesce(last_accessed_at, created_at))) as accessed,
        storage_tier as tier, is_primary, study_date,
        {_code("series_modality")} as modality, {_code("series_body_part")} as body_part,
        {_hashed("patient_id")} as patient_id, coalesce({_hashed("patient_id")}, hash(image_set_id)) as patient,
-       {_hashed("study_instance_uid")} as study, {_hashed("series_instance_uid")} as series
-from image_sets
+       {_hashed("study_instance_uid")} as study, {_hashed("series_instance_uid")} as series,
+       bytes is not null as is_read, greatest(coalesce(bytes, 0), {LEAST_BYTES}) / {GIGABYTE} as gigabytes,
+       case when storage_tier = '{FREQUENT}' then $frequent when storage_tier is not null then $archive end as price
+from image_sets left join (select image_set_id, sum(bytes) as bytes from series group by 1) using (image_set_id)
+)
 """  # noqa: S608  # made of our own columns
 
 _UNPARSABLE: Final = """
@@ -67,10 +74,12 @@ class Facts:
     Attributes:
         tells_patients: Whether patients, studies and series can be told apart; not under a policy that drops their
             identifiers.
+        has_metadata: Whether the metadata of any image set was read.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, *, tells_patients: bool) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, *, tells_patients: bool, has_metadata: bool) -> None:
         self.tells_patients = tells_patients
+        self.has_metadata = has_metadata
         self._connection = connection
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -78,7 +87,9 @@ class Facts:
 
         Its columns: created and accessed (UTC, without zone), tier, is_primary, study_date, modality and
         body_part (codes; '' where there is none, '?' where it is no code), patient (an image set without a
-        Patient ID counts as a patient of its own), patient_id, study, series (hashed; null where there is none).
+        Patient ID counts as a patient of its own), patient_id, study, series (hashed; null where there is none),
+        is_read (its metadata), gigabytes (as billed), dollars (a month) and saves (in the archive; both null where the
+        tier is not known).
         """
         return self._connection.execute(sql, values).fetchall()
 
@@ -88,24 +99,32 @@ class Facts:
 
 
 @contextmanager
-def load(catalog: Catalog, datastore_id: str) -> Iterator[Facts]:
+def load(catalog: Catalog, datastore_id: str, prices: StoragePrices) -> Iterator[Facts]:
     """The facts of a data store.
+
+    Args:
+        catalog: The catalog.
+        datastore_id: The data store.
+        prices: Of storage.
 
     Raises:
         AhiCatalogError: The objects cannot be read.
     """
-    keys = [partition.key(IMAGE_SETS) for partition in catalog.partitions(datastore_id)]
+    keys = {table: [each.key(table) for each in catalog.partitions(datastore_id, table)] for table in _TABLES}
+    datasets = {table: open_dataset(catalog, keys[table], table) for table in _TABLES}
     with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
-        dataset = open_dataset(catalog, keys)
-        connection.register("image_sets", dataset)
+        for table, dataset in datasets.items():
+            connection.register(table.name, dataset)
         failed = None
         try:
-            connection.execute(_LOAD)
-            yield Facts(connection, tells_patients=catalog.description.phi.tells_patients)
+            connection.execute(_LOAD, {"frequent": prices.frequent, "archive": prices.archive})
+            tells_patients = catalog.description.phi.tells_patients
+            yield Facts(connection, tells_patients=tells_patients, has_metadata=bool(keys[SERIES]))
         except duckdb.Error as error:
             failed = type(error).__name__  # its text may quote a value
     if failed is not None:
-        if (failure := store_failure(dataset)) is not None:
-            raise failure
-        refuse_damaged(catalog, keys)
+        for table, dataset in datasets.items():
+            if (failure := store_failure(dataset)) is not None:
+                raise failure
+            refuse_damaged(catalog, keys[table], table)
         raise AhiCatalogError(f"the catalog cannot be counted ({failed})")

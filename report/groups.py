@@ -1,17 +1,33 @@
 """Counts by a code or a class: modalities, body parts, hours, storage tiers, idle times."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.report.facts import Facts
 from ahi_catalog.report.suppression import SMALLEST, to_hide
+from ahi_catalog.schemas.views import AGES, OLDEST
 
 _MOST: Final = 15
-_IDLE: Final = ((30, "under 30 days"), (90, "30 to 89 days"), (365, "90 to 364 days"))
-_IDLE_LONGEST: Final = "a year or more"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the storage of image sets comes to; those whose metadata was not read count as the least that is billed.
+
+    Attributes:
+        gigabytes: As they are billed.
+        dollars: A month; of those whose tier is known.
+        saves: What these would cost less in the archive.
+        read: Of how many the metadata was read.
+    """
+
+    gigabytes: float
+    dollars: float
+    saves: float
+    read: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,29 +39,33 @@ class Group:
         image_sets: How many; None where the group is too small to show.
         studies, patients: Of them; None too where groups are lumped together, and where the catalog does not tell
             them apart.
+        stored: Of them; None where the group is too small to show, and where no metadata was read.
     """
 
     label: str
     image_sets: int | None
     studies: int | None = None
     patients: int | None = None
+    stored: Stored | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
     label: str
-    image_sets: int
-    studies: int
-    patients: int
+    image_sets: int = 0
+    studies: int = 0
+    patients: int = 0
+    stored: Stored = Stored(0.0, 0.0, 0.0, 0)
 
     def group(self, facts: Facts, label: str | None = None) -> Group:
-        shown = Group(label=self.label if label is None else label, image_sets=self.image_sets)
+        stored = self.stored if facts.has_metadata else None
+        shown = Group(label=self.label if label is None else label, image_sets=self.image_sets, stored=stored)
         return replace(shown, studies=self.studies, patients=self.patients) if facts.tells_patients else shown
 
 
 def totals(facts: Facts) -> Group:
     """All image sets of the data store."""
-    [all_of_it] = _count(facts, "'all'") or [_Counted("all", 0, 0, 0)]
+    [all_of_it] = _count(facts, "'all'") or [_Counted("all")]
     return Group(label="all", image_sets=None) if 0 < all_of_it.patients < SMALLEST else all_of_it.group(facts)
 
 
@@ -63,9 +83,12 @@ def by_code(facts: Facts, column: str) -> tuple[Group, ...]:
     groups = [found.group(facts, found.label or "none given") for found in kept]
     if others:
         # Its size follows from the total in any case; it is left out where all of it is too small.
-        size = sum(found.image_sets for found in others)
+        label = f"other ({len(others)})"
+        lumped = _Counted(label, sum(found.image_sets for found in others), stored=_sum(others))
         enough = sum(found.patients for found in others) >= SMALLEST
-        groups.append(Group(label=f"other ({len(others)})", image_sets=size if enough else None))
+        groups.append(
+            replace(lumped.group(facts), studies=None, patients=None) if enough else Group(label=label, image_sets=None)
+        )
     return tuple(groups)
 
 
@@ -100,32 +123,43 @@ def by_idle_time(facts: Facts, tier: Group, as_of: datetime) -> tuple[Group, ...
         tier: The storage tier; where its own size is not shown, none of its parts is.
         as_of: When the catalog last heard of changes, aware.
     """
-    moment = as_of.astimezone(UTC).replace(tzinfo=None)
-    cases = " ".join(
-        f"when accessed > timestamp '{moment - timedelta(days=days)}' then '{label}'" for days, label in _IDLE
-    )
-    parts = _in_order(
-        facts,
-        _count(facts, f"case {cases} else '{_IDLE_LONGEST}' end", tier.label),
-        [*(label for _, label in _IDLE), _IDLE_LONGEST],
-    )
+    parts = _in_order(facts, _count(facts, _class_of("accessed", as_of), tier.label), [*AGES.values(), OLDEST])
     if tier.image_sets is None:
         return tuple(part if part.image_sets == 0 else Group(label=part.label, image_sets=None) for part in parts)
     return parts
 
 
+def by_age(facts: Facts, as_of: datetime) -> tuple[Group, ...]:
+    """By the time since they were created, until a moment that is aware."""
+    return _in_order(facts, _count(facts, _class_of("created", as_of)), [*AGES.values(), OLDEST])
+
+
+def _class_of(column: str, as_of: datetime) -> str:
+    moment = as_of.astimezone(UTC).replace(tzinfo=None)
+    cases = (f"when {column} > timestamp '{moment - timedelta(days=days)}' then '{age}'" for days, age in AGES.items())
+    return f"case {' '.join(cases)} else '{OLDEST}' end"
+
+
 def _count(facts: Facts, label: str, tier: str | None = None) -> list[_Counted]:
     rows = facts.rows(
-        f"select {label} as label, count(*), count(distinct study), count(distinct patient) from facts "  # noqa: S608  # labels are ours
-        "where $1 is null or tier = $1 group by 1",
+        f"select {label} as label, count(*), count(distinct study), count(distinct patient), sum(gigabytes), "  # noqa: S608  # labels are ours
+        "coalesce(sum(dollars), 0), coalesce(sum(saves), 0), count(*) filter (is_read) "
+        "from facts where $1 is null or tier = $1 group by 1",
         tier,
     )
-    return [_Counted(*row) for row in rows]
+    return [
+        _Counted(name, image_sets, studies, patients, Stored(*sums))
+        for name, image_sets, studies, patients, *sums in rows
+    ]
+
+
+def _sum(counted: Iterable[_Counted]) -> Stored:
+    return Stored(*map(sum, zip(*(astuple(found.stored) for found in counted), strict=True)))
 
 
 def _in_order(facts: Facts, counted: Iterable[_Counted], labels: Sequence[str]) -> tuple[Group, ...]:
     found = {each.label: each for each in counted}
-    ordered = [found.get(label, _Counted(label, 0, 0, 0)) for label in labels]
+    ordered = [found.get(label, _Counted(label)) for label in labels]
     hidden = to_hide([each.patients for each in ordered])
     return tuple(
         Group(label=each.label, image_sets=None) if position in hidden else each.group(facts)

@@ -248,16 +248,18 @@ LEFT JOIN {image_sets} kept ON kept.datastore_id = gone.datastore_id AND kept.im
 WHERE kept.image_set_id IS NULL""",
 )
 
-_CLASSES: Final = {30: "under 30 days", 90: "30 to 90 days", 365: "90 days to a year"}
+AGES: Final = {30: "under 30 days", 90: "30 to 90 days", 365: "90 days to a year"}
+"""Classes of age and of idle time, by the days that they end before."""
+OLDEST: Final = "over a year"
 
 
 def _days_since(moment: str) -> str:
     """How long ago a moment is, in classes."""
     # Engines agree on the difference of a date and an interval, and not on that of two dates.
     cases = " ".join(
-        f"WHEN {moment} > current_date - INTERVAL '{days}' DAY THEN '{since}'" for days, since in _CLASSES.items()
+        f"WHEN {moment} > current_date - INTERVAL '{days}' DAY THEN '{since}'" for days, since in AGES.items()
     )
-    return f"CASE {cases} ELSE 'over a year' END"
+    return f"CASE {cases} ELSE '{OLDEST}' END"
 
 
 _BILLED: Final = f"CAST(sum(greatest(coalesce(bytes_read, 0), {LEAST_BYTES})) AS DOUBLE) / {GIGABYTE}"

@@ -105,38 +105,39 @@ def origins_of(table: Table, rows: pa.Table) -> pa.ChunkedArray:
 
 
 def newest(table: Table, rows: pa.Table) -> pa.Table:
-    """The newest row of each key, in the table's order."""
+    """The newest row of each key, and every row without one, in the table's order."""
     if count_keys(table, rows) == len(rows):
         return in_order(table, rows)
     arrival = pa.array(range(len(rows)), pa.int64())
     columns = [keys_of(table, rows), *_ranks(table, rows), arrival]
     by_rank = _sort_indices(columns)
     keys = columns[0].take(by_rank).combine_chunks()
-    is_last = pa.concat_arrays([pc.not_equal(keys.slice(0, len(keys) - 1), keys.slice(1)), pa.array([True])])
-    return in_order(table, rows.take(by_rank.filter(is_last)))
+    is_other = pc.fill_null(pc.not_equal(keys.slice(0, len(keys) - 1), keys.slice(1)), True)
+    return in_order(table, rows.take(by_rank.filter(pa.concat_arrays([is_other, pa.array([True])]))))
 
 
 def in_order(table: Table, rows: pa.Table) -> pa.Table:
     """The rows sorted by the table's order."""
-    return rows if is_in_order(table, rows) else rows.take(_sort_indices([rows[name] for name in table.order]))
+    return rows if is_in_order(table, rows) else rows.take(_sort_indices(_places(table, rows)))
 
 
 def is_in_order(table: Table, rows: pa.Table) -> bool:
     """Whether rows are sorted by the table's order, and no two have one place."""
     last = max(len(rows) - 1, 0)
-    first, second = ([rows[name].slice(start, last) for name in table.order] for start in (0, 1))
+    first, second = ([column.slice(start, last) for column in _places(table, rows)] for start in (0, 1))
     return bool(pc.all(_is_less(first, second), min_count=0).as_py())
 
 
 def keys_of(table: Table, rows: pa.Table) -> pa.ChunkedArray:
-    """The key of each row, as one text."""
+    """The key of each row, as one text; null where the PHI policy leaves it no key, so that it is no other's equal."""
     first, *others = (rows[name] for name in table.key)
     return pc.binary_join_element_wise(first, *others, "\0") if others else first
 
 
 def count_keys(table: Table, rows: pa.Table) -> int:
-    """How many keys there are among rows."""
-    count: int = pc.count_distinct(keys_of(table, rows)).as_py()
+    """How many keys there are among rows; a row without one counts as one."""
+    keys = keys_of(table, rows)
+    count: int = pc.count_distinct(keys).as_py() + keys.null_count
     return count
 
 
@@ -172,6 +173,12 @@ def without(rows: pa.Table, image_set_ids: Collection[str]) -> pa.Table:
     if not image_set_ids:
         return rows
     return pick(rows, pc.invert(pc.is_in(rows["image_set_id"], pa.array(sorted(image_set_ids), pa.string()))))
+
+
+def _places(table: Table, rows: pa.Table) -> list[pa.ChunkedArray]:
+    """What rows are sorted by; those without a key stay as they are to one another."""
+    columns = (rows[name] for name in table.order)
+    return [pc.fill_null(each, "") if pa.types.is_string(each.type) else each for each in columns]
 
 
 def _at_other_places(rows: pa.Table, places: pa.ChunkedArray) -> pa.Table:

@@ -54,15 +54,16 @@ def outcome_told(report: Mapping[str, Any], now: datetime) -> str:
     return outcome_in_words(report["outcome"], left)
 
 
-def repair_of(ranges: Coverage | None) -> str:
+def repair_of(ranges: Coverage | None, remedy: Remedy = Remedy.REPAIR) -> str:
     """What would help, in words.
 
     Args:
         ranges: What is to be repaired: ranges of createdAt, of whole days. None: everything.
+        remedy: Where it takes more than the usual one.
     """
     if not ranges:
-        return str(Remedy.REPAIR)
-    return f"{Remedy.REPAIR} from {ranges.windows[0].start:%Y-%m-%d} to {ranges.windows[-1].end:%Y-%m-%d}"
+        return str(remedy)
+    return f"{remedy} from {ranges.windows[0].start:%Y-%m-%d} to {ranges.windows[-1].end:%Y-%m-%d}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,9 @@ class Verification:
         windows: What is to be verified.
         verified: What of it has been.
         is_inspected: Whether the objects themselves have been looked at.
+        seed: Names the sample of metadata that is read again; empty: none is.
+        sampled: Ranges of the partitions whose sample was compared; None: the tables of metadata were not compared
+            with `image_sets` yet.
         findings: What was found, by the value of the partition (behind a table's name and a blank, where it is not of
             `image_sets`), or the name of another file.
     """
@@ -90,6 +94,8 @@ class Verification:
     windows: Coverage
     verified: Coverage = NOWHERE
     is_inspected: bool = False
+    seed: str = ""
+    sampled: Coverage | None = None
     findings: dict[str, Counter[Finding]] = field(default_factory=dict)
 
     @property
@@ -148,6 +154,8 @@ def encode(verification: Verification) -> bytes:
         "windows": format_windows(verification.windows),
         "verified": format_windows(verification.verified),
         "inspected": verification.is_inspected,
+        "seed": verification.seed,
+        "sampled": None if verification.sampled is None else format_windows(verification.sampled),
         "findings": {value: dict(counts) for value, counts in sorted(verification.findings.items())},
     }
     return json.dumps(document, indent=1).encode() + b"\n"
@@ -174,6 +182,9 @@ def decode(body: bytes) -> Verification:
             windows=parse_windows(document["windows"]),
             verified=parse_windows(document["verified"]),
             is_inspected=document["inspected"],
+            # Earlier versions keep neither.
+            seed=document.get("seed", ""),
+            sampled=parse_windows(document["sampled"]) if document.get("sampled") is not None else None,
             findings={
                 value: Counter({Finding(kind): int(count) for kind, count in counts.items()})
                 for value, counts in document["findings"].items()

@@ -58,6 +58,11 @@ class RequestExecutor:
         self._max_attempts = max_attempts
         self._backoff = backoff
 
+    @property
+    def spare(self) -> int:
+        """How many requests the quota would let out at once."""
+        return self._limiter.spare
+
     def call(self, operation: str, send: Callable[[], _T], counts: RequestCounts) -> _T:
         """Make a request until it succeeds, and return what it brings.
 

@@ -4,7 +4,6 @@ Reading metadata counts as access, and moves an archived image set back to the f
 what is read (pipeline/metadata.py).
 """
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,10 +16,8 @@ import pyarrow as pa
 
 from ahi_catalog.connectors.errors import NotReadyError, StoppedError
 from ahi_catalog.connectors.healthimaging.client import Client
-from ahi_catalog.connectors.healthimaging.executor import BACKOFF, RequestCounts, RequestExecutor
+from ahi_catalog.connectors.healthimaging.executor import RequestCounts, RequestExecutor
 from ahi_catalog.connectors.healthimaging.failures import METADATA, is_not_found
-from ahi_catalog.connectors.healthimaging.limiter import Limiter
-from ahi_catalog.connectors.retrying import Backoff
 from ahi_catalog.connectors.windows import SECOND, Window, floor_second
 from ahi_catalog.schemas import INSTANCES, SERIES, Protect, Table
 from ahi_catalog.schemas.decoding.metadata import MalformedMetadataError, Metadata, Origin, read_metadata, to_table
@@ -87,25 +84,13 @@ class MetadataSource:
     Args:
         datastore_id: The data store.
         client: boto3's client, or one that answers like it.
-        limiter: The process's quota of this operation.
-        stop: Set when the run is asked to stop.
-        max_attempts: Tries of one request.
-        backoff: Seconds to wait after so many tries.
+        executor: Makes its requests, within the quota of this operation.
     """
 
-    def __init__(
-        self,
-        datastore_id: str,
-        client: Client,
-        limiter: Limiter,
-        *,
-        stop: threading.Event,
-        max_attempts: int = 10,
-        backoff: Backoff = BACKOFF,
-    ) -> None:
+    def __init__(self, datastore_id: str, client: Client, executor: RequestExecutor) -> None:
         self._id = datastore_id
         self._client = client
-        self._executor = RequestExecutor(limiter, stop=stop, max_attempts=max_attempts, backoff=backoff)
+        self._executor = executor
 
     def read(self, origin: Origin, request: MetadataRequest, counts: RequestCounts) -> Metadata | Left:
         """What the metadata of an image set says, or why there is none.
@@ -177,9 +162,8 @@ def read_all(
             continue
         read += 1
         series += found.series
-        if found.instances:
-            instances.append(to_table(INSTANCES, found.instances))
-    rows = {SERIES.name: protect(SERIES)(to_table(SERIES, series))}
+        instances.append(found.instances)
+    rows = {SERIES.name: protect(SERIES)(to_table(series))}
     if request.with_instances:
         rows[INSTANCES.name] = protect(INSTANCES)(pa.concat_tables(instances))
     return MetadataResult(rows=rows, read=read, left=left, counts=counts)

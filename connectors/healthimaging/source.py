@@ -16,7 +16,6 @@ from ahi_catalog.connectors.healthimaging.failures import is_not_found
 from ahi_catalog.connectors.healthimaging.limiter import Limiter
 from ahi_catalog.connectors.healthimaging.metadata import MetadataSource
 from ahi_catalog.connectors.healthimaging.pages import PAGE_ROWS, Page, Search, read_page
-from ahi_catalog.connectors.retrying import Backoff
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.windows import floor_second
 from ahi_catalog.schemas import MalformedSummaryError
@@ -45,31 +44,18 @@ class Source:
     Args:
         datastore_id: The data store.
         client: boto3's client, or one that answers like it.
-        limiter: The process's quota.
-        stop: Set when the run is asked to stop; waiting requests then raise StoppedError.
-        max_attempts: Tries of one request.
-        backoff: Seconds to wait after so many tries.
+        executor: Makes its requests.
     """
 
-    def __init__(
-        self,
-        datastore_id: str,
-        client: Client,
-        limiter: Limiter,
-        *,
-        stop: threading.Event,
-        max_attempts: int = 10,
-        backoff: Backoff = BACKOFF,
-    ) -> None:
+    def __init__(self, datastore_id: str, client: Client, executor: RequestExecutor) -> None:
         self._id = datastore_id
         self._client = client
-        self._limiter = limiter
-        self._executor = RequestExecutor(limiter, stop=stop, max_attempts=max_attempts, backoff=backoff)
+        self._executor = executor
 
     @property
     def spare_requests(self) -> int:
         """How many requests the quota would let out at once."""
-        return self._limiter.spare
+        return self._executor.spare
 
     def page(self, search: Search, token: str | None, counts: RequestCounts) -> Page:
         """One page of a search.
@@ -181,7 +167,7 @@ def open_source(settings: Settings, stop: threading.Event, connection: Connectio
         connection: That other data stores share; None: one of its own.
     """
     shared = connection or connect(settings)
-    return Source(settings.datastore_id, shared.client, shared.limiter, stop=stop, max_attempts=settings.max_attempts)
+    return Source(settings.datastore_id, shared.client, _executor(settings, shared.limiter, stop))
 
 
 def open_metadata_source(settings: Settings, stop: threading.Event, connection: Connection) -> MetadataSource:
@@ -192,13 +178,12 @@ def open_metadata_source(settings: Settings, stop: threading.Event, connection: 
         stop: Set when the run is asked to stop.
         connection: To the service.
     """
-    return MetadataSource(
-        settings.datastore_id,
-        connection.client,
-        connection.metadata_limiter,
-        stop=stop,
-        max_attempts=settings.max_attempts,
-    )
+    executor = _executor(settings, connection.metadata_limiter, stop)
+    return MetadataSource(settings.datastore_id, connection.client, executor)
+
+
+def _executor(settings: Settings, limiter: Limiter, stop: threading.Event) -> RequestExecutor:
+    return RequestExecutor(limiter, stop=stop, max_attempts=settings.max_attempts, backoff=BACKOFF)
 
 
 def list_datastores(settings: Settings, stop: threading.Event, connection: Connection) -> list[str]:
@@ -213,7 +198,7 @@ def list_datastores(settings: Settings, stop: threading.Event, connection: Conne
         SourceError: The service refuses, or failed so often that the run gives up.
         StoppedError: The run was asked to stop.
     """
-    executor = RequestExecutor(connection.limiter, stop=stop, max_attempts=settings.max_attempts)
+    executor = _executor(settings, connection.limiter, stop)
     found: set[str] = set()
     token: str | None = None
     while True:

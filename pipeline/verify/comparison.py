@@ -3,6 +3,7 @@
 A row is judged by the merge's own order, its version. Volatile columns are left out of it.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ahi_catalog.connectors.catalog.merge import agrees, is_newer, keys_of, matched, newest
+from ahi_catalog.connectors.catalog.verification import Finding
 from ahi_catalog.connectors.rows import unlisted
 from ahi_catalog.connectors.windows import Coverage
 from ahi_catalog.schemas import Table
@@ -66,3 +68,34 @@ def compare(table: Table, existing: pa.Table, found: pa.Table, scanned: Coverage
         unlisted=unlisted(table, there, listed["image_set_id"], scanned),
         pending=len(ids.filter(pc.and_(is_behind, pc.invert(is_due)))),
     )
+
+
+def compare_derived(table: Table, existing: pa.Table, found: pa.Table) -> Counter[Finding]:
+    """Compare the rows of image sets in a table of metadata with those that were read again.
+
+    A PHI policy may leave rows without a key, so rows are equal or not as a whole.
+
+    Args:
+        table: What the rows are of.
+        existing: All that the table has of some image sets.
+        found: All that their metadata says.
+    """
+    counts: Counter[Finding] = Counter()
+    there, read = _by_image_set(table, existing), _by_image_set(table, found)
+    for image_set_id in there.keys() | read.keys():
+        ours, theirs = there[image_set_id], read[image_set_id]
+        surplus = ours.total() - theirs.total()
+        counts[Finding.MISSING] += max(-surplus, 0)
+        counts[Finding.DELETED] += max(surplus, 0)
+        is_stale = {version for version, _ in ours} - {version for version, _ in theirs}
+        kind = Finding.STALE if is_stale else Finding.ALTERED
+        counts[kind] += min(ours.total(), theirs.total()) - (ours & theirs).total()
+    return +counts
+
+
+def _by_image_set(table: Table, rows: pa.Table) -> dict[str, Counter[tuple[int | None, str]]]:
+    """The rows of each image set as texts, with their version."""
+    texts: dict[str, Counter[tuple[int | None, str]]] = defaultdict(Counter)
+    for row in newest(table, rows).to_pylist():
+        texts[row["image_set_id"]][row[table.version[0]], repr(row)] += 1
+    return texts

@@ -17,12 +17,13 @@ from ahi_catalog.connectors.catalog.publishing import read_columns, renew_partit
 from ahi_catalog.connectors.catalog.verification import Finding, Verification
 from ahi_catalog.connectors.errors import DamagedError, StateError, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.pages import Field
-from ahi_catalog.connectors.healthimaging.source import Connection
+from ahi_catalog.connectors.healthimaging.source import Connection, connect
 from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import Settings
-from ahi_catalog.connectors.windows import Coverage, Window, floor_second
+from ahi_catalog.connectors.windows import NOWHERE, Coverage, Window, floor_second
 from ahi_catalog.pipeline import engine
+from ahi_catalog.pipeline.metadata import reading_task
 from ahi_catalog.pipeline.notifying import notified
 from ahi_catalog.pipeline.planning import Part, Scope, plan_verify
 from ahi_catalog.pipeline.privacy import LoadKey
@@ -30,8 +31,10 @@ from ahi_catalog.pipeline.run import Clock, Run, now, open_run
 from ahi_catalog.pipeline.run_report import RunReport
 from ahi_catalog.pipeline.scan_task import ScanExecutor
 from ahi_catalog.pipeline.verify.inspection import Inspection, inspect, repair_object
+from ahi_catalog.pipeline.verify.metadata import check_metadata
 from ahi_catalog.pipeline.verify.sink import Verifier
 from ahi_catalog.schemas import IMAGE_SETS, REMOVALS, Table
+from ahi_catalog.schemas.series import DERIVED_TABLES
 
 _INSPECTORS: Final = 4
 CHECKPOINT: Final = "checkpoint"
@@ -49,6 +52,7 @@ class Request:
         part: ``3/30``, ``today/30``, or None for all partitions.
         is_repairing: Whether to repair what is found.
         is_restart: Whether to begin anew where an earlier verification was interrupted.
+        share: Of each partition's image sets, that whose metadata is read again, above 0 and at most 1; None: none.
     """
 
     start: datetime | None = None
@@ -56,6 +60,11 @@ class Request:
     part: str | None = None
     is_repairing: bool = False
     is_restart: bool = False
+    share: float | None = None
+
+    def asked(self, scope: Scope) -> str:
+        """What is asked for, as text."""
+        return f"{scope} metadata {self.share:g}" if self.share else str(scope)
 
     def scope(self, today: datetime) -> Scope:
         """The partitions that are asked for.
@@ -118,8 +127,14 @@ def verify(
                 _inspect(run, verifier, scope, checkpoint, wrong)
             _read(run, verifier)
             if not verifier.verification.remaining:
-                found = _check_derived(run, scope, verifier.verification)
-                verifier.keep(replace(verifier.verification.noting(found), finished_at=floor_second(clock())))
+                if verifier.verification.sampled is None:
+                    found = _check_derived(run, scope, verifier.verification)
+                    verifier.keep(replace(verifier.verification, sampled=NOWHERE).noting(found))
+                if request.share:
+                    task = reading_task(run, load_key, connection or connect(settings))
+                    has = partial(_is_known, scope, verifier.verification)
+                    check_metadata(run, verifier, task, request.share, has)
+                verifier.keep(replace(verifier.verification, finished_at=floor_second(clock())))
         finally:
             run.report.verification = verifier.verification
     return run.report
@@ -168,34 +183,37 @@ def _find_checkpoint(catalog: Catalog, datastore_id: str) -> tuple[Checkpoint | 
     return None, [(CHECKPOINT, Counter({Finding.LOST: 1}))]
 
 
-def _interrupted(run: Run, request: Request) -> Verification | None:
+def _last(run: Run, request: Request) -> Verification | None:
     try:
-        found = run.catalog.verification(run.datastore_id)
+        return run.catalog.verification(run.datastore_id)
     except StateError:
         if not request.is_restart:
             raise
         return None  # A restart needs nothing of it, whatever it is.
-    return found if found is not None and found.finished_at is None else None
 
 
 def _begin(run: Run, request: Request, scope: Scope, checkpoint: Checkpoint, now: datetime) -> Verification:
     """The verification that was interrupted, if the same was asked for then; or a new one.
 
-    What an interrupted repair had still to read may be covered no longer, so the new one plans it too.
+    What an interrupted repair had still to read may be covered no longer, so the new one plans it too. A repair reads
+    the same sample of metadata as the verification that left something to repair.
     """
-    before = _interrupted(run, request)
-    is_the_same = before is not None and (before.asked, before.is_repairing) == (str(scope), request.is_repairing)
+    last, asked = _last(run, request), request.asked(scope)
+    before = last if last is not None and last.finished_at is None else None
+    is_the_same = before is not None and (before.asked, before.is_repairing) == (asked, request.is_repairing)
     if before is not None and is_the_same and not request.is_restart:
         begun = replace(before, run_id=run.report.run_id)
     else:
         left = before.remaining if before is not None and before.is_repairing else Coverage()
         partitions_of = partial(layout.partitions, run.datastore_id, run.catalog.description.unit)
+        seed = last.seed if last is not None and last.unrepaired and request.is_repairing else ""
         begun = Verification(
             run_id=run.report.run_id,
-            asked=str(scope),
+            asked=asked,
             started_at=floor_second(now),
             is_repairing=request.is_repairing,
             windows=plan_verify(checkpoint.coverage.union(left), partitions_of, scope),
+            seed=(seed or run.report.run_id) if request.share else "",
         )
     run.catalog.keep_verification(run.datastore_id, begun, is_new=True)
     return begun
@@ -261,12 +279,18 @@ def _check_derived(run: Run, scope: Scope, verification: Verification) -> list[F
         for partition in run.catalog.partitions(run.datastore_id, table):
             if run.stop.is_set():
                 raise StoppedError(f"stopped while comparing {table.name} with image_sets")
-            wrong = verification.findings.get(partition.value, Counter[Finding]())
-            is_known = verification.is_repairing or not (wrong[Finding.UNREADABLE] or wrong[Finding.LOST])
-            if scope.has(partition) and is_known:
+            if _is_known(scope, verification, partition):
                 counts = _check_derived_partition(run, table, partition, is_repairing=verification.is_repairing)
                 found.append((f"{table.name} {partition.value}", counts))
     return found
+
+
+def _is_known(scope: Scope, verification: Verification, partition: Partition) -> bool:
+    """Whether a partition is asked for, and can be compared: each of its objects was readable, or is by now."""
+    places = (partition.value, *(f"{table.name} {partition.value}" for table in DERIVED_TABLES))
+    wrong = sum((verification.findings.get(place, Counter[Finding]()) for place in places), Counter[Finding]())
+    is_readable = verification.is_repairing or not (wrong[Finding.UNREADABLE] or wrong[Finding.LOST])
+    return scope.has(partition) and is_readable
 
 
 def _check_derived_partition(run: Run, table: Table, partition: Partition, *, is_repairing: bool) -> Counter[Finding]:

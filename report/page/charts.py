@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import altair as alt
 
@@ -22,27 +22,29 @@ _HATCH: Final = "url(#hatch)"
 _HEIGHT: Final = 170
 _BAR: Final = 22
 _LETTER, _CAPITAL = 6.8, 8.6
-_NUMBER: Final = 75
+_GAP, _SHORTEST = 10, 40
 _DATES: Final = 5
 _STUB: Final = 5
 """Pixels of the mark that stands for a hidden group."""
 
 
-def bars(groups: Sequence[Group], width: int) -> str:
-    """Horizontal bars, one a group, each with its number."""
-    rows = [
-        {
-            "label": group.label,
-            "count": group.image_sets or 0,
-            "text": "not shown" if group.image_sets is None else f"{group.image_sets:,}",
-        }
-        for group in groups
-    ]
-    most = max((group.image_sets or 0 for group in groups), default=0) or 1
-    # Fonts differ: room for the widest label in a wide one, and for the number beside the longest bar.
-    extent = min(width // 2, max((_width_of(group.label) for group in groups), default=0))
+class Bar(NamedTuple):
+    """A bar: what it is of, how long it is, and what stands beside it."""
+
+    label: str
+    value: float
+    text: str
+
+
+def bars(several: Sequence[Bar], width: int) -> str:
+    """Horizontal bars, each with its number."""
+    rows = [bar._asdict() for bar in several]
+    most = max((bar.value for bar in several), default=0) or 1
+    # Fonts differ: room for the widest label in a wide one, and for the text beside the longest bar.
+    extent = min(width // 2, max((_width_of(bar.label) for bar in several), default=0))
     room = width - extent
-    scale = alt.Scale(domain=[0, most * room / (room - _NUMBER)], nice=False)
+    beside = max((_width_of(bar.text) for bar in several), default=0) + _GAP
+    scale = alt.Scale(domain=[0, most * room / max(room - beside, _SHORTEST)], nice=False)
     base = _chart(rows).encode(
         y=alt.Y(
             "label:N",
@@ -50,7 +52,7 @@ def bars(groups: Sequence[Group], width: int) -> str:
             title=None,
             axis=alt.Axis(domain=False, ticks=False, minExtent=extent, maxExtent=extent, labelLimit=width // 2),
         ),
-        x=alt.X("count:Q", scale=scale, axis=None),
+        x=alt.X("value:Q", scale=scale, axis=None),
     )
     text = base.mark_text(align="left", dx=4, color=_INK).encode(text="text:N")
     return _svg(base.mark_bar(color=_MARK) + text, width, _BAR * max(len(rows), 1))

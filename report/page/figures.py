@@ -1,7 +1,7 @@
 """What the page shows of a data store: for each plot its title, what it says in words, and the table behind it."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -10,7 +10,7 @@ from markupsafe import Markup
 from ahi_catalog.connectors.windows import Coverage
 from ahi_catalog.report import DatastoreReport
 from ahi_catalog.report.arrivals import Bin, Span
-from ahi_catalog.report.groups import Group
+from ahi_catalog.report.groups import Group, Stored
 from ahi_catalog.report.history import RunRecord
 from ahi_catalog.report.page import charts
 
@@ -65,6 +65,7 @@ def figures(report: DatastoreReport) -> tuple[Figure, ...]:
             *([_idle(report.idle)] if report.idle else []),
             _groups("Modalities", "Image sets by modality", "modality", report.by_modality, report),
             _groups("Body parts", "Image sets by body part examined", "body part", report.by_body_part, report),
+            *([] if report.totals.stored is None else _costs(report)),
         ]
     return tuple(found)
 
@@ -137,7 +138,7 @@ def _groups(title: str, says: str, what: str, groups: Sequence[Group], report: D
     return Figure(
         title=title,
         says=f"{says}, largest first.",
-        plot=_draw(lambda width: charts.bars(groups, width)),
+        plot=_draw(lambda width: charts.bars(_counts(groups), width)),
         table=Table(head=head, rows=rows),
     )
 
@@ -147,7 +148,7 @@ def _tiers(groups: Sequence[Group]) -> Figure:
     return Figure(
         title="Storage tiers",
         says="Image sets by storage tier. A gigabyte in frequent access costs a multiple of one in archive.",
-        plot=_draw(lambda width: charts.bars(named, width)),
+        plot=_draw(lambda width: charts.bars(_counts(named), width)),
         table=Table(head=("tier", "image sets"), rows=tuple((each.label, _number(each.image_sets)) for each in named)),
     )
 
@@ -164,11 +165,67 @@ def _idle(groups: Sequence[Group]) -> Figure:
             "the service moves them to archive by itself: those idle for longer have moved since the catalog read "
             "them, or were touched in another way."
         ),
-        plot=_draw(lambda width: charts.bars(groups, width)),
+        plot=_draw(lambda width: charts.bars(_counts(groups), width)),
         table=Table(
             head=("last accessed", "image sets"), rows=tuple((each.label, _number(each.image_sets)) for each in groups)
         ),
     )
+
+
+def _costs(report: DatastoreReport) -> list[Figure]:
+    """What storage costs, and what the archive would save."""
+    tiers = [replace(each, label=_tier(each.label)) for each in report.by_tier]
+    least = (
+        "An image set counts as 5 MB at least, as storage is billed; one whose metadata was not read counts as that."
+    )
+    found = [
+        _cost("Cost of storage by tier", f"Dollars a month, and gigabytes. {least}", "tier", tiers),
+        _cost("Cost of storage by modality", "Dollars a month, and gigabytes.", "modality", report.by_modality),
+        _cost("Cost of storage by age", "Dollars a month, by the time since creation.", "created", report.by_age),
+    ]
+    if report.idle:
+        told = sum(each.stored.saves for each in report.idle[1:] if each.stored)
+        says = (
+            f"Dollars a month that image sets in frequent access would cost less in archive, by the time since they "
+            f"were last accessed. Those idle for 30 days and more: {_dollars(told)} a month. The service moves them by "
+            "itself, so most of these have moved since the catalog read them."
+        )
+        rows = [(each.label, each.stored.saves if each.stored else None) for each in report.idle]
+        found.append(
+            Figure(
+                title="What archiving would save",
+                says=says,
+                plot=_draw(lambda width: charts.bars([charts.Bar(n, v or 0, _dollars(v)) for n, v in rows], width)),
+                table=Table(head=("last accessed", "dollars a month"), rows=tuple((n, _dollars(v)) for n, v in rows)),
+            )
+        )
+    return found
+
+
+def _cost(title: str, says: str, what: str, groups: Sequence[Group]) -> Figure:
+    def text(stored: Stored | None) -> str:
+        if stored is None:
+            return _HIDDEN
+        return f"{_dollars(stored.dollars)}, {_gigabytes(stored.gigabytes)}" if stored.gigabytes else "none"
+
+    bars = [charts.Bar(each.label, each.stored.dollars if each.stored else 0, text(each.stored)) for each in groups]
+    rows = tuple(
+        (
+            each.label,
+            _number(each.image_sets),
+            *((_number(its.read), f"{its.gigabytes:,.2f}", f"{its.dollars:,.2f}") if its else [_HIDDEN] * 3),
+        )
+        for each in groups
+        for its in [each.stored]
+    )
+    head = (what, "image sets", "metadata read", "GB as billed", "dollars a month")
+    return Figure(
+        title=title, says=says, plot=_draw(lambda width: charts.bars(bars, width)), table=Table(head=head, rows=rows)
+    )
+
+
+def _counts(groups: Sequence[Group]) -> list[charts.Bar]:
+    return [charts.Bar(each.label, each.image_sets or 0, _number(each.image_sets)) for each in groups]
 
 
 def _lags(runs: Sequence[RunRecord]) -> Figure:
@@ -233,6 +290,16 @@ def _requests(runs: Sequence[RunRecord]) -> Figure:
 
 def _pale(counts: Iterable[int | None]) -> str:
     return " Pale: too few to show." if None in counts else ""
+
+
+def _dollars(value: float | None) -> str:
+    if value is None:
+        return _HIDDEN
+    return f"${value:,.2f}" if 0 < value < 100 else f"${value:,.0f}"  # noqa: PLR2004  # cents
+
+
+def _gigabytes(value: float) -> str:
+    return f"{value / 1024:,.1f} TB" if value >= 1024 else f"{value:,.1f} GB"  # noqa: PLR2004  # a terabyte
 
 
 def _number(count: int | None) -> str:

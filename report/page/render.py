@@ -57,6 +57,7 @@ def _tiles(report: DatastoreReport) -> tuple[tuple[str, str, str], ...]:
     return (
         ("Image sets", _count(report.totals.image_sets), f"{report.data_bytes / 1e6:,.1f} MB of Parquet"),
         *_identified(report),
+        *_stored(report),
         ("Covered up to", _day(report.watermark), f"{_clock(report.watermark)}, the watermark"),
         ("Gaps in coverage", f"{len(report.gaps.windows):,}" if report.gaps else "none", "before the last sync's end"),
         ("Changes followed to", _day(report.followed_to), _clock(report.followed_to)),
@@ -76,6 +77,13 @@ def _identified(report: DatastoreReport) -> tuple[tuple[str, str, str], ...]:
         ("Studies", _count(report.totals.studies), "by Study Instance UID"),
         ("Patients", _count(report.totals.patients), "by Patient ID"),
     )
+
+
+def _stored(report: DatastoreReport) -> tuple[tuple[str, str, str], ...]:
+    if (stored := report.totals.stored) is None or not report.totals.image_sets:
+        return ()
+    read = stored.read / report.totals.image_sets
+    return (("Storage", f"${stored.dollars:,.2f} a month", f"{stored.gigabytes:,.1f} GB; {read:.0%} were read"),)
 
 
 def _day(moment: datetime | None) -> str:

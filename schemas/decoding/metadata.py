@@ -25,7 +25,7 @@ import pyarrow as pa
 from ahi_catalog.schemas.decoding.answer import MalformedSummaryError
 from ahi_catalog.schemas.dicom import parse_dates
 from ahi_catalog.schemas.series import ATTRIBUTES, INSTANCES, SERIES
-from ahi_catalog.schemas.tables import NUMBERS, TEXTS, Table
+from ahi_catalog.schemas.tables import NUMBERS, TEXTS
 
 MOST_BYTES: Final = 1 << 30
 """Of a body once it is unzipped: some 350,000 instances. A larger one is refused, as is what unzips without end."""
@@ -76,11 +76,11 @@ class Metadata:
 
     Attributes:
         series: Values of the columns of `series`, and the `patient_id` that dates are shifted by.
-        instances: Values of the columns of `instances`; none unless they were asked for.
+        instances: In the columns of `instances`; no row unless they were asked for.
     """
 
     series: list[dict[str, Any]] = field(repr=False)
-    instances: list[dict[str, Any]] = field(repr=False)
+    instances: pa.Table = field(repr=False)
 
 
 def read_metadata(
@@ -107,17 +107,15 @@ def read_metadata(
     return reading.result()
 
 
-def to_table(table: Table, rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows that `read_metadata` has made, in the table's columns; those of `series` with their `patient_id`."""
-    if table is not SERIES:
-        return pa.Table.from_pylist(rows, table.schema)
+def to_table(rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows of `series` that `read_metadata` has made, in the table's columns and their `patient_id`."""
     dates = parse_dates(pa.chunked_array([pa.array([row["series_date"] for row in rows], pa.string())]))
     for row, date in zip(rows, dates.to_pylist(), strict=True):
         if date is None and row["series_date"] is not None and row["series_date"].strip(" \0"):
             row["extra"]["SeriesDate"] = row["series_date"]
         row["series_date"] = date
         row["extra"] = _as_json(row["extra"]) if row["extra"] else None
-    return pa.Table.from_pylist(rows, pa.schema([*table.schema, pa.field("patient_id", pa.string())]))
+    return pa.Table.from_pylist(rows, pa.schema([*SERIES.schema, pa.field("patient_id", pa.string())]))
 
 
 def _unzipped(body: Iterable[bytes]) -> Iterator[bytes]:
@@ -238,7 +236,7 @@ class _Reading:
         self._with_instances = with_instances
         self._above: list[Any] = []
         self._series: dict[str, _Series] = {}
-        self._instances: list[dict[str, Any]] = []
+        self._instances = [INSTANCES.schema.empty_table()]
 
     def add(self, part: Any) -> None:
         study = part.Study
@@ -252,12 +250,14 @@ class _Reading:
             if its.Instances:
                 series.add(its.Instances)
                 if self._with_instances:
-                    self._instances += map(partial(self._instance, uid), its.Instances.items())
+                    rows = list(map(partial(self._instance, uid), its.Instances.items()))
+                    self._instances.append(pa.Table.from_pylist(rows, INSTANCES.schema))
 
     def result(self) -> Metadata:
         if not self._series:
             raise MalformedMetadataError("metadata has no series")
-        return Metadata(series=[self._row(*item) for item in self._series.items()], instances=self._instances)
+        series = [self._row(*item) for item in self._series.items()]
+        return Metadata(series=series, instances=pa.concat_tables(self._instances))
 
     def _start(self, uid: str) -> dict[str, Any]:
         origin = self._origin

@@ -71,7 +71,8 @@ class _Protection:
         self._policy = policy
         self._harmless = harmless_sources(table)
         self._keys = {c.name: key.derive(c.name) for c in table.columns} if key else {}
-        self._offset_key = key.derive("day offset") if key and policy.shift_dates else None
+        has_dates = any(action(policy.policy, column) is Action.DATE for column in table.columns)
+        self._offset_key = key.derive("day offset") if key and policy.shift_dates and has_dates else None
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         offsets = day_offsets(rows["patient_id"], self._offset_key) if self._offset_key else None

@@ -177,7 +177,7 @@ def test_what_is_kept_is_fixed_and_may_grow(world: World) -> None:
 @pytest.mark.parametrize("fault", ["throttle", "500", "reset", "cut", "garble", "garble_bytes", "shorten", "conflict"])
 def test_a_spoilt_answer_is_asked_for_again(world: World, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever happens to a few answers, every image set has its series in the end."""
-    monkeypatch.setattr("ahi_catalog.connectors.healthimaging.metadata.BACKOFF", lambda _: 0.0)
+    monkeypatch.setattr("ahi_catalog.connectors.healthimaging.source.BACKOFF", lambda _: 0.0)
     world.fill(30, start=RECENT)
     world.sync()
     for at in (1, 7, 30):
@@ -207,7 +207,7 @@ def test_what_cannot_be_read_is_counted_by_partition(world: World, caplog: pytes
 
 def test_what_is_gone_or_not_ready_is_left_for_later(make_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Deleted since the sync, or just imported: counted, no failure; the next run reads what is ready by then."""
-    monkeypatch.setattr("ahi_catalog.connectors.healthimaging.metadata.BACKOFF", lambda _: 0.0)
+    monkeypatch.setattr("ahi_catalog.connectors.healthimaging.source.BACKOFF", lambda _: 0.0)
     world: World = make_world(metadata_lag=60)
     world.fill(10, start=RECENT)
     world.fill(2, start=TODAY - timedelta(seconds=30), step=timedelta(seconds=1), prefix="new")

@@ -11,8 +11,9 @@ import pytest
 
 from ahi_catalog.connectors.catalog import Batch, Catalog, Checkpoint, Unit, open_or_create, open_store, publish
 from ahi_catalog.connectors.catalog.layout import partition_rows
+from ahi_catalog.connectors.catalog.publishing import renew_partition
 from ahi_catalog.connectors.windows import Coverage, Window
-from ahi_catalog.schemas import IMAGE_SETS, PhiKey, PhiPolicy, Policy, protection
+from ahi_catalog.schemas import IMAGE_SETS, SERIES, PhiKey, PhiPolicy, Policy, protection
 
 ID = "0" * 31 + "a"
 MakeCatalog = Callable[..., Catalog]
@@ -55,6 +56,15 @@ def publish_rows(
     made = Checkpoint(datastore_id=datastore_id, coverage=covered, followed_to=datetime(2024, 7, 1, tzinfo=UTC))
     catalog.update_checkpoint(datastore_id, lambda _: made)
     return catalog
+
+
+def publish_series(catalog: Catalog, rows: Sequence[dict[str, Any]], size: int, datastore_id: str = ID) -> None:
+    """Metadata of image sets that the catalog has: a series of so many bytes each."""
+    names = ("image_set_id", "created_at", "series_instance_uid")
+    series = [{name: each[name] for name in names} | {"image_set_version": 1, "bytes": size} for each in rows]
+    table = pa.Table.from_pylist(series, schema=SERIES.schema)
+    for partition, part in partition_rows(SERIES, datastore_id, catalog.description.unit, table):
+        renew_partition(catalog.store, SERIES, partition, part)
 
 
 @pytest.fixture

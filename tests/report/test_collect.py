@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ahi_catalog.connectors.catalog import Catalog, Unit
+from ahi_catalog.connectors.catalog.querying import run_query
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.report import DatastoreReport, collect
 from ahi_catalog.report.arrivals import Span
 from ahi_catalog.report.groups import Group
 from ahi_catalog.schemas import Policy
-from tests.report.conftest import ID, MakeCatalog, publish_rows, row
+from ahi_catalog.schemas.views import GIGABYTE, LEAST_BYTES, StoragePrices
+from tests.report.conftest import ID, MakeCatalog, publish_rows, publish_series, row
 
 NOW = datetime(2024, 7, 2, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -38,10 +40,10 @@ def test_groups_are_counted_by_code(make_catalog: MakeCatalog) -> None:
     rows = several(30) + several(20, start=100, series_modality="mr ", series_body_part=None)
     rows += several(5, start=200, patient_id="patient-1", study_instance_uid="1.2.1")
     report = report_on(make_catalog(rows))
-    assert asdict(report.totals) == {"label": "all", "image_sets": 55, "studies": 50, "patients": 50}
+    assert asdict(report.totals) == {"label": "all", "image_sets": 55, "studies": 50, "patients": 50, "stored": None}
     assert [asdict(group) for group in report.by_modality] == [
-        {"label": "CT", "image_sets": 35, "studies": 30, "patients": 30},
-        {"label": "MR", "image_sets": 20, "studies": 20, "patients": 20},
+        {"label": "CT", "image_sets": 35, "studies": 30, "patients": 30, "stored": None},
+        {"label": "MR", "image_sets": 20, "studies": 20, "patients": 20, "stored": None},
     ]
     assert counts(report.by_body_part) == {"CHEST": 35, "none given": 20}
 
@@ -135,6 +137,49 @@ def test_hours_tiers_and_idle_times(make_catalog: MakeCatalog) -> None:
     assert list(counts(report.idle).values()) == [20, 0, 15, 0]
 
 
+def test_storage_is_what_the_view_says(make_catalog: MakeCatalog) -> None:
+    """Gigabytes as billed, dollars and savings by tier, modality, age and idle time; what is not read as the least."""
+    lately = datetime(2024, 6, 20, tzinfo=UTC)
+    read = several(30) + several(20, start=100, series_modality="MR", storage_tier="ARCHIVE_INSTANT_ACCESS")
+    catalog = make_catalog(
+        read + several(12, start=200, created_at=lately) + several(3, start=300, series_modality="XA")
+    )
+    assert {group.stored for group in report_on(catalog).by_tier} == {None}
+    publish_series(catalog, read, 2 << 30)
+    report = collect(catalog, ID, runs=0, now=NOW, prices=StoragePrices(frequent=0.5, archive=0.1))
+    [archived, frequent] = (asdict(tier.stored) for tier in report.by_tier if tier.stored)
+    assert archived == {"gigabytes": 40, "dollars": pytest.approx(4), "saves": 0, "read": 20}
+    gigabytes = 60 + 15 * LEAST_BYTES / GIGABYTE
+    billed = {"gigabytes": gigabytes, "dollars": 0.5 * gigabytes, "saves": 0.4 * gigabytes, "read": 30}
+    assert frequent == pytest.approx(billed)
+    assert {group.label: group.stored and round(group.stored.gigabytes) for group in report.by_modality} == {
+        "CT": 60,
+        "other (2)": 40,
+    }
+    assert [group.stored and round(group.stored.gigabytes) for group in report.by_age] == [0, 100, 0, 0]
+    assert [group.stored and round(group.stored.saves) for group in report.idle] == [0, 24, 0, 0]
+    sql = "select sum(dollars_a_month), sum(archiving_saves), sum(billed_gigabytes) from storage"
+    [view] = run_query(catalog, sql, prices=StoragePrices(frequent=0.5, archive=0.1)).to_pylist()
+    stored = report.totals.stored
+    assert stored
+    assert [stored.dollars, stored.saves, stored.gigabytes] == pytest.approx(list(view.values()))
+
+
+def test_the_storage_of_a_small_group_is_not_shown(make_catalog: MakeCatalog) -> None:
+    """Neither its own, nor what would follow from the total."""
+    rows = several(30) + several(15, start=100, series_modality="MR") + several(3, start=200, series_modality="XA")
+    catalog = make_catalog(rows)
+    publish_series(catalog, rows, 1 << 30)
+    by_modality = {group.label: group.stored for group in report_on(catalog).by_modality}
+    assert by_modality.keys() == {"CT", "other (2)"}
+    small = make_catalog(several(5, start=900, created_at=datetime(2024, 6, 3, tzinfo=UTC)), "0" * 31 + "c")
+    publish_series(small, several(5, start=900, created_at=datetime(2024, 6, 3, tzinfo=UTC)), 9, "0" * 31 + "c")
+    report = collect(small, "0" * 31 + "c", runs=0, now=NOW)
+    groups = (report.totals, *report.by_modality, *report.by_tier, *report.by_age, *report.idle)
+    assert {group.stored for group in groups if group.image_sets is None} == {None}
+    assert not any(group.image_sets for group in groups)
+
+
 def test_hours_are_told_in_a_zone_of_ones_choice(make_catalog: MakeCatalog) -> None:
     """Summer time is heeded; a name that is none is refused."""
     catalog = make_catalog(several(20) + several(15, start=100, created_at=datetime(2024, 1, 2, 8, tzinfo=UTC)))
@@ -211,5 +256,5 @@ def test_pseudonyms_count_like_those_they_stand_for(make_catalog: MakeCatalog, t
     )
     assert (hashed.totals, hashed.by_modality, hashed.findings) == (kept.totals, kept.by_modality, kept.findings)
     # Twelve people that nobody knows are a group of twelve, which may be shown, not of one.
-    assert asdict(kept.totals) == {"label": "all", "image_sets": 47, "studies": 30, "patients": 42}
+    assert asdict(kept.totals) == {"label": "all", "image_sets": 47, "studies": 30, "patients": 42, "stored": None}
     assert counts(kept.by_modality) == {"CT": 35, "US": 12}

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import tracemalloc
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,7 +46,7 @@ def rows_of(found: Any, keywords: dict[str, str] | None = None) -> tuple[list[di
     """The rows of `series` and of `instances`, by way of Arrow."""
     body = found if isinstance(found, bytes) else json.dumps(found).encode()
     read = read_metadata([body], ORIGIN, keywords or {}, with_instances=True)
-    series, instances = to_table(SERIES, read.series), to_table(INSTANCES, read.instances)
+    series, instances = to_table(read.series), read.instances
     assert series.schema.names == [*SERIES.schema.names, "patient_id"]
     assert instances.schema == INSTANCES.schema
     for table in (series, instances):
@@ -209,21 +211,18 @@ def test_a_body_that_unzips_without_end_is_refused(monkeypatch: pytest.MonkeyPat
         read_metadata([bomb], ORIGIN)
 
 
+def large_body(count: int) -> Iterator[bytes]:
+    """A body of so many instances, piece by piece."""
+    filler = json.dumps({"DICOM": {"Rows": 5, "Other": "x" * 800}, "ImageFrames": [{"FrameSizeInBytes": 2}]}).encode()
+    yield b'{"Study":{"Series":{"1.2":{"Instances":{'
+    for number in range(count):
+        # Longer than a UID may be: some are.
+        yield (b"," if number else b"") + b'"1.2.%070d":%b' % (number, filler)
+    yield b"}}}}}"
+
+
 def test_a_large_body_is_never_held() -> None:
     """Fifty thousand instances pass through in parts of some megabytes; all are counted."""
-    filler = "x" * 800
-    head, tail = b'{"Study":{"Series":{"1.2":{"Instances":{', b"}}}}}"
-
-    def body() -> Any:
-        yield head
-        for number in range(50_000):
-            # Longer than a UID may be: some are.
-            yield (b"," if number else b"") + b'"1.2.%070d":%b' % (
-                number,
-                json.dumps({"DICOM": {"Rows": 5, "Other": filler}, "ImageFrames": [{"FrameSizeInBytes": 2}]}).encode(),
-            )
-        yield tail
-
     before, largest = metadata._decoder(()), 0
 
     def decode(part: bytes) -> Any:
@@ -233,6 +232,18 @@ def test_a_large_body_is_never_held() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metadata, "_decoder", lambda _: type("Counting", (), {"decode": staticmethod(decode)}))
-        [row] = read_metadata(body(), ORIGIN).series
+        [row] = read_metadata(large_body(50_000), ORIGIN).series
     assert (row["instances"], row["bytes"], row["rows"]) == (50_000, 100_000, 5)
     assert largest < 5 << 20
+
+
+def test_memory_does_not_grow_with_the_body() -> None:
+    """What is allocated at most is the same for a body of 9 MB and for one of 17, with rows of `instances` too."""
+    peaks = []
+    for count in (9_000, 18_000):
+        tracemalloc.start()
+        found = read_metadata(large_body(count), ORIGIN, with_instances=True)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert len(found.instances) == count
+    assert peaks[1] < 1.1 * peaks[0] < 40 << 20

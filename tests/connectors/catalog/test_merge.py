@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ahi_catalog.connectors.catalog import parquet
-from ahi_catalog.connectors.catalog.merge import is_in_order, merge, newest, renew, without
+from ahi_catalog.connectors.catalog.merge import count_keys, is_in_order, merge, newest, renew, without
 from ahi_catalog.schemas import IMAGE_SETS, SERIES, Column
 
 T0 = datetime(2024, 1, 1, tzinfo=UTC)
@@ -202,3 +202,20 @@ def test_renewing_keeps_all_rows_of_the_current_versions_and_no_other(
     again = renew(SERIES, merged.rows, series_table(arriving), origins)
     assert not again.is_change
     assert again.rows.equals(merged.rows)
+
+
+def test_rows_without_a_key_are_nobodys_duplicates() -> None:
+    """As a PHI policy leaves them that drops UIDs: none is taken for another's, and they are sorted all the same."""
+    names = ["b", "a", "a"]
+    found = pa.Table.from_pylist([{"image_set_id": name, "created_at": T0} for name in names], SERIES.schema)
+    assert count_keys(SERIES, found) == 3
+    assert newest(SERIES, found)["image_set_id"].to_pylist() == ["a", "a", "b"]
+    doubled = pa.concat_tables(
+        [
+            found,
+            pa.Table.from_pylist(
+                [{"image_set_id": "c", "created_at": T0, "series_instance_uid": "1"}] * 2, SERIES.schema
+            ),
+        ]
+    )
+    assert newest(SERIES, doubled)["image_set_id"].to_pylist() == ["a", "a", "b", "c"]

@@ -9,7 +9,7 @@ import botocore.exceptions as boto
 import pytest
 
 from ahi_catalog.connectors.errors import SourceError, StoppedError, ThrottledError, TransientError
-from ahi_catalog.connectors.healthimaging.executor import RequestCounts
+from ahi_catalog.connectors.healthimaging.executor import RequestCounts, RequestExecutor
 from ahi_catalog.connectors.healthimaging.limiter import Limiter
 from ahi_catalog.connectors.healthimaging.pages import Field, Search
 from ahi_catalog.connectors.healthimaging.source import Connection, ImageSet, Source, list_datastores
@@ -70,7 +70,7 @@ def make(
 
     stop = stop or threading.Event()
     limiter = Limiter(Quota(rate=1e6, burst=100), clock=lambda: 0.0)
-    return Source(ID, client, limiter, stop=stop, max_attempts=4, backoff=backoff), limiter
+    return Source(ID, client, RequestExecutor(limiter, stop=stop, max_attempts=4, backoff=backoff)), limiter
 
 
 def test_what_may_pass_is_tried_again_and_counted(caplog: pytest.LogCaptureFixture) -> None:

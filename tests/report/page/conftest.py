@@ -15,7 +15,7 @@ from ahi_catalog.connectors.catalog.freshness import Freshness
 from ahi_catalog.connectors.catalog.layout import run_key
 from ahi_catalog.report import collect
 from ahi_catalog.report.page.render import render
-from tests.report.conftest import ID, publish_rows, row
+from tests.report.conftest import ID, publish_rows, publish_series, row
 from tests.report.test_history import run_report
 
 NOW = datetime(2024, 7, 2, tzinfo=UTC)
@@ -60,8 +60,11 @@ def fill(folder: Path) -> Catalog:
         )
         for number in range(1500)
     ]
+    for number in range(0, 1500, 3):
+        rows[number]["storage_tier"] = "ARCHIVE_INSTANT_ACCESS"
     rows += [row(9000 + number, series_modality="XA") for number in range(3)]
     catalog = publish_rows(folder, rows)
+    publish_series(catalog, rows[::2], 300_000_000)
     for hour in range(40):
         started = NOW - timedelta(hours=40 - hour)
         outcome = "failed" if hour == 7 else "done"
