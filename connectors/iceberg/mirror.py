@@ -174,12 +174,12 @@ def copied_at(location: str, path: str) -> datetime | None:
     return datetime.strptime(found["started"], _STARTED).replace(tzinfo=UTC) if found else None
 
 
-def mirror(catalog: Catalog, target: Target, run: Run) -> Mirrored:
-    """Make an Iceberg table equal to a table of a catalog.
+def mirror(catalog: Catalog, target: Target, run: Run) -> Mirrored | None:
+    """Make an Iceberg table equal to a table of a catalog; None where neither of them is there.
 
     Args:
         catalog: The catalog.
-        target: The Iceberg table; made where there is none.
+        target: The Iceberg table; made where the catalog has something of it.
         run: What is asked for.
 
     Raises:
@@ -190,19 +190,21 @@ def mirror(catalog: Catalog, target: Target, run: Run) -> Mirrored:
     return retry_on_conflict(_attempt, catalog, target, run, copies)
 
 
-def _attempt(catalog: Catalog, target: Target, run: Run, copies: dict[tuple[Partition, str], DataFile]) -> Mirrored:
+def _attempt(
+    catalog: Catalog, target: Target, run: Run, copies: dict[tuple[Partition, str], DataFile]
+) -> Mirrored | None:
     """Compare, copy and commit; copies of attempts before are used."""
     table, unit = target.table, catalog.description.unit
     found = target.open()
+    if found is None and not any(True for _ in _objects(catalog, table)):
+        return None
     if not run.is_dry:
         with conflicts(target.identifier):
             found = found or target.create(unit)
             form.bring_up_to_date(found, table, unit)
     # After the table is loaded: a partition that another run publishes and mirrors meanwhile is then a conflict, and
     # not one that the catalog seems to have lost.
-    listed = ((parse_partition(table, entry.key), entry) for entry in catalog.store.entries(table.folder))
-    wanted = {partition: entry for partition, entry in listed if partition and partition.unit is unit}
-    difference = _compare(wanted, _held(found, table) if found else [])
+    difference = _compare(dict(_objects(catalog, table)), _held(found, table) if found else [])
     if difference.told.foreign and not run.is_overwriting:
         raise StateError(
             f"the Iceberg table {'.'.join(target.identifier)} holds {difference.told.foreign:,} data files that are no "
@@ -224,6 +226,14 @@ def _attempt(catalog: Catalog, target: Target, run: Run, copies: dict[tuple[Part
         _commit(found, difference.delete, added, run.summary)
     snapshot = found.current_snapshot()
     return replace(difference.told, snapshot_id=snapshot.snapshot_id if snapshot else None)
+
+
+def _objects(catalog: Catalog, table: Table) -> Iterator[tuple[Partition, Entry]]:
+    """The data objects of a table of the catalog, by one listing."""
+    listed = ((parse_partition(table, entry.key), entry) for entry in catalog.store.entries(table.folder))
+    return (
+        (partition, entry) for partition, entry in listed if partition and partition.unit is catalog.description.unit
+    )
 
 
 def _held(found: IcebergTable, table: Table) -> list[_Held]:

@@ -10,10 +10,8 @@ from pyiceberg.table import Table as IcebergTable
 
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.iceberg.history import Expired, expire, forget
-from ahi_catalog.connectors.iceberg.mirror import Target
-from ahi_catalog.schemas import IMAGE_SETS
 from tests.connectors.iceberg.conftest import CrashError, Ends
-from tests.connectors.iceberg.tables import NOW, WHERE, assert_equal, put, run_mirror
+from tests.connectors.iceberg.tables import NOW, assert_equal, put, run_mirror, target_of
 
 LATER = NOW.replace(year=2200)
 """All snapshots are older, which are as old as the machine's clock says."""
@@ -21,7 +19,7 @@ LATER = NOW.replace(year=2200)
 
 def table_of(ends: Ends) -> IcebergTable:
     """The table as a mirror has it."""
-    found = Target(catalog=ends.target, identifier=WHERE, table=IMAGE_SETS).open()
+    found = target_of(ends.target).open()
     assert found is not None
     return found
 
