@@ -99,7 +99,7 @@ def put_rows(catalog: Catalog, table: Table, day: int, names: Iterable[str], sch
 
 def make_run(**asked: Any) -> Run:
     """A run of a new id, begun at NOW."""
-    return Run(**{"run_id": uuid.uuid4().hex[:8], "started": NOW, "summary": {}, **asked})
+    return Run(**{"run_id": uuid.uuid4().hex[:8], "started": NOW, "clock": lambda: NOW, "summary": {}, **asked})
 
 
 def target_of(catalog: IcebergCatalog, table: Table = IMAGE_SETS) -> Target:
@@ -125,12 +125,13 @@ def assert_equal(catalog: Catalog, found: IcebergTable, table: Table = IMAGE_SET
     assert rows_of(found.scan().to_arrow(), table) == rows_of(open_dataset(catalog, table=table).to_table(), table)
 
 
-def write_as_others(found: IcebergTable, *, replacing: int) -> None:
-    """Commit a data file that no mirror made, in place of so many that one did."""
+def write_as_others(found: IcebergTable, *, replacing: int, path: str | None = None) -> None:
+    """Commit a data file that no mirror made, in place of so many that one did; one that is there, where asked."""
     held = [task.file for task in found.scan().plan_files()]
-    path = f"{found.location()}/data/00000-0-others.parquet"
-    with found.io.new_input(held[0].file_path).open() as copied, found.io.new_output(path).create() as written:
-        written.write(copied.read())
+    if path is None:
+        path = f"{found.location()}/data/00000-0-others.parquet"
+        with found.io.new_input(held[0].file_path).open() as copied, found.io.new_output(path).create() as written:
+            written.write(copied.read())
     file = DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,
