@@ -35,6 +35,7 @@ from ahi_catalog.connectors.iceberg.opening import open_iceberg
 from ahi_catalog.connectors.settings import S3Access
 from ahi_catalog.connectors.storage import MemoryStore
 from ahi_catalog.pipeline.iceberg import Request, mirror_tables
+from ahi_catalog.pipeline.run import now
 from ahi_catalog.schemas import IMAGE_SETS
 from benchmarks.harness import Goal, arguments, conclude, scratch, show
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, running_s3_server
@@ -196,13 +197,13 @@ def _remember(folder: Path, partitions: int, snapshots: int) -> tuple[int, int]:
         for turn in range(snapshots):
             for number in range(CHANGED):
                 _put(catalog, (turn * 37 + number * 211) % partitions, 1, turn + 2)
-            run = mirror.Run(run_id=uuid.uuid4().hex[:8], started=datetime.now(UTC), summary={})
+            run = mirror.Run(run_id=uuid.uuid4().hex[:8], started=now(), clock=now, summary={})
             mirror.mirror(catalog, target, run)
         grown = _bytes(folder)
         found = target.open()
         assert found is not None
         before = found.metadata.snapshots[-30:][0].timestamp_ms / 1000
-        history.expire(found, datetime.fromtimestamp(before, UTC), datetime.now(UTC))
+        history.expire(found, datetime.fromtimestamp(before, UTC), now())
         return grown, _bytes(folder)
 
 

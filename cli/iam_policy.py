@@ -23,6 +23,7 @@ from ahi_catalog.cli.output import print_json
 @phi_key_option
 @setting("queue", help="An SQS queue of HealthImaging's events that syncs read.")
 @option("--queue-kms-key", metavar="KEY", help="The KMS key that the queue's messages are encrypted with.")
+@setting("iceberg", help="Iceberg tables that runs mirror into: NAME of a catalog of PyIceberg's, and a NAMESPACE.")
 def iam_policy(
     *,
     catalog: str,
@@ -34,6 +35,7 @@ def iam_policy(
     phi_key_from: str,
     queue: str | None,
     queue_kms_key: str | None,
+    iceberg: str | None,
     **given: bool,
 ) -> None:
     """Print the smallest IAM policy that sync, verify, metadata and query need. Calls nothing.
@@ -47,6 +49,7 @@ def iam_policy(
     from ahi_catalog.connectors.phi_key import AWS_SECRET
     from ahi_catalog.connectors.settings import check_datastore_id
     from ahi_catalog.connectors.storage.opening import split_url
+    from ahi_catalog.pipeline.iceberg import find_iceberg
 
     datastore_ids = chosen_datastores(datastore_id, every=given["all"]) or ()
     for each in datastore_ids:
@@ -66,5 +69,6 @@ def iam_policy(
         secret=name if kind == AWS_SECRET else None,
         queue=queue,
         queue_kms_key=queue_kms_key,
+        iceberg=None if iceberg is None else find_iceberg(iceberg),
     )
     print_json(policy(jobs or tuple(CALLS), place))

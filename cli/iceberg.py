@@ -50,6 +50,8 @@ def iceberg(
     if as_json:
         print_json([report.document() for report in reports])
         return
+    if not reports:
+        click.echo("Nothing to mirror yet: the catalog has no rows.")
     for report in reports:
         title = f"{report.table}, as it would be" if dry_run else report.table
         print_pairs(title, report.rows())

@@ -1,6 +1,6 @@
 """The smallest IAM policy for what the tool does. Pure.
 
-Sources: the service authorization references of AWS HealthImaging, S3, SQS, KMS and Secrets Manager
+Sources: the service authorization references of AWS HealthImaging, S3, SQS, KMS, Secrets Manager, Glue and S3 Tables
 (https://docs.aws.amazon.com/service-authorization/latest/reference/).
 """
 
@@ -54,6 +54,30 @@ _OF_QUEUE: Final = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveM
 """The attributes are for whoever checks the queue before it is used."""
 _USING_METADATA: Final = frozenset({"metadata", "verify", "query"})
 """Jobs that read what is derived from metadata."""
+_OF_GLUE: Final = ["glue:CreateDatabase", "glue:CreateTable", "glue:GetDatabase", "glue:GetTable", "glue:UpdateTable"]
+_OF_TABLE_BUCKET: Final = ["CreateNamespace", "CreateTable", "GetNamespace", "GetTableBucket"]
+_OF_TABLE: Final = [
+    "GetTable",
+    "GetTableData",
+    "GetTableMetadataLocation",
+    "PutTableData",
+    "UpdateTableMetadataLocation",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IcebergTables:
+    """Where Iceberg tables are, by PyIceberg's settings.
+
+    Attributes:
+        kind: Of the catalog: ``glue``, ``rest``, ``sql``.
+        namespace: Of the tables; in Glue a database.
+        warehouse: ``s3://bucket/prefix``, or the ARN of a bucket of S3 Tables; anything else takes no rights in AWS.
+    """
+
+    kind: str
+    namespace: str
+    warehouse: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +95,7 @@ class Place:
         secret: Of AWS Secrets Manager that holds the PHI key, a name or an ARN; None: it is elsewhere.
         queue: The URL of the queue of events; None: there is none.
         queue_kms_key: Of the queue's messages, named as `kms_key` is; None: SQS's own.
+        iceberg: The tables that a run mirrors the catalog into; None: it does not.
     """
 
     bucket: str | None
@@ -83,6 +108,7 @@ class Place:
     secret: str | None = None
     queue: str | None = None
     queue_kms_key: str | None = None
+    iceberg: IcebergTables | None = None
 
     def arn(self, service: str, resource: str) -> str:
         """The ARN of a resource in the region and account."""
@@ -97,7 +123,8 @@ def policy(jobs: Collection[str], place: Place) -> dict[str, Any]:
         place: Where things lie.
     """
     jobs = set(jobs)
-    tables = (IMAGE_SETS, REMOVALS, *(DERIVED_TABLES if jobs & _USING_METADATA else ()))
+    has_derived = jobs & _USING_METADATA or place.iceberg
+    tables = (IMAGE_SETS, REMOVALS, *(DERIVED_TABLES if has_derived else ()))
     actions = {_ACTIONS.get(call, call) for job in jobs for call in CALLS[job]}
     is_reading = any(action.startswith("medical-imaging:") for action in actions)
     stores = [place.arn("medical-imaging", f"datastore/{each}") for each in place.datastore_ids or ("*",)]
@@ -126,6 +153,8 @@ def policy(jobs: Collection[str], place: Place) -> dict[str, Any]:
         statements.append(_allow("Queue", _OF_QUEUE, [_queue(place, place.queue)]))
         if place.queue_kms_key is not None:
             statements.append(_kms(place, place.queue_kms_key, is_writing=False) | {"Sid": "QueueKey"})
+    if place.iceberg is not None and "s3:PutObject" in actions:
+        statements += _iceberg(place, place.iceberg)
     return {"Version": "2012-10-17", "Statement": [found for found in statements if found]}
 
 
@@ -152,6 +181,31 @@ def _kms(place: Place, key: str, *, is_writing: bool) -> dict[str, Any]:
         keys = f"{alias['arn'] or place.arn('kms', '')}key/*"
         return _allow("Key", actions, [keys], {"ForAnyValue:StringEquals": {"kms:ResourceAliases": alias["alias"]}})
     return _allow("Key", actions, [key if key.startswith("arn:") else place.arn("kms", f"key/{key}")])
+
+
+def _iceberg(place: Place, tables: IcebergTables) -> list[dict[str, Any]]:
+    """What a mirror calls: of the catalog, and of S3 for the files of the tables, which it deletes too."""
+    statements = []
+    if tables.kind == "glue":
+        names = ("catalog", f"database/{tables.namespace}", f"table/{tables.namespace}/*")
+        statements.append(_allow("Tables", _OF_GLUE, [place.arn("glue", name) for name in names]))
+    if ":s3tables:" in tables.warehouse:
+        return [
+            *statements,
+            _allow("TableBucket", [f"s3tables:{name}" for name in _OF_TABLE_BUCKET], [tables.warehouse]),
+            _allow("Tables", [f"s3tables:{name}" for name in _OF_TABLE], [f"{tables.warehouse}/table/*"]),
+        ]
+    if tables.warehouse.startswith("s3://"):
+        name, _, prefix = tables.warehouse.removeprefix("s3://").rstrip("/").partition("/")
+        bucket = f"arn:{place.partition}:s3:::{name}"
+        # As PyIceberg names a database's folder, unless the database has a location of its own.
+        parts = (prefix, f"{tables.namespace}.db" if tables.kind == "glue" else "", "*")
+        below = "/".join(part for part in parts if part)
+        statements += [
+            _allow("TableFiles", ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"], [f"{bucket}/{below}"]),
+            _allow("TableList", ["s3:ListBucket"], [bucket], {"StringLike": {"s3:prefix": [below]}}),
+        ]
+    return statements
 
 
 def _secret(place: Place, secret: str) -> str:

@@ -15,7 +15,7 @@ from ahi_catalog.pipeline.iceberg import Request, mirror_tables
 
 @flow(
     name="iceberg",
-    description="Make Iceberg tables equal to a catalog: one commit for what changed, none where nothing did.",
+    description="Make Iceberg tables equal to a catalog: for each table one commit for what changed, or none.",
     persist_result=False,
 )
 @described

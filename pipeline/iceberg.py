@@ -2,26 +2,31 @@
 
 import logging
 import uuid
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from ahi_catalog.connectors.catalog import Catalog, open_catalog, open_store
 from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
+from ahi_catalog.connectors.iam import IcebergTables
 from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import S3Access, Settings, split_iceberg
+from ahi_catalog.connectors.storage.opening import split_url
 from ahi_catalog.connectors.windows import format_time
 from ahi_catalog.pipeline.run import Clock, now
-from ahi_catalog.schemas import IMAGE_SETS
+from ahi_catalog.schemas import IMAGE_SETS, REMOVALS, Table
+from ahi_catalog.schemas.series import DERIVED_TABLES
 
 if TYPE_CHECKING:
     from ahi_catalog.connectors.iceberg.history import Expired
-    from ahi_catalog.connectors.iceberg.mirror import Mirrored, Target
+    from ahi_catalog.connectors.iceberg.mirror import Mirrored, Run, Target
 
 _log = logging.getLogger(__name__)
 
-TABLES: Final = (IMAGE_SETS,)
-"""Those of a catalog that have a mirror."""
+TABLES: Final[tuple[Table, ...]] = (IMAGE_SETS, *DERIVED_TABLES, REMOVALS)
+"""In the order of their commits. `removals` is listed last: whatever is gone from the others is in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +38,7 @@ class Request:
         is_overwriting: Whether what others wrote to the tables gives way.
         is_dry: Whether only to tell what would be done.
         keep: Expire snapshots older than this; None: none.
-        forget: An image set whose rows go from all snapshots.
+        forget: An image set whose rows go from all snapshots; but for `removals`, which says that it is gone.
     """
 
     to: str
@@ -82,7 +87,9 @@ class TableReport:
 
 @redact_errors
 def mirror_tables(url: str, access: S3Access, request: Request, *, clock: Clock = now) -> list[TableReport]:
-    """Make Iceberg tables equal to the tables of a catalog, then forget what is asked for.
+    """Make Iceberg tables equal to the tables of a catalog, one after another, then forget what is asked for.
+
+    A table that the catalog has nothing of, and that is no Iceberg table yet, is left out.
 
     Args:
         url: Of the catalog.
@@ -97,16 +104,51 @@ def mirror_tables(url: str, access: S3Access, request: Request, *, clock: Clock 
     """
     if request.keep is not None and request.forget is not None:
         raise UsageError("give `keep_snapshots` or `forget`, not both")
-    try:
-        from ahi_catalog.connectors.iceberg.mirror import Target  # noqa: PLC0415  # an extra, 1.5 seconds
+    with _extra():
+        from ahi_catalog.connectors.iceberg.mirror import Run, Target  # noqa: PLC0415  # an extra, 1.5 seconds
         from ahi_catalog.connectors.iceberg.opening import open_iceberg  # noqa: PLC0415
-    except ImportError:
-        raise UsageError("Iceberg comes with an extra: pip install 'ahi-catalog[iceberg]'") from None
     name, namespace = split_iceberg(request.to)
-    catalog = open_catalog(open_store(url, access))
+    # The tables may lie in S3, and be encrypted there, where the catalog does not.
+    is_local = split_url(url)[0] is None
+    catalog = open_catalog(open_store(url, S3Access() if is_local else access))
+    run_id = uuid.uuid4().hex[:8]
+    run = Run(
+        run_id=run_id,
+        started=clock(),
+        clock=clock,
+        summary=_summary(catalog, run_id),
+        is_overwriting=request.is_overwriting,
+        is_dry=request.is_dry,
+    )
     with open_iceberg(name, access) as iceberg:
         targets = [Target(catalog=iceberg, identifier=(*namespace, table.name), table=table) for table in TABLES]
-        return [_mirror_one(catalog, target, request, clock) for target in targets]
+        reports = [_mirror_one(catalog, target, run, request, clock) for target in targets]
+    return [each for each in reports if each is not None]
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    try:
+        yield
+    except ImportError:
+        raise UsageError("Iceberg comes with an extra: pip install 'ahi-catalog[iceberg]'") from None
+
+
+def find_iceberg(to: str) -> IcebergTables:
+    """Where Iceberg tables are, by PyIceberg's configuration; for the rights that a mirror needs.
+
+    Args:
+        to: ``NAME.NAMESPACE``.
+
+    Raises:
+        UsageError: PyIceberg is not installed, or does not know the catalog.
+    """
+    with _extra():
+        from ahi_catalog.connectors.iceberg.opening import find_settings  # noqa: PLC0415  # as above
+    name, namespace = split_iceberg(to)
+    settings = find_settings(name)
+    kind, warehouse = settings.get("type", ""), settings.get("warehouse", "")
+    return IcebergTables(kind=kind, namespace=".".join(namespace), warehouse=warehouse)
 
 
 def mirror_after(settings: Settings) -> None:
@@ -122,29 +164,27 @@ def mirror_after(settings: Settings) -> None:
         _log.warning("the Iceberg tables in %s are not up to date, the catalog is: %s", settings.iceberg, error)
 
 
-def _mirror_one(catalog: Catalog, target: "Target", request: Request, clock: Clock) -> TableReport:
+def _mirror_one(catalog: Catalog, target: "Target", run: "Run", request: Request, clock: Clock) -> TableReport | None:
     from ahi_catalog.connectors.iceberg import history, mirror  # noqa: PLC0415  # as above
 
-    run = mirror.Run(
-        run_id=uuid.uuid4().hex[:8],
-        started=clock(),
-        summary={},
-        is_overwriting=request.is_overwriting,
-        is_dry=request.is_dry,
-    )
-    mirrored = mirror.mirror(catalog, target, replace(run, summary=_summary(catalog, run.run_id)))
+    mirrored = mirror.mirror(catalog, target, run)
+    if mirrored is None:
+        return None
     expired = None
-    if (found := target.open()) is not None:
-        if request.forget is not None:
-            expired = history.forget(found, request.forget, clock(), is_dry=request.is_dry)
-        elif request.keep is not None:
-            expired = history.expire(found, clock() - request.keep, clock(), is_dry=request.is_dry)
+    if request.forget is not None and target.table is not REMOVALS and (found := target.open()) is not None:
+        expired = history.forget(found, request.forget, clock(), is_dry=request.is_dry)
+    if request.keep is not None and (found := target.open()) is not None:
+        expired = history.expire(found, clock() - request.keep, clock(), is_dry=request.is_dry)
     return TableReport(table=".".join(target.identifier), mirrored=mirrored, expired=expired)
 
 
 def _summary(catalog: Catalog, run_id: str) -> dict[str, str]:
     """What a snapshot says of the catalog; read before the catalog is listed, so that the rows are never behind it."""
-    told = {"ahi-catalog.run-id": run_id, "ahi-catalog.catalog-id": catalog.description.catalog_id}
+    told = {
+        "ahi-catalog.run-id": run_id,
+        "ahi-catalog.catalog": catalog.store.url,
+        "ahi-catalog.catalog-id": catalog.description.catalog_id,
+    }
     checkpoints = [catalog.checkpoint(each) for each in catalog.datastore_ids()]
     marks = [each.watermark if each and each.begins_at else None for each in checkpoints]
     followed = [each.followed_to if each else None for each in checkpoints]

@@ -184,6 +184,11 @@ class TableFiles(FileIO):
         """Copy a data object; as of `Stores`."""
         return self.stores.copy(source, entry, location, self.properties)
 
+    def place(self, location: str) -> str:
+        """Where a location is, as a user would write it."""
+        store, path = self.stores.place(location, self.properties)
+        return f"{store.url}/{path}" if store else path
+
     def list(self, folder: str) -> Iterator[str]:
         """The files below a folder; as of `Stores`."""
         return self.stores.list(folder, self.properties)

@@ -68,7 +68,10 @@ def make_schema(table: Table) -> Schema:
         NestedField(field_id=number, name=name, field_type=kind, required=required, doc=doc)
         for number, (name, kind, required, doc) in enumerate(declared, 1)
     ]
-    return Schema(*fields, identifier_field_ids=[field.field_id for field in fields if field.name in table.key])
+    # What identifies a row may not be null, as UIDs are where the PHI policy is `drop`.
+    identifiers = [field for field in fields if field.name in table.key]
+    are_given = all(field.required for field in identifiers)
+    return Schema(*fields, identifier_field_ids=[field.field_id for field in identifiers if are_given])
 
 
 def _type(declared: pa.DataType, element_id: int) -> IcebergType:
@@ -127,7 +130,6 @@ def bring_up_to_date(found: IcebergTable, table: Table, unit: Unit) -> None:
             f"the Iceberg table {name} has other types than {table.name} in {', '.join(sorted(changed))}; "
             "drop it to have it made anew"
         )
-    schema = found.schema()
     missing = [field for field in wanted.fields if field.name not in known]
     if missing or changed:
         with found.update_schema() as update:
@@ -138,7 +140,7 @@ def bring_up_to_date(found: IcebergTable, table: Table, unit: Unit) -> None:
     # As it is written down, so that readers whose files have no field ids find columns by their names.
     properties = make_properties(table)
     if TableProperties.DEFAULT_NAME_MAPPING not in found.properties:
-        properties[TableProperties.DEFAULT_NAME_MAPPING] = schema.name_mapping.model_dump_json()
+        properties[TableProperties.DEFAULT_NAME_MAPPING] = found.schema().name_mapping.model_dump_json()
     if not properties.items() <= found.properties.items():
         with found.transaction() as change:
             change.set_properties(properties)

@@ -6,7 +6,7 @@ PyIceberg's expiry takes snapshots out of the metadata and deletes no file, so t
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain
 from typing import Final
 
@@ -17,13 +17,11 @@ from pyiceberg.table.snapshots import Snapshot
 
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.iceberg.files import TableFiles
-from ahi_catalog.connectors.iceberg.mirror import conflicts, copied_at
+from ahi_catalog.connectors.iceberg.mirror import LONGEST_RUN, conflicts, copied_at
 from ahi_catalog.connectors.retrying import retry_on_conflict
 
 _THREADS: Final = 16
 _ID: Final = "image_set_id"
-_LONGEST_RUN: Final = timedelta(days=1)
-"""Copies that no snapshot names are those of a run under way, up to this age."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +52,7 @@ def expire(found: IcebergTable, before: datetime, now: datetime, *, is_dry: bool
         StoreError: A file cannot be read or deleted; the next expiry goes on.
     """
     limit = before.timestamp() * 1000
-    return retry_on_conflict(_expire, found, lambda each, _: each.timestamp_ms < limit, now, is_dry)
+    return retry_on_conflict(_expire, found, lambda each, _: each.timestamp_ms < limit, now, is_dry, {})
 
 
 def forget(found: IcebergTable, image_set_id: str, now: datetime, *, is_dry: bool = False) -> Expired:
@@ -88,7 +86,7 @@ def forget(found: IcebergTable, image_set_id: str, now: datetime, *, is_dry: boo
             )
         return has
 
-    return retry_on_conflict(_expire, found, is_holding, now, is_dry)
+    return retry_on_conflict(_expire, found, is_holding, now, is_dry, {})
 
 
 class _Needs:
@@ -130,25 +128,32 @@ class _Needs:
         return frozenset(entry.data_file.file_path for entry in manifest.fetch_manifest_entry(self._io))
 
 
-def _expire(found: IcebergTable, is_chosen: Callable[[Snapshot, _Needs], bool], now: datetime, is_dry: bool) -> Expired:  # noqa: FBT001  # as retry_on_conflict hands it on
-    found.refresh()
+def _expire(
+    found: IcebergTable,
+    is_chosen: Callable[[Snapshot, _Needs], bool],
+    now: datetime,
+    is_dry: bool,  # noqa: FBT001  # as retry_on_conflict hands it on
+    expired: dict[int, set[str]],
+) -> Expired:
+    """Expire and delete; `expired` holds the files of snapshots of attempts before, which may have landed."""
     needs = _Needs(found)
-    snapshots = found.metadata.snapshots
-    needs.load(snapshots)
-    kept = _kept(found)
-    expired = [each for each in snapshots if is_chosen(each, needs) and each.snapshot_id not in kept]
-    if expired and not is_dry:
-        with conflicts(found.name()):
-            found.maintenance.expire_snapshots().by_ids([each.snapshot_id for each in expired]).commit()
+    with conflicts(found.name(), found):
         found.refresh()
-    gone = {each.snapshot_id for each in expired}
-    left = [each for each in found.metadata.snapshots if each.snapshot_id not in gone]
-    needs.load(left)
+        needs.load(found.metadata.snapshots)
+        kept = _kept(found)
+        chosen = [each for each in found.metadata.snapshots if is_chosen(each, needs) and each.snapshot_id not in kept]
+        expired |= {each.snapshot_id: needs.all([each]) for each in chosen}
+        if chosen and not is_dry:
+            found.maintenance.expire_snapshots().by_ids([each.snapshot_id for each in chosen]).commit()
+            found.refresh()
+        left = [each for each in found.metadata.snapshots if not (is_dry and each.snapshot_id in expired)]
+        needs.load(left)
     needed = needs.all(left)
-    unneeded = needs.all(expired) - needed
+    # What others added from elsewhere, as the catalog's own objects, is not the table's to delete.
+    own = f"{found.location()}/"
+    unneeded = {path for path in set().union(*expired.values()) - needed if path.startswith(own)}
     assert isinstance(found.io, TableFiles)  # noqa: S101  # as its catalog was loaded
-    orphans = {path for path in found.io.list(f"{found.location()}/data/") if _is_old(found, path, now)}
-    orphans -= needed | unneeded
+    orphans = {path for path in found.io.list(f"{own}data/") if _is_old(found, path, now)} - needed - unneeded
     if not is_dry:
         with ThreadPoolExecutor(_THREADS) as threads:
             list(threads.map(found.io.delete, sorted(unneeded | orphans)))
@@ -161,5 +166,6 @@ def _kept(found: IcebergTable) -> set[int]:
 
 
 def _is_old(found: IcebergTable, path: str, now: datetime) -> bool:
-    copied = copied_at(found.location(), path)
-    return copied is not None and now - copied > _LONGEST_RUN
+    """Whether a copy is older than any run that may still be under way."""
+    copied = copied_at(found, path)
+    return copied is not None and now - copied > 2 * LONGEST_RUN

@@ -8,11 +8,11 @@ A commit holds only for the very state that was compared: where another one came
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from pyiceberg.catalog import Catalog as IcebergCatalog
@@ -36,7 +36,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ahi_catalog.connectors.catalog import Catalog
 from ahi_catalog.connectors.catalog.layout import Partition, Unit, parse_partition
-from ahi_catalog.connectors.errors import ConflictError, StateError, UsageError
+from ahi_catalog.connectors.errors import ConflictError, StateError, StoreError, UsageError
 from ahi_catalog.connectors.iceberg import form
 from ahi_catalog.connectors.iceberg.files import TableFiles
 from ahi_catalog.connectors.retrying import retry_on_conflict
@@ -45,12 +45,19 @@ from ahi_catalog.connectors.storage.base import content_etag
 from ahi_catalog.schemas import Table
 
 _WRITERS: Final = 16
-_MANIFESTS: Final = 8
+_MANIFESTS: Final = 6
 """How many a table may have before a run merges them; those that hold nothing but deletions go with that."""
-_NAME: Final = re.compile(r"(?P<version>[0-9a-f]{32})\.(?P<started>\d{8}T\d{6}Z)\.[0-9a-f]{8}\.parquet")
+_NAME: Final = re.compile(
+    r"(?P<version>[0-9a-f]{32})\.(?P<started>\d{8}T\d{6}Z)\.(?P<run>[0-9a-f]{8})\.(?P<table>[0-9a-f]{8})\.parquet"
+)
 _STARTED: Final = "%Y%m%dT%H%M%SZ"
 _DATA: Final = "/data/"
 _DELETES: Final = ManifestContent.DELETES
+LONGEST_RUN: Final = timedelta(hours=12)
+"""After which a run, as on a machine that slept, commits nothing: an expiry deletes copies that are twice as old."""
+CATALOG: Final = "ahi-catalog.catalog"
+CATALOG_ID: Final = "ahi-catalog.catalog-id"
+"""In a snapshot's summary: the place of the catalog that was mirrored, and its id, each of which may change alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,14 +103,14 @@ class Target:
                 sort_order=form.make_order(self.table, schema),
                 properties={"format-version": "2", "comment": self.table.doc, **form.make_properties(self.table)},
             )
-        except (NoSuchTableError, NoSuchNamespaceError):
+        except (NoSuchTableError, NoSuchNamespaceError, ValueError):
             raise UsageError(self._impossible) from None
 
     @property
     def _impossible(self) -> str:
         return (
             f"{'.'.join(self.identifier)} cannot be an Iceberg table: another kind of table has that name (as a "
-            "registered one of Athena's), or the catalog has no such namespaces; give another namespace"
+            "registered one of Athena's), or the catalog has no such namespaces or no warehouse; give another namespace"
         )
 
 
@@ -114,6 +121,7 @@ class Run:
     Attributes:
         run_id: Eight hex digits; names its copies.
         started: Aware UTC; tells how old copies are that no snapshot names.
+        clock: The local clock, aware.
         summary: For the snapshot: text by name.
         is_overwriting: Whether what others wrote to the table gives way.
         is_dry: Whether only to tell what would be done.
@@ -121,6 +129,7 @@ class Run:
 
     run_id: str
     started: datetime
+    clock: Callable[[], datetime]
     summary: Mapping[str, str]
     is_overwriting: bool = False
     is_dry: bool = False
@@ -166,20 +175,28 @@ class _Difference:
     told: Mirrored
 
 
-def copied_at(location: str, path: str) -> datetime | None:
-    """When the run began that made a file; None for a file that no mirror of this table made."""
-    if not path.startswith(f"{location}{_DATA}"):
+def copied_at(found: IcebergTable, path: str) -> datetime | None:
+    """When the run began that made a file, or began to; None for a file that no mirror of this table made."""
+    if not path.startswith(f"{found.location()}{_DATA}"):
         return None
-    found = _NAME.fullmatch(path.rpartition("/")[2])
-    return datetime.strptime(found["started"], _STARTED).replace(tzinfo=UTC) if found else None
+    name = _NAME.fullmatch(path.rpartition("/")[2].removeprefix(".").removesuffix(".part"))
+    # Another catalog's table may lie in the same place.
+    if name is None or name["table"] != _mark(found):
+        return None
+    return datetime.strptime(name["started"], _STARTED).replace(tzinfo=UTC)
 
 
-def mirror(catalog: Catalog, target: Target, run: Run) -> Mirrored:
-    """Make an Iceberg table equal to a table of a catalog.
+def _mark(found: IcebergTable) -> str:
+    """What tells the copies of a table from those of any other."""
+    return found.metadata.table_uuid.hex[:8]
+
+
+def mirror(catalog: Catalog, target: Target, run: Run) -> Mirrored | None:
+    """Make an Iceberg table equal to a table of a catalog; None where neither of them is there.
 
     Args:
         catalog: The catalog.
-        target: The Iceberg table; made where there is none.
+        target: The Iceberg table; made where the catalog has something of it.
         run: What is asked for.
 
     Raises:
@@ -190,19 +207,25 @@ def mirror(catalog: Catalog, target: Target, run: Run) -> Mirrored:
     return retry_on_conflict(_attempt, catalog, target, run, copies)
 
 
-def _attempt(catalog: Catalog, target: Target, run: Run, copies: dict[tuple[Partition, str], DataFile]) -> Mirrored:
+def _attempt(
+    catalog: Catalog, target: Target, run: Run, copies: dict[tuple[Partition, str], DataFile]
+) -> Mirrored | None:
     """Compare, copy and commit; copies of attempts before are used."""
     table, unit = target.table, catalog.description.unit
     found = target.open()
+    if found is None and not any(True for _ in _objects(catalog, table)):
+        return None
     if not run.is_dry:
         with conflicts(target.identifier):
-            found = found or target.create(unit)
+            found = found or _create(catalog, target)
             form.bring_up_to_date(found, table, unit)
+    if found is not None and not run.is_overwriting:
+        _refuse_others(found, run)
     # After the table is loaded: a partition that another run publishes and mirrors meanwhile is then a conflict, and
     # not one that the catalog seems to have lost.
-    listed = ((parse_partition(table, entry.key), entry) for entry in catalog.store.entries(table.folder))
-    wanted = {partition: entry for partition, entry in listed if partition and partition.unit is unit}
-    difference = _compare(wanted, _held(found, table) if found else [])
+    wanted = dict(_objects(catalog, table))
+    with conflicts(target.identifier, found):
+        difference = _compare(wanted, _held(found, table) if found else [])
     if difference.told.foreign and not run.is_overwriting:
         raise StateError(
             f"the Iceberg table {'.'.join(target.identifier)} holds {difference.told.foreign:,} data files that are no "
@@ -220,10 +243,45 @@ def _attempt(catalog: Catalog, target: Target, run: Run, copies: dict[tuple[Part
         for _ in threads.map(copy, difference.add):
             pass
     added = [copies[partition, entry.version] for partition, entry in difference.add.items()]
-    with conflicts(target.identifier):
+    if run.clock() - run.started > LONGEST_RUN:
+        raise StoreError("the mirror took so long that an expiry may have deleted its copies: run it again")
+    with conflicts(target.identifier, found):
         _commit(found, difference.delete, added, run.summary)
     snapshot = found.current_snapshot()
     return replace(difference.told, snapshot_id=snapshot.snapshot_id if snapshot else None)
+
+
+def _create(catalog: Catalog, target: Target) -> IcebergTable:
+    """Make a table, unless the catalog's own files would lie among its files, or the other way round."""
+    found = target.create(catalog.description.unit)
+    assert isinstance(found.io, TableFiles)  # noqa: S101  # as its catalog was loaded
+    place, own = f"{found.io.place(found.location())}/", f"{catalog.store.url}/"
+    if place.startswith(own) or own.startswith(place):
+        target.catalog.drop_table(target.identifier)
+        found.io.delete(found.metadata_location)
+        raise UsageError(
+            f"the Iceberg table {'.'.join(target.identifier)} would lie in the catalog's own folder, where its readers "
+            "would read it too: give another namespace, or another warehouse"
+        )
+    return found
+
+
+def _refuse_others(found: IcebergTable, run: Run) -> None:
+    """A catalog made anew in the place of another, or moved, is the same one; a table of two would be neither's."""
+    snapshot = found.current_snapshot()
+    told = {name: snapshot.summary[name] for name in (CATALOG, CATALOG_ID)} if snapshot and snapshot.summary else {}
+    if told and all(value not in (None, run.summary.get(name)) for name, value in told.items()):
+        raise StateError(
+            f"the Iceberg table {'.'.join(found.name())} is a copy of another catalog, {told[CATALOG]}: give another "
+            "namespace; if this catalog is to take its place, mirror with `overwrite`"
+        )
+
+
+def _objects(catalog: Catalog, table: Table) -> Iterator[tuple[Partition, Entry]]:
+    """The data objects of a table of the catalog, by one listing."""
+    unit = catalog.description.unit
+    listed = ((parse_partition(table, entry.key), entry) for entry in catalog.store.entries(table.folder))
+    return ((partition, entry) for partition, entry in listed if partition and partition.unit is unit)
 
 
 def _held(found: IcebergTable, table: Table) -> list[_Held]:
@@ -291,7 +349,7 @@ def _copy(catalog: Catalog, table: Table, found: IcebergTable, run: Run, change:
     """
     partition, entry = change
     folder = partition.key(table).removeprefix(table.folder).rpartition("/")[0]
-    name = f"{_version(entry)}.{run.started:{_STARTED}}.{run.run_id}.parquet"
+    name = f"{_version(entry)}.{run.started:{_STARTED}}.{run.run_id}.{_mark(found)}.parquet"
     location = f"{found.location()}{_DATA}{folder}/{name}"
     assert isinstance(found.io, TableFiles)  # noqa: S101  # as its catalog was loaded
     footer, size = found.io.copy(catalog.store, entry, location)
@@ -337,18 +395,40 @@ def _commit(
 
 
 @contextmanager
-def conflicts(identifier: tuple[str, ...]) -> Iterator[None]:
-    """A commit, which another one may come before; where an answer is lost, it may have landed too.
+def conflicts(identifier: tuple[str, ...], found: IcebergTable | None = None) -> Iterator[None]:
+    """A look at a table, or a commit, that another commit comes before; where an answer was lost it may have landed.
+
+    Args:
+        identifier: Of the table.
+        found: The table as it was loaded.
 
     Raises:
         ConflictError: Load the table and compare again.
+        FileNotFoundError: A file that the table needs is missing.
     """
+    name, seen = ".".join(identifier), found and found.metadata_location
     try:
         yield
-    except (CommitFailedException, CommitStateUnknownException, ValidationException, IntegrityError):
-        raise ConflictError(f"other commits to the Iceberg table {'.'.join(identifier)} come first") from None
-    except ValueError as error:
-        # PyIceberg refreshes before it tries again, and finds a table that another mirror has made meanwhile.
-        if "UUID" not in str(error):
+    except (
+        CommitFailedException,
+        CommitStateUnknownException,
+        ValidationException,
+        IntegrityError,
+        NoSuchTableError,
+    ):
+        raise ConflictError(f"other commits to the Iceberg table {name} come first") from None
+    except FileNotFoundError:
+        # An expiry deletes what a snapshot needed that was the newest when the table was loaded.
+        if found is None or (found.catalog.table_exists(identifier) and _location(found) == seen):
             raise
-        raise ConflictError(f"the Iceberg table {'.'.join(identifier)} was made anew by another mirror") from None
+        raise ConflictError(f"the Iceberg table {name} changed while it was read") from None
+    except ValueError as error:
+        # PyIceberg refreshes before it tries again, and finds a table that another mirror has made meanwhile; of
+        # expiries that meet one finds snapshots gone.
+        if not any(told in str(error) for told in ("UUID", "does not exist")):
+            raise
+        raise ConflictError(f"the Iceberg table {name} was made anew, or expired, by another run") from None
+
+
+def _location(found: IcebergTable) -> str:
+    return found.catalog.load_table(found.name()).metadata_location

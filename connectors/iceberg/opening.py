@@ -16,6 +16,7 @@ from pyiceberg.exceptions import (
     RESTError,
     UnauthorizedError,
 )
+from pyiceberg.utils.config import Config
 from sqlalchemy.exc import SQLAlchemyError
 
 from ahi_catalog.connectors import aws
@@ -57,6 +58,18 @@ def open_iceberg(name: str, access: S3Access) -> Iterator[IcebergCatalog]:
         raise StoreError(f"the Iceberg catalog {name} fails with {type(error).__name__}: {_CHECK}") from None
 
 
+def find_settings(name: str) -> dict[str, str]:
+    """What PyIceberg's configuration says of a catalog; nothing is opened.
+
+    Raises:
+        UsageError: It does not know it.
+    """
+    found = Config().get_catalog_config(name)
+    if found is None:
+        raise UsageError(_unknown(name))
+    return {key: str(value) for key, value in found.items()}
+
+
 _CHECK: Final = "check its settings in PyIceberg's configuration, its rights and the network; run again to go on"
 
 
@@ -71,9 +84,13 @@ def _load(name: str) -> IcebergCatalog:
     try:
         return load_catalog(name, **given)
     except (ValueError, NoSuchPropertyException):
-        raise UsageError(
-            f"PyIceberg has no usable settings of a catalog {name}: put them into .pyiceberg.yaml, or into variables "
-            f"as PYICEBERG_CATALOG__{name.upper()}__TYPE"
-        ) from None
+        raise UsageError(_unknown(name)) from None
     except (ImportError, NotInstalledError) as error:
         raise UsageError(f"the Iceberg catalog {name} needs a package that is not installed: {error}") from None
+
+
+def _unknown(name: str) -> str:
+    return (
+        f"PyIceberg has no usable settings of a catalog {name}: put them into .pyiceberg.yaml, or into variables as "
+        f"PYICEBERG_CATALOG__{name.upper()}__TYPE"
+    )

@@ -35,6 +35,7 @@ _DENIED: Final = frozenset({"AccessDenied", "403"})
 _ACCESS: Final = {
     "GetObject": "access denied to s3:GetObject (without s3:ListBucket S3 says so of an object that is not there, too)",
     "ListObjectsV2": "access denied to s3:ListBucket",
+    "CopyObject": "access denied to s3:GetObject of what is copied, or to s3:PutObject where it goes",
 }
 _OWNER: Final = "the bucket belongs to another account than `bucket_owner` says, or "
 _REGION: Final = (

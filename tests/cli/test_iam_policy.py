@@ -10,16 +10,19 @@ from typing import Any
 
 import boto3
 import pytest
+from pyiceberg import catalog as pyiceberg
+from pyiceberg.utils.config import Config
 
 from ahi_catalog.cli.main import run
 from ahi_catalog.connectors.catalog import open_catalog, open_store
 from ahi_catalog.connectors.catalog.querying import run_query
 from ahi_catalog.connectors.catalog.verification import Finding
 from ahi_catalog.connectors.iam import CALLS, Place, policy
-from ahi_catalog.connectors.settings import MetadataOptions
+from ahi_catalog.connectors.settings import MetadataOptions, S3Access
 from ahi_catalog.doctor.queue import check_queue
 from ahi_catalog.pipeline import inbox
 from ahi_catalog.pipeline.executors import open_threads
+from ahi_catalog.pipeline.iceberg import Request, find_iceberg, mirror_tables
 from ahi_catalog.pipeline.metadata import read_metadata
 from tests.support.event_queue import EventQueue
 from tests.support.secrets_stub import running_secrets_stub
@@ -235,3 +238,68 @@ def test_the_command_prints_a_policy(capsys: pytest.CaptureFixture[str], monkeyp
         "medical-imaging:SearchImageSets",
         "medical-imaging:GetImageSet",
     }
+
+
+def test_the_policy_of_iceberg_tables_is_what_a_mirror_calls(
+    world: World, s3_url: str, glue_endpoint: str, calls: list[Call], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables in Glue made, changed, expired: each call on its own resource, and no action that is not called."""
+    del glue_endpoint
+    bucket = s3_url.removeprefix("s3://").partition("/")[0]
+    monkeypatch.setenv("PYICEBERG_CATALOG__RIGHTS__TYPE", "glue")
+    monkeypatch.setenv("PYICEBERG_CATALOG__RIGHTS__WAREHOUSE", f"s3://{bucket}/tables")
+    monkeypatch.setattr(pyiceberg, "_ENV_CONFIG", Config())
+    place = Place(
+        bucket=bucket,
+        prefix=s3_url.removeprefix(f"s3://{bucket}/"),
+        datastore_ids=(world.datastore_id,),
+        region="us-east-1",
+        iceberg=find_iceberg("rights.imaging"),
+    )
+    statements = policy(["sync"], place)["Statement"]
+    world.fill(30)
+    world.sync(catalog=s3_url)
+    calls.clear()
+    for prefix in ("b", "c"):
+        mirror_tables(s3_url, S3Access(), Request(to="rights.imaging", keep=timedelta(0)))
+        world.fill(10, prefix=prefix)
+        world.sync(catalog=s3_url, look_back=timedelta(days=300))
+    mirror_tables(s3_url, S3Access(), Request(to="rights.imaging", keep=timedelta(0)))
+    used = set()
+    for call, params in calls:
+        if call.startswith("glue:"):
+            database = params.get("DatabaseName") or params.get("Name") or params["DatabaseInput"]["Name"]
+            table = params.get("TableInput", {}).get("Name") or ("DatabaseName" in params and params["Name"])
+            names = ["catalog", f"database/{database}", *([f"table/{database}/{table}"] if table else [])]
+            resources = [f"arn:aws:glue:us-east-1:*:{name}" for name in names]
+        elif call.startswith("s3:"):
+            resources = resources_of(call, params)
+        else:
+            continue
+        # S3 reads an object that it copies, and writes it.
+        called = {"s3:ListObjectsV2": ["s3:ListBucket"], "s3:CopyObject": ["s3:GetObject", "s3:PutObject"]}
+        for action in called.get(call, [call]):
+            for resource in resources:
+                assert any(allows(found, action, resource, params) for found in statements), (action, resource)
+            used.add(action)
+    tables = [found for found in statements if found["Sid"].startswith("Table")]
+    assert {action for found in tables for action in found["Action"]} <= used
+    assert "Table" not in str(policy(["query"], place))
+
+
+def test_the_policy_of_s3_tables_names_their_bucket(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bucket for what is made in it, and its tables for their data; no rights in Glue, and none in S3."""
+    warehouse = "arn:aws:s3tables:us-east-1:111122223333:bucket/imaging"
+    monkeypatch.setenv("PYICEBERG_CATALOG__TABLES__TYPE", "rest")
+    monkeypatch.setenv("PYICEBERG_CATALOG__TABLES__WAREHOUSE", warehouse)
+    given = ["iam-policy", "--catalog", "folder", "--datastore-id", ID, "--region", "us-east-1"]
+    assert run([*given, "--iceberg", "tables.imaging"]) == 0
+    statements = {found["Sid"]: found for found in json.loads(capsys.readouterr().out)["Statement"]}
+    assert statements["TableBucket"]["Resource"] == [warehouse]
+    assert statements["Tables"]["Resource"] == [f"{warehouse}/table/*"]
+    assert "s3tables:UpdateTableMetadataLocation" in statements["Tables"]["Action"]
+    assert "TableFiles" not in statements
+    assert run([*given, "--iceberg", "nowhere.imaging"]) == 2
+    assert "no usable settings of a catalog nowhere" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from ahi_catalog.connectors.catalog import Catalog
 from ahi_catalog.connectors.iceberg.files import Stores, TableFiles, opening
 from ahi_catalog.connectors.settings import S3Access
 from ahi_catalog.connectors.storage import MemoryStore, open_store
-from tests.connectors.iceberg.tables import WHERE, make_catalog
+from tests.connectors.iceberg.tables import NAMESPACE, WHERE, make_catalog
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 
 _OURS = {"py-io-impl": f"{TableFiles.__module__}.{TableFiles.__name__}"}
@@ -36,9 +36,15 @@ class Ends:
     target: IcebergCatalog
     properties: dict[str, str]
 
-    def read(self) -> IcebergTable:
+    def read(self, name: str = WHERE[1]) -> IcebergTable:
         """The table as a reader loads it that has nothing of ours."""
-        return load_catalog("mirror", **self.properties).load_table(WHERE)
+        return load_catalog("mirror", **self.properties).load_table((NAMESPACE, name))
+
+    @property
+    def storage_options(self) -> dict[str, str]:
+        """As Polars takes them."""
+        found = {name.removeprefix("s3."): value for name, value in self.properties.items() if name.startswith("s3.")}
+        return {f"aws_{name.replace('-', '_')}": value for name, value in found.items()} | {"aws_allow_http": "true"}
 
 
 @contextmanager
@@ -80,8 +86,8 @@ def table_bucket(s3_server: S3Server) -> dict[str, str]:
 def rest(s3_url: str, table_bucket: dict[str, str]) -> Iterator[Ends]:
     """A catalog on S3, and a table in the same server's REST catalog."""
     target = load_catalog("mirror", **table_bucket)
-    if target.table_exists(WHERE):
-        target.purge_table(WHERE)
+    for found in target.list_tables(NAMESPACE) if target.namespace_exists(NAMESPACE) else []:
+        target.purge_table(found)
     # As credentials of our own, so that S3 copies: those of the settings would be lent ones.
     own = {name: value for name, value in table_bucket.items() if not name.startswith("s3.")}
     with opening(Stores(S3Access())):

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +19,28 @@ from pyiceberg.table.update import AddSnapshotUpdate
 
 from ahi_catalog.connectors.catalog import Partition, Unit
 from ahi_catalog.connectors.catalog.dataset import open_dataset
-from ahi_catalog.connectors.errors import DamagedError, StateError, UsageError
-from ahi_catalog.connectors.iceberg import form
+from ahi_catalog.connectors.errors import DamagedError, StateError, StoreError, UsageError
 from ahi_catalog.connectors.iceberg.files import Stores, opening
-from ahi_catalog.connectors.iceberg.mirror import Mirrored
+from ahi_catalog.connectors.iceberg.history import expire
+from ahi_catalog.connectors.iceberg.mirror import Mirrored, Target, mirror
 from ahi_catalog.connectors.settings import S3Access
-from ahi_catalog.connectors.storage import Entry, MemoryStore
+from ahi_catalog.connectors.storage import Entry, MemoryStore, open_store
 from ahi_catalog.connectors.storage.s3 import S3Store
 from ahi_catalog.schemas import IMAGE_SETS, Column
 from tests.connectors.iceberg.conftest import CrashError, Ends
 from tests.connectors.iceberg.tables import (
     DAY,
     ID,
+    NOW,
     OTHER,
-    SECRETS,
     WHERE,
     assert_equal,
     make_catalog,
+    make_run,
     put,
     rows_of,
     run_mirror,
+    target_of,
     write_as_others,
 )
 
@@ -75,12 +78,7 @@ def test_polars_reads_what_pyiceberg_reads(ends: Ends, monkeypatch: pytest.Monke
     put(ends.catalog, 40, ["c"], datastore_id=OTHER)
     run_mirror(ends.catalog, ends.target)
     found = ends.read()
-    options = {
-        f"aws_{name.removeprefix('s3.').replace('-', '_')}": v
-        for name, v in ends.properties.items()
-        if name.startswith("s3.")
-    }
-    scan = pl.scan_iceberg(found, reader_override="native", storage_options=options | {"aws_allow_http": "true"})
+    scan = pl.scan_iceberg(found, reader_override="native", storage_options=ends.storage_options)
     read = scan.collect().to_arrow().cast(found.scan().to_arrow().schema)
     assert rows_of(read) == rows_of(open_dataset(ends.catalog).to_table())
     assert scan.filter(pl.col("datastore_id") == OTHER).collect()["image_set_id"].to_list() == ["c"]
@@ -234,6 +232,94 @@ def test_a_mirror_that_another_overtakes_takes_nothing_back(sqlite: Ends, *, is_
     assert_equal(catalog, sqlite.read())
 
 
+def test_a_mirror_reads_on_where_an_expiry_took_the_snapshot_that_it_had_loaded(sqlite: Ends) -> None:
+    """The snapshot was the newest when the table was loaded; meanwhile another took its place, and it expired."""
+    store = Meddler()
+    catalog = make_catalog(store)
+    put(catalog, 0, ["a"])
+    run_mirror(catalog, sqlite.target)
+
+    def overtake() -> None:
+        put(catalog, 0, ["b"])
+        run_mirror(catalog, sqlite.target)
+        found = target_of(sqlite.target).open()
+        assert found is not None
+        assert expire(found, NOW.replace(year=2200), NOW).snapshots == 1
+        # As in another process, which has not read them.
+        sqlite.target.load_table(WHERE).io.stores._manifests.clear()  # type: ignore[attr-defined]  # ours
+
+    store.meddle = overtake
+    assert run_mirror(catalog, sqlite.target) == Mirrored()
+    assert_equal(catalog, sqlite.read())
+
+
+def test_a_table_that_is_dropped_meanwhile_is_made_anew(sqlite: Ends) -> None:
+    """The mirror compares again, with no table."""
+    store = Meddler()
+    catalog = make_catalog(store)
+    put(catalog, 0, ["a"])
+    run_mirror(catalog, sqlite.target)
+    put(catalog, 1, ["b"])
+    store.meddle = lambda: sqlite.target.purge_table(WHERE)
+    assert run_mirror(catalog, sqlite.target).added == 2
+    assert_equal(catalog, sqlite.read())
+
+
+def test_a_run_that_slept_commits_nothing(sqlite: Ends) -> None:
+    """An expiry may have taken its copies for what a crash left behind."""
+    put(sqlite.catalog, 0, ["a"])
+    with pytest.raises(StoreError, match="run it again"):
+        run_mirror(sqlite.catalog, sqlite.target, clock=lambda: NOW + timedelta(hours=13))
+    assert sqlite.read().current_snapshot() is None
+    run_mirror(sqlite.catalog, sqlite.target, clock=lambda: NOW + timedelta(hours=11))
+    assert_equal(sqlite.catalog, sqlite.read())
+
+
+@pytest.mark.parametrize("warehouse", ["", "/imaging/image_sets"])
+def test_a_table_does_not_lie_in_the_catalogs_own_folder(sqlite: Ends, tmp_path: Path, warehouse: str) -> None:
+    """Readers of the catalog would read its files, and an expiry might delete the catalog's."""
+    source = tmp_path / "imaging"
+    catalog = make_catalog(open_store(str(source)))
+    put(catalog, 0, ["a"])
+    before = sorted(path for path in source.rglob("*.*") if "_state" not in path.parts)
+    place = {"warehouse": f"file://{tmp_path}{warehouse}", "uri": f"sqlite:///{tmp_path}/own.db"}
+    target = load_catalog("own", **sqlite.target.properties | place)
+    with pytest.raises(UsageError, match="in the catalog's own folder"):
+        run_mirror(catalog, target)
+    assert not target.table_exists(WHERE)
+    assert before == sorted(path for path in source.rglob("*.*") if "_state" not in path.parts)
+
+
+def test_a_table_is_a_copy_of_one_catalog(sqlite: Ends) -> None:
+    """Another catalog is refused until asked; one that was moved, or made anew in its place, is not."""
+
+    def told(place: str, catalog_id: str) -> dict[str, str]:
+        return {"ahi-catalog.catalog": place, "ahi-catalog.catalog-id": catalog_id}
+
+    put(sqlite.catalog, 0, ["a"])
+    run_mirror(sqlite.catalog, sqlite.target, summary=told("s3://one", "1"))
+    other = make_catalog(MemoryStore())
+    for day, (place, catalog_id) in enumerate([("s3://two", "1"), ("s3://two", "2")]):
+        put(other, day, ["b"])
+        run_mirror(other, sqlite.target, summary=told(place, catalog_id))
+    with pytest.raises(StateError, match="is a copy of another catalog, s3://two"):
+        run_mirror(sqlite.catalog, sqlite.target, summary=told("s3://one", "1"))
+    assert_equal(other, sqlite.read())
+    run_mirror(sqlite.catalog, sqlite.target, summary=told("s3://one", "1"), is_overwriting=True)
+    assert_equal(sqlite.catalog, sqlite.read())
+
+
+def test_a_folder_is_mirrored_to_s3_and_s3_to_a_folder(sqlite: Ends, rest: Ends, tmp_path: Path) -> None:
+    """The bytes go through this machine."""
+    local = make_catalog(open_store(str(tmp_path / "catalog")))
+    for catalog, ends in ((local, rest), (rest.catalog, sqlite)):
+        for names in (["a", "b"], ["a"]):
+            put(catalog, 0, names)
+            run_mirror(catalog, ends.target)
+            assert_equal(catalog, ends.read())
+        assert run_mirror(catalog, ends.target) == Mirrored()
+
+
 def test_two_that_add_the_first_file_of_a_partition_do_not_double_it(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,20 +370,6 @@ def test_a_mirror_killed_anywhere_leaves_the_table_whole(
     assert_equal(sqlite.catalog, sqlite.read())
 
 
-def test_no_byte_of_metadata_tells_of_a_patient(sqlite: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither bounds nor anything else of sensitive columns is in any metadata file; data files do have the rows."""
-    monkeypatch.setitem(form._PROPERTIES, "write.avro.compression-codec", "null")
-    put(sqlite.catalog, 0, ["a" * 32])
-    run_mirror(sqlite.catalog, sqlite.target)
-    metadata = b"".join(path.read_bytes() for path in (tmp_path / "tables").rglob("metadata/*"))
-    data = b"".join(path.read_bytes() for path in (tmp_path / "tables").rglob("*.parquet"))
-    assert b"a" * 16 in metadata
-    for secret in SECRETS.values():
-        assert secret.encode() in data
-        assert secret.encode() not in metadata
-    assert not [path for path in (tmp_path / "tables").rglob("*") if path.stat().st_mode & 0o077]
-
-
 def test_manifests_do_not_pile_up(sqlite: Ends) -> None:
     """After many runs a table has a few manifests, and those that hold deletions only are dropped."""
     for day in range(10):
@@ -315,8 +387,7 @@ def test_manifests_do_not_pile_up(sqlite: Ends) -> None:
 def test_a_new_column_arrives_by_its_name(sqlite: Ends) -> None:
     """A table made by an earlier version gets the column; its older files have null there."""
     earlier = replace(IMAGE_SETS, columns=tuple(c for c in IMAGE_SETS.columns if c.name != "series_number"))
-    old = make_catalog(MemoryStore())
-    run_mirror(old, sqlite.target, earlier)
+    target_of(sqlite.target, earlier).create(Unit.DAY)
     assert "series_number" not in sqlite.read().schema().column_names
     put(sqlite.catalog, 0, ["a"])
     run_mirror(sqlite.catalog, sqlite.target)
@@ -368,6 +439,9 @@ def test_glue_has_the_table_beside_one_of_athenas(
         client.create_table(DatabaseName=WHERE[0], TableInput={"Name": WHERE[1], "Parameters": {"EXTERNAL": "TRUE"}})
         with pytest.raises(UsageError, match="another kind of table has that name"):
             run_mirror(sqlite.catalog, target)
+        nested = Target(catalog=target, identifier=("a", "b", "image_sets"), table=IMAGE_SETS)
+        with pytest.raises(UsageError, match="has no such namespaces"):
+            mirror(sqlite.catalog, nested, make_run())
 
 
 def test_lent_credentials_are_used_for_the_tables_files(rest: Ends, monkeypatch: pytest.MonkeyPatch) -> None:

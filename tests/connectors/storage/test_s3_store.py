@@ -8,10 +8,10 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
-from botocore.exceptions import ConnectionClosedError
+from botocore.exceptions import ClientError, ConnectionClosedError
 from urllib3.response import HTTPResponse
 
-from ahi_catalog.connectors.errors import ConflictError, StoreError
+from ahi_catalog.connectors.errors import ConflictError, RefusedError, StoreError
 from ahi_catalog.connectors.storage import open_store
 from ahi_catalog.connectors.storage.probe import probe
 from ahi_catalog.connectors.storage.s3 import S3Store
@@ -219,3 +219,18 @@ def test_an_answer_without_an_etag_is_not_the_stores(s3_url: str, operation: str
         left.extend([1] * 100)
         with pytest.raises(StoreError, match="an answer that is not S3's"):
             store.get("k")
+
+
+def test_a_denied_copy_names_the_rights_that_it_takes(s3_url: str) -> None:
+    """There is no right of the operation's name."""
+    store, client = make_store(s3_url)
+    store.put("k", b"one", expected=None)
+    [entry] = store.entries("k")
+    denied: Any = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+
+    def deny(**_: Any) -> None:
+        raise ClientError(denied, "CopyObject")
+
+    client.meta.events.register("before-parse.s3.CopyObject", deny)
+    with pytest.raises(RefusedError, match="s3:GetObject of what is copied, or to s3:PutObject where it goes"):
+        store.copy(store, entry, "other")
