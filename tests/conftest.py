@@ -68,6 +68,27 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def table_bucket(s3_server: S3Server) -> dict[str, str]:
+    """PyIceberg's settings of the S3 server's REST catalog."""
+    client = boto3.Session(ACCESS_KEY, SECRET_KEY, region_name="us-east-1").client(
+        "s3tables", endpoint_url=s3_server.endpoint
+    )
+    client.create_table_bucket(name="tables")
+    return {
+        "type": "rest",
+        "uri": s3_server.iceberg,
+        "warehouse": "s3://tables",
+        "rest.sigv4-enabled": "true",
+        "rest.signing-name": "s3tables",
+        "rest.signing-region": "us-east-1",
+        "s3.endpoint": s3_server.endpoint,
+        "s3.region": "us-east-1",
+        "s3.access-key-id": ACCESS_KEY,
+        "s3.secret-access-key": SECRET_KEY,
+    }
+
+
 @pytest.fixture
 def s3_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """A catalog URL of its own, with boto3 pointed at the server."""

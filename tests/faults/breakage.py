@@ -5,18 +5,19 @@ Each breakage is what a careless change would do, applied to the running program
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 import pyarrow as pa
 
-from ahi_catalog.connectors.catalog import merge
+from ahi_catalog.connectors.catalog import Catalog, merge
 from ahi_catalog.connectors.storage import local, s3
 from ahi_catalog.connectors.storage.base import content_etag
 from ahi_catalog.connectors.storage.probe import PROBES
 from ahi_catalog.connectors.windows import Window
-from ahi_catalog.pipeline import engine
+from ahi_catalog.pipeline import engine, metadata
 from ahi_catalog.pipeline.buffer import Buffer
-from ahi_catalog.schemas import Table
+from ahi_catalog.schemas import SERIES, Table
 
 Patch = Callable[[Any, str, Any], None]
 
@@ -69,10 +70,66 @@ def merge_by_arrival(patch: Patch) -> None:
     patch(merge, "is_newer", is_newer)
 
 
+def publish_series_alone(patch: Patch) -> None:
+    """A reading of metadata publishes `series` and forgets `instances`."""
+    patch(metadata, "_tables", lambda _: [SERIES])
+
+
+def trust_series_alone(patch: Patch) -> None:
+    """What is in `series` counts as read, whether its instances are there or not."""
+
+    def complete(_: Catalog, held: Mapping[Table, pa.Table]) -> pa.ChunkedArray:
+        return merge.origins_of(SERIES, held.get(SERIES, SERIES.schema.empty_table()))
+
+    patch(metadata, "_complete", complete)
+
+
+def commit_unchecked(patch: Patch) -> None:
+    """A mirror that only adds files appends them, whatever was committed since it looked."""
+    from ahi_catalog.connectors.iceberg import mirror  # noqa: PLC0415  # an extra, which most runs do without
+
+    whole = mirror._commit
+
+    def commit(found: Any, delete: Any, add: Any, summary: Any) -> None:
+        if delete:
+            return whole(found, delete, add, summary)
+        with found.transaction() as change, change.update_snapshot(dict(summary)).fast_append() as update:
+            for file in add:
+                update.append_data_file(file)
+        return None
+
+    patch(mirror, "_commit", commit)
+
+
+def drop_a_partition(patch: Patch) -> None:
+    """A mirror leaves one of several partitions out."""
+    from ahi_catalog.connectors.iceberg import mirror  # noqa: PLC0415  # as above
+
+    whole = mirror._compare
+
+    def compare(wanted: Any, held: Any) -> Any:
+        difference = whole(wanted, held)
+        return replace(difference, add=dict([*difference.add.items()][1:] or difference.add))
+
+    patch(mirror, "_compare", compare)
+
+
+def take_copies_for_orphans(patch: Patch) -> None:
+    """An expiry deletes every copy that no snapshot names, those of a run under way too."""
+    from ahi_catalog.connectors.iceberg import history  # noqa: PLC0415  # as above
+
+    patch(history, "_is_old", lambda *_: True)
+
+
 BREAKAGES: Final[Mapping[str, Callable[[Patch], None]]] = {
     "cover_first": cover_first,
     "put_unconditionally": put_unconditionally,
     "merge_by_arrival": merge_by_arrival,
+    "publish_series_alone": publish_series_alone,
+    "trust_series_alone": trust_series_alone,
+    "commit_unchecked": commit_unchecked,
+    "drop_a_partition": drop_a_partition,
+    "take_copies_for_orphans": take_copies_for_orphans,
 }
 
 

@@ -16,7 +16,7 @@ from ahi_catalog.cli.running import run_job
 from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError
 from ahi_catalog.connectors.healthimaging.source import Connection
 from ahi_catalog.connectors.settings import Settings
-from ahi_catalog.pipeline import backfill, sync, watch
+from ahi_catalog.pipeline import backfill, iceberg, metadata, sync, watch
 from ahi_catalog.pipeline.many import Job
 from ahi_catalog.pipeline.run_report import RunReport
 from ahi_catalog.pipeline.scan_task import ScanExecutor
@@ -29,10 +29,11 @@ class RunSpec:
     """What a process is to run.
 
     Attributes:
-        job: ``sync``, ``backfill`` or ``watch``, of some passes.
+        job: ``sync``, ``backfill``, ``watch`` of some passes, ``metadata`` by small pieces, or ``iceberg``.
         settings: Of the run.
         now: The local clock, which stands still but while a watch waits.
         bounds: Of a backfill.
+        keep: How old a snapshot of an Iceberg table may get; None: as old as it likes.
         environment: Endpoints and credentials.
         output: A folder for what it says.
         point: Where it gets a signal, if it does.
@@ -47,6 +48,7 @@ class RunSpec:
     now: datetime
     output: Path
     bounds: tuple[datetime, datetime] | None = None
+    keep: timedelta | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     point: lines.LinePoint | None = None
     sends: signal.Signals = signal.SIGKILL
@@ -60,6 +62,8 @@ def prepare(spec: RunSpec) -> None:
     os.environ.update(spec.environment)
     warm.read_timeout = spec.read_timeout
     warm.up()
+    if spec.settings.iceberg:
+        warm.up_iceberg()
 
 
 def run(spec: RunSpec) -> int:
@@ -72,14 +76,8 @@ def run(spec: RunSpec) -> int:
     counted = lines.count_lines() if spec.counts else None
     if spec.point:
         lines.signal_at(spec.point, spec.sends)
-    job: Job = partial(sync.sync, clock=lambda: spec.now)
-    if spec.job == "watch":
-        job = partial(_watch, now=spec.now)
-    if spec.bounds:
-        start, end = spec.bounds
-        job = partial(backfill.backfill, start=start, end=end, clock=lambda: spec.now)
     try:
-        code = run_job(job, _no_flow, spec.settings, prefect=False, as_json=True)
+        code = _mirror(spec) if spec.job == "iceberg" else _run_job(spec)
     except StoppedError:
         # Before the catalog was opened: as cli/main.py says it.
         code = INTERRUPTED
@@ -95,6 +93,28 @@ def run(spec: RunSpec) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     return code
+
+
+def _run_job(spec: RunSpec) -> int:
+    job: Job = partial(sync.sync, clock=lambda: spec.now)
+    if spec.job == "metadata":
+        # A partition is published in several goes.
+        for name, few in {"_CHUNK": 5, "_PUBLISH_AFTER": 12}.items():
+            setattr(metadata, name, few)
+        job = partial(metadata.read_metadata, clock=lambda: spec.now)
+    if spec.job == "watch":
+        job = partial(_watch, now=spec.now)
+    if spec.bounds:
+        start, end = spec.bounds
+        job = partial(backfill.backfill, start=start, end=end, clock=lambda: spec.now)
+    return run_job(job, _no_flow, spec.settings, prefect=False, as_json=True)
+
+
+def _mirror(spec: RunSpec) -> int:
+    request = iceberg.Request(to=spec.settings.iceberg or "", keep=spec.keep)
+    done = iceberg.mirror_tables(spec.settings.catalog, spec.settings.s3, request, clock=lambda: spec.now)
+    sys.stdout.write(json.dumps({each.table: each.document() for each in done}))
+    return 0
 
 
 _PASSES = 16

@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults import warm
 from tests.faults.ledger import LEDGER, Ledger
+from tests.faults.mirrors import Mirrors
 from tests.faults.place import BucketPlace, FolderPlace, Place
 from tests.faults.scale import IS_FULL
 from tests.faults.world import FaultWorld, running_world
@@ -37,7 +38,7 @@ def zygote() -> Iterator[Zygote]:
 
 @pytest.fixture(scope="session")
 def session_proxy(s3_server: S3Server) -> Iterator[S3Proxy]:
-    with S3Proxy(s3_server.endpoint, ACCESS_KEY, SECRET_KEY) as running:
+    with S3Proxy(s3_server.endpoint, ACCESS_KEY, SECRET_KEY, s3_server.iceberg) as running:
         yield running
 
 
@@ -64,6 +65,24 @@ def make_place(bucket: BucketPlace, tmp_path_factory: pytest.TempPathFactory) ->
     def make(kind: str) -> Place:
         name = f"faults-{next(_numbers)}"
         return FolderPlace(tmp_path_factory.mktemp(name) / "catalog") if kind == "folder" else bucket.at(name)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def open_mirrors(
+    session_proxy: S3Proxy, table_bucket: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, FaultWorld], Mirrors]:
+    """Gives a world's catalog a mirror by the kind of its place; S3 and the REST catalog are reached by the proxy."""
+    tables = tmp_path_factory.mktemp("tables")
+    sql = {"type": "sql", "uri": f"sqlite:///{tables}/tables.db", "warehouse": f"file://{tables}"}
+
+    def make(kind: str, world: FaultWorld) -> Mirrors:
+        return (
+            Mirrors(world, sql, sql["uri"])
+            if kind == "folder"
+            else Mirrors(world, table_bucket, session_proxy.endpoint)
+        )
 
     return make
 

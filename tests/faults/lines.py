@@ -17,16 +17,22 @@ WATCHED = (
     "connectors/catalog/publishing.py",
     "connectors/retrying.py",
     "connectors/catalog/catalog.py",
+    "connectors/catalog/merge.py",
     "connectors/catalog/parquet.py",
+    "connectors/healthimaging/metadata.py",
     "connectors/healthimaging/scan.py",
     "connectors/healthimaging/source.py",
+    "connectors/iceberg/files.py",
+    "connectors/iceberg/history.py",
+    "connectors/iceberg/mirror.py",
     "pipeline/engine.py",
     "pipeline/checkpointer.py",
+    "pipeline/metadata.py",
     "pipeline/sync.py",
     "pipeline/watch.py",
     "pipeline/run.py",
 )
-"""The modules that read, publish and cover."""
+"""The modules that read, publish, cover and mirror."""
 
 Trace = Callable[[FrameType, str, Any], Any]
 

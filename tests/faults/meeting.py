@@ -1,7 +1,8 @@
 """Two runs that meet on one partition: the first is held just before its put while the second runs to its end."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -15,18 +16,40 @@ def before_the_put(occurrence: int = 1) -> LinePoint:
     return line_of("connectors/catalog/publishing.py", "store.put(batch.key, body", occurrence)
 
 
-def hold_and(world: FaultWorld, meanwhile: Callable[[], object], occurrence: int = 1, **first: Any) -> None:
-    """Run in a process of its own, held before its so-manieth put of a partition while something else happens."""
-    spec = world.spec(**first, point=before_the_put(occurrence), sends=signal.SIGSTOP)
+def before_the_renewal(occurrence: int = 1) -> LinePoint:
+    """Just before a partition of `series` or `instances` is put, by a reading of metadata."""
+    return line_of("connectors/catalog/publishing.py", "store.put(key, body", occurrence)
+
+
+def before_the_commit() -> LinePoint:
+    """Just before a mirror commits, with all copies made."""
+    return line_of("connectors/iceberg/mirror.py", "_commit(found, difference.delete")
+
+
+def before_the_orphans() -> LinePoint:
+    """Just before an expiry looks for copies that no snapshot names."""
+    return line_of("connectors/iceberg/history.py", "orphans = {path for path in")
+
+
+@contextmanager
+def holding(world: FaultWorld, at: LinePoint | None = None, **run: Any) -> Iterator[None]:
+    """A run in a process of its own is held before its first put of a partition, or elsewhere, while the block runs."""
+    spec = world.spec(**run, point=at or before_the_put(), sends=signal.SIGSTOP)
     child = world.start(spec)
     assert child.wait_until_stopped(), world.finish(spec, child).error
     try:
-        meanwhile()
+        yield
     finally:
         child.send(signal.SIGCONT)
     ended = world.finish(spec, child)
     assert ended.code == 0, ended.error
     LEDGER.injected("runs that meet before a put")
+
+
+def hold_and(world: FaultWorld, meanwhile: Callable[[], object], at: LinePoint | None = None, **first: Any) -> None:
+    """Hold a run while something else happens."""
+    with holding(world, at, **first):
+        meanwhile()
 
 
 def meet_on_half_days(world: FaultWorld, breaks: str | None = None) -> None:

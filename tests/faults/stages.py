@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from ahi_catalog.emulator.idc import RELEASES, load_idc
 from tests.faults.child import RunSpec
@@ -72,13 +72,19 @@ def change(world: FaultWorld) -> None:
 class Stage:
     """A run to be ended somewhere.
 
+    `STEPS` are the requests to the store, beside lines and requests to the service, at which it can be ended on S3: the
+    method, and how the key ends.
+
     Attributes:
         world: The service and the clients; every attempt has a place of its own.
         base: What lies in the catalog before.
         job, bounds, settings: The run.
         lines: How often each line of the program runs, where nothing ends it.
-        requests, puts, checkpoints: How many requests it makes, puts, puts of the checkpoint.
+        requests: How many requests to the service it makes.
+        steps: How many there are of each of `STEPS`.
     """
+
+    STEPS: ClassVar[Mapping[str, tuple[str, str]]] = {"put": ("PUT", ""), "checkpoint": ("PUT", "checkpoint.json")}
 
     world: FaultWorld
     base: Mapping[str, bytes]
@@ -87,8 +93,7 @@ class Stage:
     settings: Mapping[str, Any]
     lines: Counter[tuple[str, int]]
     requests: int = 0
-    puts: int = 0
-    checkpoints: int = 0
+    steps: dict[str, int] = field(default_factory=dict)
 
     def attempt(self, place: Place) -> FaultWorld:
         """The world with the catalog as it is before the run, in a place of its own."""
@@ -109,21 +114,28 @@ class Stage:
         else:
             world.sync(**settings)
 
+    def compare(self, world: FaultWorld) -> None:
+        """What the run makes is there, row by row."""
+        world.witness.compare()
+
     def rehearse(self, place: Place, proxy: S3Proxy) -> None:
         """Run once without any fault, and count its steps."""
         world = self.attempt(place)
         spec = self.spec(world, counts=True)
         proxy.clear()
-        checkpoints = proxy.call("after", lambda _: None, method="PUT", key="checkpoint.json")
+        orders = {
+            name: proxy.call("after", lambda _: None, method=method, key=key)
+            for name, (method, key) in self.STEPS.items()
+        }
         asked: list[int] = []
         with world.on_request(lambda _, number: asked.append(number)):
             ended = world.finish(spec, world.start(spec))
         assert ended.code == 0, ended.error
-        world.witness.compare()
         counted = json.loads((spec.output / "lines").read_text())
         self.lines.update({(file, line): times for file, line, times in counted})
-        self.requests, self.puts, self.checkpoints = len(asked), proxy.requests["PUT"], checkpoints.served
+        self.requests, self.steps = len(asked), {name: order.served for name, order in orders.items()}
         proxy.clear()
+        self.compare(world)
 
 
 def make_stages(world: FaultWorld, make_place: Callable[[], Place], proxy: S3Proxy) -> dict[str, Stage]:
@@ -174,14 +186,14 @@ class Ending:
 
 def choose_ending(stage: Stage, choice: random.Random, *, on_s3: bool) -> Ending:
     """A step of the run, every line being as likely as any other."""
-    kinds = ["line"] * 5 + ["request"] * 2
+    kinds = ["line"] * 5 + ["request"] * (2 if stage.requests else 0)
     if on_s3:
-        kinds += ["put before", "put after", "checkpoint before", "checkpoint after"] * 2
+        kinds += [f"{name} {side}" for name, count in stage.steps.items() if count for side in ("before", "after")] * 2
     kind = choice.choice(kinds)
     if kind == "line":
         file, line = choice.choice(sorted(stage.lines))
         return Ending(kind=kind, line=LinePoint(file, line, choice.randint(1, stage.lines[file, line])))
-    most = {"request": stage.requests, "put": stage.puts, "checkpoint": stage.checkpoints}[kind.split()[0]]
+    most = stage.requests if kind == "request" else stage.steps[kind.split()[0]]
     return Ending(kind=kind, number=choice.randint(1, most))
 
 
@@ -190,7 +202,7 @@ def run_until(
 ) -> Ended:
     """Run in a process that gets a signal there."""
     spec = stage.spec(world, point=ending.line, sends=sends, **changes)
-    with _sending(world, ending, proxy, sends) as started:
+    with _sending(stage, world, ending, proxy, sends) as started:
         child = world.start(spec)
         started(child.send)
         ended = world.finish(spec, child)
@@ -201,7 +213,7 @@ def run_until(
 
 @contextmanager
 def _sending(
-    world: FaultWorld, ending: Ending, proxy: S3Proxy, sends: signal.Signals
+    stage: Stage, world: FaultWorld, ending: Ending, proxy: S3Proxy, sends: signal.Signals
 ) -> Iterator[Callable[[Callable[[signal.Signals], None]], None]]:
     """While the block runs, the process gets its signal at its request or put; give it to what is yielded."""
     process: Future[Callable[[signal.Signals], None]] = Future()
@@ -215,9 +227,9 @@ def _sending(
         return
     order: Order | None = None
     if ending.kind != "line":
-        what, _, stage = ending.kind.partition(" ")
-        key = "checkpoint.json" if what == "checkpoint" else ""
-        order = proxy.call(cast("Any", stage), send, method="PUT", key=key, at=[ending.number])
+        name, _, side = ending.kind.partition(" ")
+        method, key = stage.STEPS[name]
+        order = proxy.call(cast("Any", side), send, method=method, key=key, at=[ending.number])
     yield process.set_result
     if order:
         proxy.cancel(order)

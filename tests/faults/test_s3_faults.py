@@ -1,7 +1,6 @@
 """S3's side: whatever a store answers, loses or holds back, nothing is lost and nothing doubled."""
 
 import random
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +11,7 @@ from tests.faults.ledger import LEDGER
 from tests.faults.scale import seeds, some
 from tests.faults.stages import begin_synced, change, fill_base
 from tests.faults.world import BORN, HOUR, TODAY, FaultWorld
-from tests.support.s3_orders import FAULTS, Request
+from tests.support.s3_orders import FAULTS, first_of_each_put
 from tests.support.s3_proxy import S3Proxy
 
 MakeWorld = Callable[..., FaultWorld]
@@ -30,17 +29,6 @@ def s3_world(make_world: MakeWorld, proxy: S3Proxy, monkeypatch: pytest.MonkeyPa
     change(world)
     proxy.call("after", lambda _: world.witness.look(), method="PUT", key="checkpoint.json")
     return world
-
-
-def first_of_each_put() -> Callable[[Request], bool]:
-    """Of the puts of a key every other one, from the first on: each is spoilt once and goes through the next time."""
-    seen: Counter[str] = Counter()
-
-    def is_meant(request: Request) -> bool:
-        seen[request.key] += 1
-        return seen[request.key] % 2 == 1
-
-    return is_meant
 
 
 @pytest.mark.parametrize("kind", some([*PASSING, *CONFLICTS], short=4))

@@ -2,8 +2,7 @@
 
 import random
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -19,20 +18,6 @@ MakeWorld = Callable[..., FaultWorld]
 KINDS = ["throttle", "500", "503", "reset", "cut", "garble", "garble_bytes", "stall", "repeat_token", "swap_order"]
 
 
-@contextmanager
-def storm(world: FaultWorld, kinds: list[str], chance: float, choice: random.Random) -> Iterator[None]:
-    """Requests are spoilt with a probability, while the block runs."""
-
-    def spoil(_: str, __: int) -> None:
-        if choice.random() < chance:
-            # An answer that comes a second late is past the read timeout.
-            world.service.faults.add(choice.choice(kinds), next=1)
-
-    with world.on_request(spoil):
-        yield
-    world.service.faults.clear()
-
-
 @pytest.mark.parametrize("kind", some(KINDS, short=4))
 def test_a_storm_of_one_kind(kind: str, make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter of the requests fail in one way; sync, changes and all are complete in spite of it."""
@@ -41,7 +26,7 @@ def test_a_storm_of_one_kind(kind: str, make_world: MakeWorld, monkeypatch: pyte
     fill_base(world)
     chance = {"stall": 0.15, "repeat_token": 0.15, "swap_order": 0.15}.get(kind, 0.25)
     choice = random.Random(kind)
-    with storm(world, [kind], chance, choice):
+    with world.storm([kind], chance, choice):
         world.sync()
         world.witness.look()
         change(world)
@@ -59,7 +44,7 @@ def test_a_storm_of_everything_in_a_process_that_may_die(seed: int, make_world: 
     begin_synced(world)
     change(world)
     kinds = choice.sample([kind for kind in KINDS if kind not in ("swap_order", "repeat_token")], 4)
-    with storm(world, kinds, 0.3, choice):
+    with world.storm(kinds, 0.3, choice):
         spec = world.spec(read_timeout=0.3, page_budget=1)
         child = world.start(spec)
         if choice.random() < 0.5:

@@ -64,3 +64,14 @@ def up() -> None:
     source_client(connections=8)
     if "AWS_ENDPOINT_URL_S3" in os.environ:
         s3.make_client(connections=16)
+
+
+def up_iceberg() -> None:
+    """Import what a mirror needs, a second and a half, and have PyIceberg read its variables again."""
+    from pyiceberg import catalog  # noqa: PLC0415  # an extra, which most runs do without
+    from pyiceberg.catalog import rest, sql  # noqa: PLC0415, F401
+    from pyiceberg.utils.config import Config  # noqa: PLC0415
+
+    from ahi_catalog.connectors.iceberg import history, mirror, opening  # noqa: PLC0415, F401
+
+    catalog._ENV_CONFIG = Config()

@@ -4,7 +4,7 @@ import io
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -73,7 +73,7 @@ class Witness:
         coverage = read_coverage(self.place, self._datastore_id)
         objects = self.place.objects("image_sets/")
         with self._lock:
-            rows = self._read(objects)
+            rows = read_rows(objects)
             lost = [
                 name
                 for name, row in self._now.items()
@@ -82,7 +82,7 @@ class Witness:
             altered = [name for name, row in rows.items() if row not in self._said.get(name, [])]
             gone_back = [name for name, row in rows.items() if _age(row) < self._newest.get(name, _age(row))]
             self._newest.update({name: _age(row) for name, row in rows.items()})
-            self._judge(len(rows), lost=lost, altered=[*altered, *gone_back])
+            judge(len(rows), lost=lost, altered=[*altered, *gone_back])
         return rows
 
     def compare(self, *, but_deleted: bool = False) -> None:
@@ -97,24 +97,33 @@ class Witness:
             lost = [name for name in self._now if name not in rows]
             altered = [name for name, row in self._now.items() if name in rows and rows[name] != row]
             extra = [] if but_deleted else [name for name in rows if name not in self._now]
-            self._judge(len(rows), lost=lost, altered=[*altered, *extra])
+            judge(len(rows), lost=lost, altered=[*altered, *extra])
 
-    def _read(self, objects: Mapping[str, bytes]) -> dict[str, Row]:
-        by_key = {key: _read_object(key, body) for key, body in objects.items()}
-        times = Counter(row["image_set_id"] for rows in by_key.values() for row in rows)
-        self._judge(len(times), doubled=[name for name, number in times.items() if number > 1])
-        for key, rows in by_key.items():
-            value = key.rpartition("/")[0].rpartition("created_")[2].partition("=")[2]
-            misplaced = [row for row in rows if not f"{row['created_at']:%Y-%m-%d}".startswith(value)]
-            if misplaced:
-                raise PromiseBrokenError(f"{len(misplaced)} rows lie in another partition than their own: {key}")
-        return {row["image_set_id"]: row for rows in by_key.values() for row in rows}
 
-    def _judge(self, compared: int, **found: list[str]) -> None:
-        LEDGER.looked(compared=0 if "doubled" in found else compared, **{kind: len(ids) for kind, ids in found.items()})
-        wrong = [f"{len(ids)} {name} ({', '.join(sorted(ids)[:3])})" for name, ids in found.items() if ids]
-        if wrong:
-            raise PromiseBrokenError(f"of {compared} rows: {'; '.join(wrong)}")
+def read_rows(objects: Mapping[str, bytes], key: Sequence[str] = ("image_set_id",)) -> dict[str, Row]:
+    """The rows of a table's data objects by the values of their key, each in its partition and there once."""
+    by_object = {name: _read_object(name, body) for name, body in objects.items()}
+    named = [(" ".join(row[name] for name in key), row) for rows in by_object.values() for row in rows]
+    times = Counter(name for name, _ in named)
+    judge(len(times), doubled=[name for name, number in times.items() if number > 1])
+    for name, rows in by_object.items():
+        value = name.rpartition("/")[0].rpartition("created_")[2].partition("=")[2]
+        misplaced = [row for row in rows if not f"{row['created_at']:%Y-%m-%d}".startswith(value)]
+        if misplaced:
+            raise PromiseBrokenError(f"{len(misplaced)} rows lie in another partition than their own: {name}")
+    return dict(named)
+
+
+def judge(compared: int, **found: list[str]) -> None:
+    """Count what was compared, and what was found wrong with rows of some names.
+
+    Raises:
+        PromiseBrokenError: Something was.
+    """
+    LEDGER.looked(compared=0 if "doubled" in found else compared, **{kind: len(ids) for kind, ids in found.items()})
+    wrong = [f"{len(ids)} {name} ({', '.join(sorted(ids)[:3])})" for name, ids in found.items() if ids]
+    if wrong:
+        raise PromiseBrokenError(f"of {compared} rows: {'; '.join(wrong)}")
 
 
 @lru_cache(maxsize=1024)
@@ -126,7 +135,8 @@ def _read_object(key: str, body: bytes) -> list[Row]:
         raise PromiseBrokenError(f"{key} is no whole Parquet object") from error
     for row in rows:
         # The text of `extra` may order its keys as it likes.
-        row["extra"] = json.loads(row["extra"]) if row["extra"] else None
+        if "extra" in row:
+            row["extra"] = json.loads(row["extra"]) if row["extra"] else None
     return rows
 
 

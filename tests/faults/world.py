@@ -3,17 +3,18 @@
 import itertools
 import json
 import os
+import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from ahi_catalog.connectors.settings import Quota, Settings
+from ahi_catalog.connectors.settings import MetadataOptions, Quota, Settings
 from ahi_catalog.emulator import Emulator, Service, ServiceOptions
-from ahi_catalog.pipeline import backfill, sync
+from ahi_catalog.pipeline import backfill, metadata, sync
 from ahi_catalog.pipeline.executors import open_threads
 from ahi_catalog.pipeline.run_report import RunReport
 from ahi_catalog.pipeline.verify import job
@@ -32,6 +33,7 @@ MICROSECOND: Final = timedelta(microseconds=1)
 HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
 FAST: Final = Quota(rate=100_000, burst=100_000)
+METADATA: Final = MetadataOptions(metadata_rate=100_000, metadata_burst=100_000, instances=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,13 @@ class FaultWorld:
         self.late: set[str] = set()
         self._said: dict[str, list[Row]] = {}
         self.settings = Settings(
-            catalog=place.url, datastore_id=datastore_id, quota=FAST, concurrency=3, page_budget=2, max_attempts=20
+            catalog=place.url,
+            datastore_id=datastore_id,
+            quota=FAST,
+            metadata=METADATA,
+            concurrency=3,
+            page_budget=2,
+            max_attempts=20,
         )
         self.witness = self._new_witness()
         self._zygote = zygote
@@ -162,6 +170,12 @@ class FaultWorld:
         with self.clients(), open_threads(settings.workers) as executor:
             return backfill.backfill(settings, start, end, executor, threading.Event(), clock=self.service.now)
 
+    def read_metadata(self, **changes: Any) -> RunReport:
+        """Read metadata in this process."""
+        settings = replace(self.settings, **changes)
+        with self.clients(), open_threads(settings.workers) as executor:
+            return metadata.read_metadata(settings, executor, threading.Event(), clock=self.service.now)
+
     def verify(self, stop: threading.Event | None = None, **asked: Any) -> RunReport:
         """Verify in this process.
 
@@ -209,6 +223,19 @@ class FaultWorld:
             yield
         finally:
             self.service.arrived = arrived  # type: ignore[method-assign]
+
+    @contextmanager
+    def storm(self, kinds: Sequence[str], chance: float, choice: random.Random) -> Iterator[None]:
+        """Requests are spoilt with a probability, while the block runs."""
+
+        def spoil(_: str, __: int) -> None:
+            if choice.random() < chance:
+                # An answer that comes a second late is past the read timeout.
+                self.service.faults.add(choice.choice(kinds), next=1)
+
+        with self.on_request(spoil):
+            yield
+        self.service.faults.clear()
 
     def _new_witness(self) -> Witness:
         witness = Witness(

@@ -1,6 +1,7 @@
 """What can be ordered of the S3 proxy: which requests, and what becomes of them."""
 
 import random
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -12,7 +13,7 @@ class Request:
 
     Attributes:
         number: From 1, in the order of arrival.
-        method: GET, PUT or LIST (a GET of the bucket).
+        method: GET, PUT, DELETE or LIST (a GET of the bucket); POST of the catalog of Iceberg tables.
         key: The object's, or the prefix listed.
         condition: ``if-match``, ``if-none-match``, or None.
     """
@@ -127,3 +128,14 @@ class Order:
             return False
         self.served += 1
         return True
+
+
+def first_of_each_put() -> Callable[[Request], bool]:
+    """Of the puts of a key every other one, from the first on: each is spoilt once and goes through the next time."""
+    seen: Counter[str] = Counter()
+
+    def is_meant(request: Request) -> bool:
+        seen[request.key] += 1
+        return seen[request.key] % 2 == 1
+
+    return is_meant

@@ -48,12 +48,14 @@ class S3Proxy:
         upstream: The server's endpoint.
         access_key: To sign what is changed.
         secret_key: The same.
+        iceberg: Of the server's REST catalog of Iceberg tables, whose paths begin with ``/v1/``.
     """
 
-    def __init__(self, upstream: str, access_key: str, secret_key: str) -> None:
+    def __init__(self, upstream: str, access_key: str, secret_key: str, iceberg: str = "") -> None:
         self.pretend = Pretend()
         self.credentials = Credentials(access_key, secret_key)
         self.upstream = urllib3.connection_from_url(upstream, maxsize=64)
+        self.iceberg = urllib3.connection_from_url(iceberg, maxsize=16) if iceberg else self.upstream
         self._lock = threading.Lock()
         self._orders: list[Order] = []
         self._served: Counter[str] = Counter()
@@ -130,6 +132,7 @@ class S3Proxy:
         self._server.server_close()
         self._thread.join()
         self.upstream.close()
+        self.iceberg.close()
 
     def _add(self, order: Order) -> Order:
         with self._lock:
@@ -208,6 +211,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self._serve()
 
+    def do_POST(self) -> None:
+        self._serve()
+
     def do_HEAD(self) -> None:
         self._serve()
 
@@ -259,7 +265,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return dict(request.headers.items())
 
     def _forward(self, headers: dict[str, str], body: bytes) -> _Answer:
-        answer = self.server.proxy.upstream.urlopen(
+        proxy = self.server.proxy
+        answer = (proxy.iceberg if self.path.startswith("/v1/") else proxy.upstream).urlopen(
             self.command,
             self.path,
             body=body or None,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from pyiceberg.catalog import Catalog as IcebergCatalog
 from pyiceberg.catalog import load_catalog
@@ -17,7 +16,6 @@ from ahi_catalog.connectors.iceberg.files import Stores, TableFiles, opening
 from ahi_catalog.connectors.settings import S3Access
 from ahi_catalog.connectors.storage import MemoryStore, open_store
 from tests.connectors.iceberg.tables import NAMESPACE, WHERE, make_catalog
-from tests.support.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 
 _OURS = {"py-io-impl": f"{TableFiles.__module__}.{TableFiles.__name__}"}
 
@@ -59,27 +57,6 @@ def sqlite(tmp_path: Path) -> Iterator[Ends]:
     properties = {"type": "sql", "uri": f"sqlite:///{tmp_path}/tables.db", "warehouse": f"file://{tmp_path}/tables"}
     with _opened(make_catalog(MemoryStore()), properties) as ends:
         yield ends
-
-
-@pytest.fixture(scope="session")
-def table_bucket(s3_server: S3Server) -> dict[str, str]:
-    """PyIceberg's settings of the S3 server's REST catalog."""
-    client = boto3.Session(ACCESS_KEY, SECRET_KEY, region_name="us-east-1").client(
-        "s3tables", endpoint_url=s3_server.endpoint
-    )
-    client.create_table_bucket(name="tables")
-    return {
-        "type": "rest",
-        "uri": s3_server.iceberg,
-        "warehouse": "s3://tables",
-        "rest.sigv4-enabled": "true",
-        "rest.signing-name": "s3tables",
-        "rest.signing-region": "us-east-1",
-        "s3.endpoint": s3_server.endpoint,
-        "s3.region": "us-east-1",
-        "s3.access-key-id": ACCESS_KEY,
-        "s3.secret-access-key": SECRET_KEY,
-    }
 
 
 @pytest.fixture
