@@ -204,7 +204,7 @@ def test_what_the_last_reading_could_not_read_is_missing(world: World, monkeypat
     world.service.update(world.datastore_id, "a0000030".rjust(32, "0"), {})
     world.service.advance(timedelta(hours=1))
     world.sync()
-    world.service.faults.add("conflict", next=10, operation="GetImageSetMetadata")
+    world.service.faults.add("conflict", next=6, operation="GetImageSetMetadata")
     left = read(world).metadata
     assert left is not None
     assert left.not_ready == 1
