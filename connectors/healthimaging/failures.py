@@ -18,6 +18,7 @@ from ahi_catalog.schemas import MalformedSummaryError
 METADATA: Final = "GetImageSetMetadata"
 _THROTTLED: Final = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"})
 _NOT_FOUND: Final = "ResourceNotFoundException"
+_CONFLICT: Final = "ConflictException"
 _TRANSIENT_STATUS: Final = frozenset({408, 500, 502, 503, 504})
 _TOO_MANY_REQUESTS: Final = 429
 
@@ -50,12 +51,17 @@ def is_not_found(error: Exception) -> bool:
     return isinstance(error, boto.ClientError) and error.response.get("Error", {}).get("Code") == _NOT_FOUND
 
 
+def is_not_ready(error: Exception) -> bool:
+    """Whether the service says that the metadata that was asked for is not consistent yet."""
+    return isinstance(error, boto.ClientError) and error_code(error) == _CONFLICT
+
+
 def _translate_answer(error: boto.ClientError, operation: str) -> SourceError:
     code = error_code(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if code in _THROTTLED or status == _TOO_MANY_REQUESTS:
         return ThrottledError(f"{operation}: throttled by the service; lower `rate` if others share the quota")
-    if code == "ConflictException" and operation == METADATA:
+    if code == _CONFLICT and operation == METADATA:
         return NotReadyError(f"{operation}: not consistent yet, as after an import; run again to resume")
     if status in _TRANSIENT_STATUS:
         return TransientError(f"{operation}: the service answers {status}; run again to resume")

@@ -17,7 +17,7 @@ import pyarrow as pa
 from ahi_catalog.connectors.errors import NotReadyError, StoppedError
 from ahi_catalog.connectors.healthimaging.client import Client
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts, RequestExecutor
-from ahi_catalog.connectors.healthimaging.failures import METADATA, is_not_found
+from ahi_catalog.connectors.healthimaging.failures import METADATA, is_not_found, is_not_ready
 from ahi_catalog.connectors.windows import SECOND, Window, floor_second
 from ahi_catalog.schemas import INSTANCES, SERIES, Protect, Table
 from ahi_catalog.schemas.decoding.metadata import MalformedMetadataError, Metadata, Origin, read_metadata, to_table
@@ -25,6 +25,9 @@ from ahi_catalog.schemas.decoding.metadata import MalformedMetadataError, Metada
 _CHUNK_BYTES: Final = 64 << 10
 _MALFORMED_TRIES: Final = 3
 """Answers of an image set that are no metadata, after which it is left out: a proxy's error page passes."""
+_NOT_READY_TRIES: Final = 6
+"""Answers of an image set that it is not consistent yet, some seconds apart, after which it is left to the next run:
+after an import there may be thousands of them."""
 
 
 class Left(StrEnum):
@@ -103,10 +106,10 @@ class MetadataSource:
         asked = {"datastoreId": self._id, "imageSetId": origin.image_set_id}
         if origin.version is not None:
             asked["versionId"] = str(origin.version)
-        malformed = 0
+        malformed = not_ready = 0
 
         def send() -> Metadata | Left:
-            nonlocal malformed
+            nonlocal malformed, not_ready
             try:
                 answer = self._client.get_image_set_metadata(**asked)
                 with closing(answer["imageSetMetadataBlob"]) as body:
@@ -120,7 +123,10 @@ class MetadataSource:
             except botocore.exceptions.ClientError as error:
                 if is_not_found(error):
                     return Left.GONE
-                raise
+                not_ready += is_not_ready(error)
+                if not_ready < _NOT_READY_TRIES:
+                    raise
+                return Left.NOT_READY
 
         try:
             return self._executor.call(METADATA, send, counts)

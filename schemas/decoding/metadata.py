@@ -32,6 +32,8 @@ MOST_BYTES: Final = 1 << 30
 _PART_BYTES: Final = 4 << 20
 _MOST_PART_BYTES: Final = 64 << 20
 """Of one part, where no instance ends before."""
+_MOST_FRAME_BYTES: Final = 1 << 36
+"""Of a frame: what is said to be larger is no size, and would not add up."""
 _GZIP: Final = b"\x1f\x8b"
 _GZIP_WINDOW: Final = 31
 _STEP: Final = 256 << 10
@@ -102,9 +104,12 @@ def read_metadata(
         MalformedMetadataError: It is no metadata. The text quotes nothing.
     """
     reading = _Reading(origin, keywords, with_instances=with_instances)
-    for part in _parts(_unzipped(body), _decoder(tuple(keywords)).decode):
-        reading.add(part)
-    return reading.result()
+    try:
+        for part in _parts(_unzipped(body), _decoder(tuple(keywords)).decode):
+            reading.add(part)
+        return reading.result()
+    except RecursionError:
+        raise MalformedMetadataError("metadata is nested too deeply") from None
 
 
 def to_table(rows: list[dict[str, Any]]) -> pa.Table:
@@ -376,7 +381,7 @@ def _distinct(values: Iterable[Any]) -> set[str]:
 
 def _size(frame: Any) -> int:
     size = frame.FrameSizeInBytes
-    return size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else 0
+    return size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < _MOST_FRAME_BYTES else 0
 
 
 def _bare(value: Any) -> Any:

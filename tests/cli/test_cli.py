@@ -7,16 +7,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ahi_catalog.cli.main import run
-from ahi_catalog.connectors.catalog import open_catalog, open_store
+from ahi_catalog.connectors.catalog import open_catalog, open_store, parquet
 from ahi_catalog.connectors.windows import Window, format_time
 from ahi_catalog.emulator import listen
+from ahi_catalog.schemas import SERIES
 from tests.support.reference import data_objects, read_folder
 from tests.support.world import World, summary
 
@@ -422,6 +423,33 @@ def test_archived_image_sets_are_read_on_a_yes_alone(world: World, capsys: pytes
     assert json.loads(capsys.readouterr().out)["rows_read"] == 30
     assert run(["metadata", *common, "--keyword", "Nonsense"]) == 2
     assert "--keyword: Nonsense is no keyword" in capsys.readouterr().err
+
+
+def test_verify_reads_metadata_again(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """With code 1 and the command that mends it, within the days where something is wrong; in `status` too."""
+    live(world).fill(30, start=datetime.now(UTC) - timedelta(days=3))
+    common = ["--catalog", str(world.catalog), "--datastore-id", world.datastore_id, "--no-prefect"]
+    assert run(["sync", *common]) == run(["metadata", *common]) == 0
+    path = min(world.catalog.glob("series/**/*.parquet"))
+    day = path.parent.name.partition("=")[2]
+    rows = parquet.decode(SERIES, path.read_bytes())
+    path.write_bytes(parquet.encode(SERIES, rows.slice(1)))
+    arguments = ["verify", *common, "--metadata", "--sample", "1"]
+    assert run(["verify", *common]) == 0
+    capsys.readouterr()
+    assert run([*arguments, "--json"]) == 1
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert document["verification"]["findings"] == {f"series {day}": {"missing": 1}}
+    assert (document["metadata"]["compared"], document["metadata"]["archived"]) == (30, 0)
+    assert f"ahi-catalog verify --metadata --repair --from {day} --to" in said.err
+    run(["status", "--catalog", str(world.catalog)])
+    assert "(of metadata of 100 %): missing 1, 1 left to mend" in " ".join(capsys.readouterr().out.split())
+    assert run([*arguments, "--repair"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "metadata compared 30" in shown
+    assert run(arguments) == 0
+    assert run([*arguments[:-1], "1.5"]) == 2
 
 
 def test_debug_may_stand_behind_the_command(world: World, capsys: pytest.CaptureFixture[str]) -> None:

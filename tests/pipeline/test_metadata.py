@@ -216,6 +216,7 @@ def test_what_is_gone_or_not_ready_is_left_for_later(make_world: Any, monkeypatc
     report = read(world)
     assert report.metadata is not None
     assert (report.rows_read, report.metadata.gone, report.metadata.not_ready) == (9, 1, 2)
+    assert requests(world) == 10 + 2 * 6
     world.service.advance(timedelta(minutes=2))
     assert read(world).rows_read == 2
 

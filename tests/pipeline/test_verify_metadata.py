@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -203,7 +204,7 @@ def test_what_the_last_reading_could_not_read_is_missing(world: World, monkeypat
     world.service.update(world.datastore_id, "a0000030".rjust(32, "0"), {})
     world.service.advance(timedelta(hours=1))
     world.sync()
-    world.service.faults.add("conflict", next=10, operation="GetImageSetMetadata")
+    world.service.faults.add("conflict", next=6, operation="GetImageSetMetadata")
     left = read(world).metadata
     assert left is not None
     assert left.not_ready == 1
@@ -268,6 +269,33 @@ def test_a_service_that_refuses_ends_it(world: World) -> None:
         verified(world)
     report, found = verified(world)
     assert (found.findings, compared(report) <= 50) == ({}, True)
+
+
+def test_it_may_overlap_with_everything_else(world: World) -> None:
+    """A repair, two readings, a sync and a backfill at once, after image sets changed and went: all ends right."""
+    for table in (SERIES, INSTANCES):
+        rewrite(table, lambda found: found.slice(3))(world)
+    for number in range(20, 30):
+        world.service.update(world.datastore_id, f"a{number:07d}".rjust(32, "0"), {})
+    for number in range(30, 33):
+        world.service.delete(world.datastore_id, f"a{number:07d}".rjust(32, "0"))
+    start = RECENT.replace(hour=0)
+    jobs = [
+        lambda: verified(world, is_repairing=True),
+        lambda: read(world),
+        lambda: read(world),
+        world.sync,
+        lambda: world.backfill(start, TODAY),
+    ]
+    with ThreadPoolExecutor(len(jobs)) as threads:
+        for done in [threads.submit(each) for each in jobs]:
+            done.result()
+    world.verify(is_repairing=True)
+    read(world)
+    assert origins(world) == origins(world, INSTANCES) == origins(world, IMAGE_SETS)
+    keys = [(row["image_set_id"], row["series_instance_uid"]) for row in rows(world)]
+    assert len(keys) == len(set(keys)) == 47
+    assert verified(world)[1].findings == {}
 
 
 @pytest.mark.parametrize("phi", [{"phi": "pseudonymize", "shift_dates": True}, {"phi": "drop"}])

@@ -4,6 +4,7 @@ import gzip
 import json
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -125,6 +126,38 @@ def test_further_keywords_have_a_column_of_json() -> None:
     keywords = {"ExposureTime": "IS", "XRayTubeCurrent": "IS", "PatientComments": "LT"}
     [row], _ = rows_of(body, keywords)
     assert json.loads(row["attributes"]) == {"ExposureTime": 12, "XRayTubeCurrent": None, "PatientComments": None}
+
+
+@pytest.mark.parametrize("size", [-1, True, "5", 2.0, 2**63 - 1, 2**70, None])
+def test_a_size_that_is_none_does_not_count(size: Any) -> None:
+    """Of a frame; what would overflow the sum neither."""
+    body = one_series([instance(1, frames=2)])
+    body["Study"]["Series"]["1.2.3"]["Instances"]["1.2.3.0"]["ImageFrames"][0]["FrameSizeInBytes"] = size
+    for [row] in rows_of(body):
+        assert (row["bytes"], row["frames"]) == (1_000, 2)
+
+
+@pytest.mark.parametrize("instances", [{}, None])
+def test_an_image_set_without_instances_has_its_series(instances: Any) -> None:
+    """As one that holds nothing but a description."""
+    [row], its = rows_of(document({"1.2.3": {"DICOM": {"Modality": "SR"}, "Instances": instances}}))
+    assert (row["modality"], row["instances"], row["frames"], row["bytes"], row["sop_class_uid"], its) == (
+        "SR",
+        0,
+        0,
+        0,
+        None,
+        [],
+    )
+
+
+@pytest.mark.parametrize("depth", [100, 300, 450, 600, 900, 2_000])
+def test_what_is_nested_without_end_is_kept_or_refused(depth: int) -> None:
+    """Refused where it is deeper than can be followed, of what is kept too."""
+    text = json.dumps(one_series([instance(1, KVP="")])).replace('"KVP": ""', f'"KVP": {"[" * depth}{"]" * depth}')
+    assert depth > 100 or rows_of(text.encode(), {"KVP": "LT"})
+    with suppress(MalformedMetadataError):
+        rows_of(text.encode(), {"KVP": "LT"})
 
 
 odd_texts = st.text(max_size=8) | st.sampled_from(['},"1.2":{', '\\"},"1.2.3":{"', "}}}}}", '{"Instances":{'])

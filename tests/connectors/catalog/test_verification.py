@@ -1,5 +1,6 @@
 """The state of a verification: JSON and back, what is left, and what is refused."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,8 @@ verifications = st.builds(
     windows=coverages,
     verified=coverages,
     is_inspected=st.booleans(),
+    seed=st.sampled_from(["", "a"]),
+    sampled=st.none() | coverages,
     findings=st.dictionaries(places, counts, max_size=3),
 )
 
@@ -40,6 +43,14 @@ verifications = st.builds(
 def test_a_verification_is_read_back_as_it_was(verification: Verification) -> None:
     """So that another run can go on with it."""
     assert decode(encode(verification)) == verification
+
+
+def test_one_of_an_earlier_version_is_read() -> None:
+    """Which knew of no sample of metadata."""
+    made = Verification(run_id="a", asked=".. part 1/1", started_at=START, is_repairing=False, windows=Coverage())
+    document = json.loads(encode(made))
+    del document["seed"], document["sampled"]
+    assert decode(json.dumps(document).encode()) == made
 
 
 @settings(max_examples=100, deadline=None)
