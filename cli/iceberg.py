@@ -36,8 +36,9 @@ def iceberg(
 ) -> None:
     """Make Iceberg tables equal to a catalog: for time travel, and for engines that read Iceberg.
 
-    One commit for all that changed since the last time, and none where nothing did. It can be killed and run again
-    at any time. Glue, S3 Tables, REST and SQL catalogs are PyIceberg's own settings (.pyiceberg.yaml, PYICEBERG_*).
+    For each table one commit for all that changed since the last time, and none where nothing did. It can be killed
+    and run again at any time. Glue, S3 Tables, REST and SQL catalogs are PyIceberg's own settings (.pyiceberg.yaml,
+    PYICEBERG_*).
 
     \b
     Once a day, beside `ahi-catalog sync --iceberg glue.imaging`:

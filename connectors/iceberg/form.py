@@ -117,7 +117,8 @@ def bring_up_to_date(found: IcebergTable, table: Table, unit: Unit) -> None:
     if unexpected := known.keys() - set(wanted.column_names):
         raise StateError(
             f"the Iceberg table {name} has columns that {table.name} does not have: {', '.join(sorted(unexpected))}; "
-            "a column of ours is never renamed: upgrade ahi-catalog, or drop the table to have it made anew"
+            "a column of ours is never renamed: upgrade ahi-catalog, or drop the table to have it made anew, or give "
+            "another namespace if it is none of ours"
         )
     types = {
         field.name: (str(known[field.name].field_type), str(field.field_type))
@@ -128,7 +129,7 @@ def bring_up_to_date(found: IcebergTable, table: Table, unit: Unit) -> None:
     if any(types[column] != _WIDENED for column in changed):
         raise StateError(
             f"the Iceberg table {name} has other types than {table.name} in {', '.join(sorted(changed))}; "
-            "drop it to have it made anew"
+            "drop it to have it made anew, or give another namespace if it is none of ours"
         )
     missing = [field for field in wanted.fields if field.name not in known]
     if missing or changed:

@@ -203,12 +203,12 @@ def mirror(catalog: Catalog, target: Target, run: Run) -> Mirrored | None:
         StateError: Others wrote to the table, or it has another form.
         StoreError: A file cannot be read or written.
     """
-    copies: dict[tuple[Partition, str], DataFile] = {}
+    copies: dict[tuple[str, Partition, str], DataFile] = {}
     return retry_on_conflict(_attempt, catalog, target, run, copies)
 
 
 def _attempt(
-    catalog: Catalog, target: Target, run: Run, copies: dict[tuple[Partition, str], DataFile]
+    catalog: Catalog, target: Target, run: Run, copies: dict[tuple[str, Partition, str], DataFile]
 ) -> Mirrored | None:
     """Compare, copy and commit; copies of attempts before are used."""
     table, unit = target.table, catalog.description.unit
@@ -234,15 +234,16 @@ def _attempt(
     if found is None or run.is_dry or not (difference.add or difference.delete):
         return difference.told
 
-    def copy(partition: Partition) -> None:
-        entry = difference.add[partition]
-        if (partition, entry.version) not in copies:
-            copies[partition, entry.version] = _copy(catalog, table, found, run, (partition, entry))
+    mark = _mark(found)
+
+    def copy(change: tuple[Partition, Entry]) -> DataFile:
+        partition, entry = change
+        if (key := (mark, partition, entry.version)) not in copies:
+            copies[key] = _copy(catalog, table, found, run, change)
+        return copies[key]
 
     with ThreadPoolExecutor(_WRITERS) as threads:
-        for _ in threads.map(copy, difference.add):
-            pass
-    added = [copies[partition, entry.version] for partition, entry in difference.add.items()]
+        added = list(threads.map(copy, difference.add.items()))
     if run.clock() - run.started > LONGEST_RUN:
         raise StoreError("the mirror took so long that an expiry may have deleted its copies: run it again")
     with conflicts(target.identifier, found):

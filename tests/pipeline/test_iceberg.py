@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import boto3
+import pyarrow.parquet as pq
 import pytest
 from pyiceberg import catalog as pyiceberg
 from pyiceberg.exceptions import ForbiddenError, NotInstalledError, ServiceUnavailableError
@@ -19,8 +20,9 @@ from ahi_catalog.connectors.catalog import open_catalog, open_store
 from ahi_catalog.connectors.errors import AhiCatalogError, StateError, StoreError, UsageError
 from ahi_catalog.connectors.iceberg import opening
 from ahi_catalog.connectors.settings import S3Access
-from ahi_catalog.pipeline.iceberg import Request, mirror_after, mirror_tables
-from tests.connectors.iceberg.tables import assert_equal, write_as_others
+from ahi_catalog.pipeline.iceberg import TABLES, Request, mirror_after, mirror_tables
+from ahi_catalog.schemas import IMAGE_SETS, INSTANCES, REMOVALS, SERIES
+from tests.connectors.iceberg.tables import assert_equal, make_catalog, put_rows, write_as_others
 from tests.support.world import World
 
 TO = "tables.imaging"
@@ -36,9 +38,9 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pyiceberg, "_ENV_CONFIG", Config())
 
 
-def load() -> IcebergTable:
-    """The table as a reader loads it."""
-    return pyiceberg.load_catalog("tables").load_table("imaging.image_sets")
+def load(name: str = "image_sets") -> IcebergTable:
+    """A table as a reader loads it."""
+    return pyiceberg.load_catalog("tables").load_table(f"imaging.{name}")
 
 
 def test_a_mirror_says_how_complete_the_rows_are(world: World) -> None:
@@ -55,6 +57,55 @@ def test_a_mirror_says_how_complete_the_rows_are(world: World) -> None:
     assert snapshot.summary["ahi-catalog.followed-to"] == told["followed_to"]
     assert snapshot.summary["added-records"] == "200"
     assert_equal(open_catalog(open_store(str(world.catalog))), load())
+
+
+def test_the_tables_of_a_run_are_told_apart_by_its_id_and_forgotten_together(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A report for each table that there is; the rows of an image set go from the history of all but `removals`."""
+    catalog = make_catalog(open_store(str(world.catalog)))
+    derived = (SERIES, INSTANCES)
+    for table in (IMAGE_SETS, *derived):
+        put_rows(catalog, table, 0, ["a", "gone"])
+    first = mirror_tables(str(world.catalog), S3Access(), Request(to=TO))
+    assert [each.table for each in first] == ["imaging.image_sets", "imaging.series", "imaging.instances"]
+    for table in (IMAGE_SETS, *derived):
+        put_rows(catalog, table, 0, ["a"])
+    put_rows(catalog, REMOVALS, 0, ["gone"])
+    reports = mirror_tables(str(world.catalog), S3Access(), Request(to=TO, forget="gone"))
+    assert [(each.table, each.expired and each.expired.snapshots) for each in reports] == [
+        ("imaging.image_sets", 1),
+        ("imaging.series", 1),
+        ("imaging.instances", 1),
+        ("imaging.removals", None),
+    ]
+    summaries = []
+    for table in TABLES:
+        found = load(table.name)
+        assert_equal(catalog, found, table)
+        [snapshot] = found.metadata.snapshots
+        assert snapshot.summary is not None
+        summaries.append([snapshot.summary[f"ahi-catalog.{name}"] for name in ("run-id", "catalog-id", "catalog")])
+    assert summaries == [summaries[0]] * 4
+    assert summaries[0][-1] == str(world.catalog)
+    for table in TABLES:
+        put_rows(catalog, table, 1, ["b"])
+    assert run(["iceberg", "--catalog", str(world.catalog), "--to", TO, "--keep-snapshots", "0", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(each["added"], each["expired"]["snapshots"]) for each in told] == [(1, 1)] * 4
+    paths = world.catalog.parent.rglob("*.parquet")
+    ids = {path: pq.ParquetFile(path).read()["image_set_id"].to_pylist() for path in paths}
+    left = [path for path, names in ids.items() if "gone" in names]
+    assert left
+    assert all("removals" in path.parts for path in left)
+
+
+def test_where_there_are_no_rows_no_table_is_made(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is told, and no error."""
+    make_catalog(open_store(str(world.catalog)))
+    assert run(["iceberg", "--catalog", str(world.catalog), "--to", TO]) == 0
+    assert "Nothing to mirror yet" in capsys.readouterr().out
+    assert not pyiceberg.load_catalog("tables").namespace_exists("imaging")
 
 
 def test_a_failed_mirror_fails_nothing_and_the_next_one_catches_up(

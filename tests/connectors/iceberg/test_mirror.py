@@ -1,6 +1,7 @@
 """An Iceberg table equals its catalog after a mirror, whatever ran before; read back row by row."""
 
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -263,6 +264,26 @@ def test_a_table_that_is_dropped_meanwhile_is_made_anew(sqlite: Ends) -> None:
     store.meddle = lambda: sqlite.target.purge_table(WHERE)
     assert run_mirror(catalog, sqlite.target).added == 2
     assert_equal(catalog, sqlite.read())
+
+
+def test_a_table_that_is_dropped_before_the_commit_gets_copies_of_its_own(
+    sqlite: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the table before went with its files."""
+    put(sqlite.catalog, 0, ["a"])
+    run_mirror(sqlite.catalog, sqlite.target)
+    put(sqlite.catalog, 1, ["b"])
+    commit = sqlite.target.commit_table
+
+    def drop(*arguments: Any) -> Any:
+        monkeypatch.setattr(sqlite.target, "commit_table", commit)
+        sqlite.target.drop_table(WHERE)
+        shutil.rmtree(tmp_path / "tables")
+        return commit(*arguments)
+
+    monkeypatch.setattr(sqlite.target, "commit_table", drop)
+    run_mirror(sqlite.catalog, sqlite.target)
+    assert_equal(sqlite.catalog, sqlite.read())
 
 
 def test_a_run_that_slept_commits_nothing(sqlite: Ends) -> None:

@@ -12,7 +12,8 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from urllib3.response import HTTPResponse
 
 from ahi_catalog.connectors.errors import ConflictError, RefusedError, StoreError
-from ahi_catalog.connectors.storage import open_store
+from ahi_catalog.connectors.settings import S3Access
+from ahi_catalog.connectors.storage import Entry, open_store
 from ahi_catalog.connectors.storage.probe import probe
 from ahi_catalog.connectors.storage.s3 import S3Store
 
@@ -234,3 +235,27 @@ def test_a_denied_copy_names_the_rights_that_it_takes(s3_url: str) -> None:
     client.meta.events.register("before-parse.s3.CopyObject", deny)
     with pytest.raises(RefusedError, match="s3:GetObject of what is copied, or to s3:PutObject where it goes"):
         store.copy(store, entry, "other")
+
+
+def test_a_copy_is_encrypted_and_checked_as_a_put_is() -> None:
+    """With the key, of the version that was listed, and in buckets of the owner alone, at both ends."""
+    client = boto3.Session("key", "hidden", region_name="us-east-1").client("s3")
+    sent: dict[str, str] = {}
+
+    def keep(params: dict[str, Any], **_: Any) -> None:
+        sent.update(params["headers"])
+        raise ClientError({"Error": {"Code": "PreconditionFailed"}}, "CopyObject")
+
+    client.meta.events.register("before-call.s3.CopyObject", keep)
+    store = S3Store("catalogs", "", client, access=S3Access(kms_key="alias/k", bucket_owner="1" * 12))
+    with pytest.raises(ConflictError):
+        store.copy(store, Entry("a/b=c", 3, '"etag"'), "other")
+    assert {name.removeprefix("x-amz-"): value for name, value in sent.items() if name.startswith("x-amz-")} == {
+        "copy-source": "catalogs/a/b%3Dc",
+        "copy-source-if-match": '"etag"',
+        "expected-bucket-owner": "1" * 12,
+        "source-expected-bucket-owner": "1" * 12,
+        "server-side-encryption": "aws:kms",
+        "server-side-encryption-aws-kms-key-id": "alias/k",
+        "tagging-directive": "REPLACE",
+    }
