@@ -42,8 +42,7 @@ def put_unconditionally(patch: Patch) -> None:
     def put_to_s3(store: Any, key: str, body: bytes, *, expected: str | None) -> str:
         if key.startswith(PROBES):
             return whole_s3(store, key, body, expected=expected)
-        answer = store._try(store._call, store._client.put_object, Bucket=store._bucket, Key=store._key(key), Body=body)
-        etag: str = answer["ETag"]
+        etag: str = store._try(store._send, key, body)
         return etag
 
     def put_to_folder(store: Any, key: str, body: bytes, *, expected: str | None) -> str:

@@ -25,7 +25,6 @@ from tests.faults.stages import Stage
 from tests.faults.witness import PromiseBrokenError, judge, read_rows
 from tests.faults.world import BORN, TODAY, Ended, FaultWorld
 from tests.support.reference import Row
-from tests.support.s3_proxy import S3Proxy
 
 NAME: Final = "faults"
 """Of PyIceberg's catalog."""
@@ -196,12 +195,11 @@ class MirrorStage(Stage):
         self.mirrors[world.place.url].compare()
 
 
-def make_mirror_stages(
-    world: FaultWorld, make_place: Callable[[], Place], proxy: S3Proxy, open_mirrors: Callable[[FaultWorld], Mirrors]
-) -> dict[str, MirrorStage]:
+def make_mirror_stages(world: FaultWorld, open_mirrors: Callable[[FaultWorld], Mirrors]) -> dict[str, MirrorStage]:
     """A first mirror, a later one, and one that expires the snapshots of those before.
 
-    The catalog has rows of all its tables: new, changed, removed, and one day that it has no longer.
+    The catalog has rows of all its tables: new, changed, removed, and one day that it has no longer. They are not
+    rehearsed yet.
     """
     reading.fill(world)
     world.sync()
@@ -216,14 +214,11 @@ def make_mirror_stages(
     states.append({key: body for key, body in world.place.objects("").items() if f"={BORN:%Y-%m-%d}/" not in key})
     make = partial(MirrorStage, world=world, base=states[2], open=open_mirrors)
     expiring = {"keep": timedelta(), "now": NOW + timedelta(days=2)}
-    stages = {
+    return {
         "first": make(states=[], settings={"now": NOW}, lines=Counter()),
         "next": make(states=states[:1], settings={"now": NOW}, lines=Counter()),
         "expire": make(states=states[:2], settings=expiring, lines=Counter()),
     }
-    for stage in stages.values():
-        stage.rehearse(make_place(), proxy)
-    return stages
 
 
 def meet_in_a_first_mirror(mirrors: Mirrors, breaks: str | None = None) -> None:

@@ -82,7 +82,7 @@ class Reading:
 
     def __init__(self, world: FaultWorld, make_place: Callable[[], Place]) -> None:
         self.asked: Counter[tuple[str, int]] = Counter()
-        self._make_place = make_place
+        self.make_place = make_place
         self._said: dict[str, list[Row]] = {}
         store = world.service.datastore(world.datastore_id)
         described = store.describe
@@ -96,7 +96,7 @@ class Reading:
     def expect(self, world: FaultWorld, *kept: Table, **settings: Any) -> Tables:
         """What a reading that nothing ends makes of a catalog, of whose tables some are kept; it is not counted."""
         asked = Counter(self.asked)
-        undisturbed = world.moved(self._make_place())
+        undisturbed = world.moved(self.make_place())
         for prefix in (_DESCRIPTION, *(table.folder for table in (IMAGE_SETS, *kept))):
             undisturbed.place.fill(world.place.objects(prefix))
         undisturbed.read_metadata(**settings)
@@ -177,6 +177,11 @@ class ReadingStage(Stage):
     reading: Reading
     expected: Tables = field(default_factory=dict)
 
+    def rehearse(self, place: Place, proxy: S3Proxy) -> None:
+        if not self.lines:
+            self.expected = self.reading.expect(self.attempt(self.reading.make_place()), *TABLES, **self.settings)
+            Stage.rehearse(self, place, proxy)
+
     def resume(self, world: FaultWorld, **changes: Any) -> None:
         world.read_metadata(**{**self.settings, **changes})
 
@@ -184,8 +189,11 @@ class ReadingStage(Stage):
         self.reading.compare(world, self.expected)
 
 
-def make_reading_stages(world: FaultWorld, make_place: Callable[[], Place], proxy: S3Proxy) -> dict[str, ReadingStage]:
-    """A first reading, a later one, and one that reads instances and a keyword that were not kept before."""
+def make_reading_stages(world: FaultWorld, make_place: Callable[[], Place]) -> dict[str, ReadingStage]:
+    """A first reading, a later one, and one that reads instances and a keyword that were not kept before.
+
+    They are not rehearsed yet.
+    """
     fill(world)
     reading = Reading(world, make_place)
     world.sync()
@@ -200,14 +208,10 @@ def make_reading_stages(world: FaultWorld, make_place: Callable[[], Place], prox
     world.sync()
     base = world.place.objects("")
     first = {key: body for key, body in base.items() if not key.startswith(tuple(table.folder for table in TABLES))}
-    stages = {
+    return {
         "first": ReadingStage(world=world, base=first, settings={}, lines=Counter(), reading=reading),
         "next": ReadingStage(world=world, base=base, settings={}, lines=Counter(), reading=reading),
         "more": ReadingStage(
             world=world, base=alone.place.objects(""), settings={"metadata": MORE}, lines=Counter(), reading=reading
         ),
     }
-    for stage in stages.values():
-        stage.expected = reading.expect(stage.attempt(make_place()), *TABLES, **stage.settings)
-        stage.rehearse(make_place(), proxy)
-    return stages

@@ -56,9 +56,7 @@ def stages(
                 output = tmp_path_factory.mktemp("mirrors")
                 endpoint = session_proxy.endpoint
                 world = stack.enter_context(running_world(make_place(kind), zygote, output, s3_endpoint=endpoint))
-                made[kind] = make_mirror_stages(
-                    world, lambda: make_place(kind), session_proxy, partial(open_mirrors, kind)
-                )
+                made[kind] = make_mirror_stages(world, partial(open_mirrors, kind))
             return made[kind]
 
         yield make
@@ -95,6 +93,7 @@ def test_a_killed_mirror_leaves_the_tables_whole(
     LEDGER.seeded(seed)
     choice = random.Random(f"iceberg {kind} {seed}")
     name, stage = choice.choice(sorted(stages(kind).items()))
+    stage.rehearse(make_place(kind), proxy)
     world = stage.attempt(make_place(kind))
     mirrors = stage.mirrors[world.place.url]
     before = mirrors.look()

@@ -87,7 +87,7 @@ def test_credentials_that_expire_in_the_middle(kind: str, seed: int, make_world:
     [line] = [line for line in ended.error.splitlines() if line.startswith("Error: ")]
     advice = {
         "expired": "the credentials have expired: renew them and run again",
-        "denied": "access denied to s3:GetObject",
+        "denied": "access denied to s3:",
     }
     assert advice[kind] in line
     proxy.clear()

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+from cachetools import LRUCache
+
 from ahi_catalog.connectors import aws, retrying
 from ahi_catalog.connectors.healthimaging import client, source
 from ahi_catalog.connectors.storage import s3
@@ -19,7 +21,8 @@ _HASTE = 50
 
 _make_any = aws.make_client
 _make_source = client.make_client
-_kept: dict[tuple[Any, ...], Any] = {}
+# Each world has an endpoint of its own, and a client takes megabytes, which every run in its own process inherits.
+_kept: LRUCache[tuple[Any, ...], Any] = LRUCache(16)
 _uniform = random.uniform
 
 read_timeout: float = 30.0
