@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from ahi_catalog.connectors.catalog import Catalog, open_catalog, open_store
-from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
+from ahi_catalog.connectors.errors import AhiCatalogError, UsageError, missing_extra
 from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import S3Access, Settings, split_iceberg
 from ahi_catalog.connectors.windows import format_time
@@ -101,7 +101,7 @@ def mirror_tables(url: str, access: S3Access, request: Request, *, clock: Clock 
         from ahi_catalog.connectors.iceberg.mirror import Target  # noqa: PLC0415  # an extra, 1.5 seconds
         from ahi_catalog.connectors.iceberg.opening import open_iceberg  # noqa: PLC0415
     except ImportError:
-        raise UsageError("Iceberg comes with an extra: pip install 'ahi-catalog[iceberg]'") from None
+        raise missing_extra("an Iceberg table", "iceberg") from None
     name, namespace = split_iceberg(request.to)
     catalog = open_catalog(open_store(url, access))
     with open_iceberg(name, access) as iceberg:
