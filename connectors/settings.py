@@ -158,15 +158,12 @@ DatastoreId = Annotated[
     ),
     Metavar("ID"),
 ]
+_Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Burst = Annotated[int, Field(ge=1)]
 Rate = Annotated[
-    float,
-    Field(
-        gt=0,
-        allow_inf_nan=False,
-        description="Requests a second: this run's share of the account's quota for HealthImaging.",
-    ),
+    _Rate, Field(description="Requests a second: this run's share of the account's quota for HealthImaging.")
 ]
-Burst = Annotated[int, Field(ge=1, description="Requests that may go out at once after a pause.")]
+Burst = Annotated[_Burst, Field(description="Requests that may go out at once after a pause.")]
 Iceberg = Annotated[
     str,
     AfterValidator(_check_iceberg),
@@ -254,14 +251,9 @@ class MetadataOptions(_Declared):
     """What of the image sets' metadata is read, and how fast."""
 
     metadata_rate: Annotated[
-        float,
-        Field(
-            gt=0, allow_inf_nan=False, description="Requests a second of GetImageSetMetadata, which has its own quota."
-        ),
+        _Rate, Field(description="Requests a second of GetImageSetMetadata, which has its own quota.")
     ] = 50.0
-    metadata_burst: Annotated[int, Field(ge=1, description="Requests of it that may go out at once after a pause.")] = (
-        100
-    )
+    metadata_burst: Annotated[_Burst, Field(description="Requests of it that may go out at once after a pause.")] = 100
     keyword: Annotated[
         tuple[Keyword, ...],
         Field(
