@@ -1,16 +1,14 @@
 """`ahi-catalog changes`."""
 
-import sys
 from datetime import datetime
 from typing import Any
 
 import click
 
 from ahi_catalog.cli.opening import open_to_read, read_options
-from ahi_catalog.cli.options import DATES, option
+from ahi_catalog.cli.options import DATES, chosen_form, form_options, option
 from ahi_catalog.cli.output import print_json
 from ahi_catalog.cli.query import records, write_answer
-from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.settings import Moment
 from ahi_catalog.connectors.windows import format_time
 
@@ -18,16 +16,9 @@ from ahi_catalog.connectors.windows import format_time
 @click.command()
 @read_options
 @option("--since", type=Moment, metavar="DATE", required=True, help=f"What changed from then on, {DATES}.")
-@option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json", "parquet"]),
-    default="table",
-    help="How to write them to stdout.",
-)
-@option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@form_options
 def changes(
-    *, catalog: str, bucket_owner: str | None, allow_http: bool, since: datetime, form: str, as_json: bool
+    *, catalog: str, bucket_owner: str | None, allow_http: bool, since: datetime, form: str | None, as_json: bool
 ) -> None:
     """List the image sets that are new, updated or removed since a time: ids and times, for whoever copies a catalog.
 
@@ -40,9 +31,7 @@ def changes(
     """
     from ahi_catalog.connectors.catalog.changes import changes_since  # `--help` does without pyarrow
 
-    form = "json" if as_json else form
-    if form == "parquet" and sys.stdout.isatty():
-        raise UsageError("Parquet is not for a terminal: send stdout to a file")
+    form = chosen_form(form, as_json=as_json)
     found = changes_since(open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http), since)
     complete_to = format_time(found.complete_to)
     if form == "json":
@@ -50,4 +39,7 @@ def changes(
         print_json(document | {"changes": records(found.rows)})
         return
     write_answer(found.rows, form, title="")
-    click.echo(f"Complete up to {complete_to}; next time: --since {complete_to}", err=True)
+    if found.complete_to < since:
+        click.echo(f"Not complete: from {complete_to} on a range is not covered; sync, then ask --since then", err=True)
+    else:
+        click.echo(f"Complete up to {complete_to}; next time: --since {complete_to}", err=True)

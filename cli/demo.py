@@ -10,8 +10,8 @@ from typing import Final
 
 import click
 
-from ahi_catalog.cli.options import Count, Number, option
-from ahi_catalog.connectors.errors import AhiCatalogError
+from ahi_catalog.cli.options import Number, Rows, option
+from ahi_catalog.connectors.errors import missing_extra
 from ahi_catalog.connectors.settings import Settings
 
 _QUERIES: Final = {
@@ -45,8 +45,6 @@ _METADATA_QUERIES: Final = {
         from series where modality = 'CT' and slice_thickness < 1.5 group by 1, 2, 3 order by 4 desc limit 5""",
 }
 
-NO_EXTRA: Final = "the demo and the embedded service come with an extra: pip install 'ahi-catalog[demo]'"
-
 
 @click.command()
 # Not `option`: a variable that names the real catalog must not send the demo's rows there.
@@ -55,7 +53,7 @@ NO_EXTRA: Final = "the demo and the embedded service come with an extra: pip ins
 )
 @option(
     "--rows",
-    type=Count,
+    type=Rows,
     default=52_000,
     metavar="N",
     help="About how many series, at most 1,009,557; the same in later runs.",
@@ -82,7 +80,7 @@ def demo(*, catalog: str, rows: int, rate: float, prefect: bool) -> int:
     try:
         from ahi_catalog.emulator.idc import ATTRIBUTION
     except ImportError:
-        raise AhiCatalogError(NO_EXTRA) from None
+        raise missing_extra("the embedded service", "demo") from None
 
     as_of = _as_of(catalog)
     click.echo(f"Data: {ATTRIBUTION}", err=True)

@@ -19,7 +19,7 @@ from ahi_catalog.cli.wording import in_shell_words
 from ahi_catalog.connectors.errors import AhiCatalogError
 
 if TYPE_CHECKING:
-    from rich.text import Text
+    from rich.console import RenderableType
 
     from ahi_catalog.doctor import Check
 
@@ -75,7 +75,7 @@ def doctor(
     for check in chain(examine(settings, load_key=load_phi_key), prefects):
         found.append(check)
         if not as_json:
-            show(_line(check), fold=False)
+            show(_line(check))
     if as_json:
         print_json(
             [{"name": each.name, "verdict": str(each.verdict), "says": in_shell_words(each.says)} for each in found]
@@ -101,11 +101,14 @@ def _prefect(*, is_asked: bool) -> "Check":
         return fix(name, str(error))
 
 
-def _line(check: "Check") -> "Text":
+def _line(check: "Check") -> "RenderableType":
+    from rich.table import Table
     from rich.text import Text
 
     mark, color = _LOOKS[check.verdict]
+    line = Table.grid()
+    for width in (7, 19, None):
+        line.add_column(width=width, overflow="fold")
     # A mark and a word, since not everyone sees the colour.
-    return Text.assemble(
-        (f"{mark} {check.verdict:<5}", color), (f"{check.name:<19}", "bold"), in_shell_words(check.says)
-    )
+    line.add_row(Text(f"{mark} {check.verdict}", color), Text(check.name, "bold"), Text(in_shell_words(check.says)))
+    return line

@@ -5,16 +5,14 @@ from contextlib import suppress
 
 import click
 
-from ahi_catalog.cli.demo import NO_EXTRA
-from ahi_catalog.cli.options import Count, option
-from ahi_catalog.connectors.errors import AhiCatalogError
+from ahi_catalog.cli.options import Rows, option
+from ahi_catalog.connectors.errors import AhiCatalogError, missing_extra
 
 _port_option = click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, metavar="N", help="The port on 127.0.0.1."
 )
 """Without a variable: Kubernetes would set AHI_CATALOG_PORT beside a Service named ahi-catalog."""
 
-_NO_DICOM_FILES = "DICOM files come with an extra: pip install 'ahi-catalog[demo,dicom]'"
 _TRY_IT = """\
   export AWS_ENDPOINT_URL_MEDICAL_IMAGING={url} AWS_DEFAULT_REGION=us-east-1
   export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any
@@ -23,7 +21,7 @@ _TRY_IT = """\
 
 @click.command()
 @_port_option
-@option("--rows", type=Count, default=50_000, metavar="N", help="About how many series, at most 1,009,557.")
+@option("--rows", type=Rows, default=50_000, metavar="N", help="About how many series, at most 1,009,557.")
 @option("--dicom-files", is_flag=True, help="pydicom's own files in place of the Imaging Data Commons.")
 @option("--throttle", type=float, default=25.0, metavar="N", help="Requests a second (of metadata 50); 0 for no limit.")
 @option("--latency", type=float, default=0.0, metavar="SECONDS", help="That every answer takes.")
@@ -62,7 +60,7 @@ def emulate(
         from ahi_catalog.emulator.dicom_files import load_dicom_files
         from ahi_catalog.emulator.idc import ATTRIBUTION, load_idc
     except ImportError:
-        raise AhiCatalogError(NO_EXTRA) from None
+        raise missing_extra("the embedded service", "demo") from None
 
     try:
         listening = listen(port)
@@ -87,7 +85,7 @@ def emulate(
         try:
             load_dicom_files(service, datastore_id)
         except ModuleNotFoundError:
-            raise AhiCatalogError(_NO_DICOM_FILES) from None
+            raise missing_extra("the embedded service with DICOM files", "demo,dicom") from None
     else:
         datastore_id = load_idc(service, rows=rows)
         click.echo(f"Data: {ATTRIBUTION}", err=True)

@@ -1,6 +1,7 @@
 """Options that commands share, made of the declared settings, and the types of options' values."""
 
 import os
+import sys
 from collections.abc import Callable
 from functools import cached_property, partial
 from types import NoneType, UnionType
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 import click
 from pydantic import Field, TypeAdapter, ValidationError
 
+from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.settings import Keyword, declared, explain
 
 PREFIX: Final = "AHI_CATALOG_"
@@ -19,6 +21,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 DURATIONS: Final = "as 90s, 10m, 12h or 35d"
 DATES: Final = "as 2026-05-01 or 2026-05-01T12:30:00Z (UTC where no zone is given)"
 Count = Annotated[int, Field(ge=1)]
+Rows = Annotated[int, Field(ge=1, le=1_009_557)]
+"""Series of the Imaging Data Commons."""
 WholeNumber = Annotated[int, Field(ge=0)]
 Number = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -154,6 +158,29 @@ metadata_options = options(
     setting("instances"),
     setting("archived"),
 )
+form_options = options(
+    option(
+        "--format",
+        "form",
+        type=click.Choice(["table", "csv", "json", "parquet"]),
+        show_default="table",
+        help="How to write the answer to stdout.",
+    ),
+    option("--json", "as_json", is_flag=True, help="The same as --format json."),
+)
+
+
+def chosen_form(form: str | None, *, as_json: bool) -> str:
+    """The form that the options --format and --json ask for.
+
+    Raises:
+        UsageError: They contradict each other, or bytes would go to a terminal.
+    """
+    if as_json and form not in {None, "json"}:
+        raise UsageError("give --json or --format, not both")
+    if form == "parquet" and sys.stdout.isatty():
+        raise UsageError("Parquet is not for a terminal: send stdout to a file")
+    return form or ("json" if as_json else "table")
 
 
 def _usual_price(tier: str) -> float:

@@ -49,6 +49,11 @@ def visible(text: str) -> str:
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def counted(count: int, one: str, several: str) -> str:
+    """A number and what it counts: ``1 pass``, ``2 passes``."""
+    return f"{count:,} {one if count == 1 else several}"
+
+
 def print_pairs(title: str, pairs: Iterable[tuple[str, str]]) -> None:
     """A small table of labels and values on stdout."""
     show(pairs_table(title, pairs))

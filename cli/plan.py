@@ -20,7 +20,7 @@ from ahi_catalog.cli.options import (
     settle_option,
     sync_options,
 )
-from ahi_catalog.cli.output import print_json, print_pairs
+from ahi_catalog.cli.output import counted, print_json, print_pairs
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.settings import Moment, Settings
 
@@ -36,7 +36,13 @@ if TYPE_CHECKING:
 @sync_options
 @option("--from", "begin", metavar="DATE", type=Moment, help=f"Plan a backfill from there, {DATES}; with --to.")
 @option("--to", "end", metavar="DATE", type=Moment, help=f"End of the backfill's range, not included, {DATES}.")
-@option("--probes", type=Count, default=60, metavar="N", help="Requests to spend at most.")
+@option(
+    "--probes",
+    type=Count,
+    default=60,
+    metavar="N",
+    help="Requests to spend at most; bursts take 300 and more.",
+)
 @option("--price", type=float, default=0.005, metavar="USD", help="Of a thousand requests.")
 @option("--metadata", is_flag=True, help="Plan the reading of metadata instead, from the catalog alone.")
 @setting("metadata_rate")
@@ -61,8 +67,8 @@ def plan(
 
     The number of image sets is guessed from pages here and there, and told where more pages no longer change the
     guess: then it is right within a factor of two, unless an archive was imported between those pages. Where image
-    sets come in bursts, only how many were seen is told; more --probes may tell more. The price is that of AWS's own
-    example for US East (https://aws.amazon.com/healthimaging/pricing/); S3 is not in it.
+    sets come in bursts that takes more pages, and until it is so, only how many were seen is told: give more --probes.
+    The price is that of AWS's own example for US East (https://aws.amazon.com/healthimaging/pricing/); S3 is not in it.
 
     \b
     The first sync of a data store, on half of the quota:
@@ -114,13 +120,14 @@ def plan(
         ("minutes", f"{_amount(minutes, 1)} at {settings.quota.rate:g} requests a second"),
         ("cost", f"{_amount(dollars, 2, '$')} for requests, at ${price:g} a thousand"),
     ]
-    unknown = [("image sets", f"{found.least:,} were seen; they come in bursts, so how many more nobody can say")]
+    hint = "more --probes may tell how many" if found.probes >= probes else "how many cannot be told"
+    unknown = [("image sets", f"{found.least:,} were seen; the others come in bursts: {hint}")]
     print_pairs(
         f"A {'sync' if span is None else 'backfill'} of data store {settings.datastore_id} would read",
         [
             *((f"by {by}", str(window)) for by, window in windows),
             *(unknown if found.is_rough else told),
-            ("this took", f"{found.probes} request{'' if found.probes == 1 else 's'}"),
+            ("this took", counted(found.probes, "request", "requests")),
         ],
     )
 

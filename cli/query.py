@@ -1,16 +1,18 @@
 """`ahi-catalog query`."""
 
+import math
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from ahi_catalog.cli.opening import open_to_read, read_options
-from ahi_catalog.cli.options import option, price_options
+from ahi_catalog.cli.options import chosen_form, form_options, price_options
 from ahi_catalog.cli.output import fits, json_text, make_table, pairs_table, print_json, show, visible
 from ahi_catalog.cli.wording import in_shell_words
 from ahi_catalog.connectors.errors import AhiCatalogError, QueryError, UsageError
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 _SHOWN_ROWS: Final = 100
 _SHOWN_RECORDS: Final = 10
 _GROUPED_FROM: Final = 10_000
+_MOST_DIGITS: Final = 9
+_LARGEST: Final = 1e15
+"""Numbers that are not shown digit by digit."""
 _TIME: Final = re.compile(r"(.*)T([\d:]+)(\.\d+)?")
 _BY_IDENTIFIER: Final = re.compile(r"\b(from|join)\s+(studies|patients|conflicts)\b", re.IGNORECASE)
 _AROUND: Final = 60
@@ -43,14 +48,7 @@ class _Param(click.ParamType[tuple[str, str]]):
 
 @click.command()
 @read_options
-@option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json", "parquet"]),
-    default="table",
-    help="How to write the answer to stdout.",
-)
-@option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@form_options
 @click.option(
     "--file",
     type=click.Path(dir_okay=False, allow_dash=True),
@@ -74,7 +72,7 @@ def query(
     allow_http: bool,
     frequent_price: float,
     archive_price: float,
-    form: str,
+    form: str | None,
     as_json: bool,
     file: str | None,
     params: Iterable[tuple[str, str]],
@@ -96,20 +94,20 @@ def query(
     From a file, with a value that a shell need not quote for SQL:
       ahi-catalog query --catalog demo-catalog --file one-patient.sql --param "id=O'Brien 7"
     """
-    from ahi_catalog.connectors.catalog.querying import run_query  # `--help` does without pyarrow
+    from ahi_catalog.connectors.catalog.dataset import data_keys  # `--help` does without pyarrow
+    from ahi_catalog.connectors.catalog.querying import run_query
     from ahi_catalog.schemas.views import StoragePrices
 
-    form = "json" if as_json else form
-    if form == "parquet" and sys.stdout.isatty():
-        raise UsageError("Parquet is not for a terminal: send stdout to a file")
+    form = chosen_form(form, as_json=as_json)
     text = _text(sql, file)
     opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
+    keys = data_keys(opened)
     with _showing_the_place(text):
         prices = StoragePrices(frequent=frequent_price, archive=archive_price)
-        answer = run_query(opened, text, dict(params), prices=prices)
+        answer = run_query(opened, text, dict(params), prices=prices, keys=keys)
     if not opened.description.phi.tells_patients and _BY_IDENTIFIER.search(text):
         click.echo("This catalog keeps no identifiers (--phi drop): studies, patients, conflicts are empty.", err=True)
-    _tell_lost(opened)
+    _tell_lost(opened, keys)
     write_answer(answer, form, title="")
 
 
@@ -142,13 +140,13 @@ def _showing_the_place(sql: str) -> Iterator[None]:
         raise UsageError(f"{error.message}\n{lead}{line}\n{caret}") from None
 
 
-def _tell_lost(opened: "Catalog") -> None:
+def _tell_lost(opened: "Catalog", keys: Sequence[str]) -> None:
     """Say what an answer lacks; it stands whatever becomes of this."""
     from ahi_catalog.connectors.catalog.summary import find_lost  # `--help` does without pyarrow
     from ahi_catalog.connectors.catalog.verification import repair_of
 
     try:
-        for datastore_id, lost in find_lost(opened).items():
+        for datastore_id, lost in find_lost(opened, keys).items():
             ranges, advice = ", ".join(map(str, lost)), in_shell_words(repair_of(lost))
             click.echo(
                 f"Rows are missing: data objects of data store {datastore_id} are lost, {ranges}; {advice}", err=True
@@ -235,20 +233,30 @@ def _shown_column(column: "pa.ChunkedArray") -> list[str]:
 
     values = json_values(column)
     # A year, or a series' number, is no amount; but all of a column are written alike.
-    is_grouped = any(isinstance(value, int) and abs(value) >= _GROUPED_FROM for value in values)
-    shown = [_shown(value, is_grouped=is_grouped) for value in values]
+    is_grouped = any(isinstance(value, int | float) and abs(value) >= _GROUPED_FROM for value in values)
+    # Decimals without a fraction come as whole numbers.
+    digits = _digits(values) if any(isinstance(value, float) for value in values) else None
+    shown = [_shown(value, is_grouped=is_grouped, digits=digits) for value in values]
     # Times to the second, and no T.
     return [_TIME.sub(r"\1 \2", text) for text in shown] if pa.types.is_timestamp(column.type) else shown
 
 
-def _shown(value: Any, *, is_grouped: bool) -> str:
+def _digits(values: Iterable[Any]) -> int | None:
+    """Digits behind the point that a column needs to show four that count of its least; None: too many to show."""
+    sizes = [abs(value) for value in values if isinstance(value, int | float) and value and math.isfinite(value)]
+    exact = max((-int(Decimal(repr(size)).as_tuple().exponent) for size in sizes), default=0)
+    needed = min(exact, max(2, 3 - math.floor(math.log10(min(sizes, default=1.0)))))
+    return needed if needed <= _MOST_DIGITS and max(sizes, default=0) < _LARGEST else None
+
+
+def _shown(value: Any, *, is_grouped: bool, digits: int | None) -> str:
     match value:
         case None:
             return ""
-        case bool():
-            return str(value)
-        case int():
-            return f"{value:,}" if is_grouped else str(value)
+        case int() | float() if digits is not None:
+            return f"{value:{',' if is_grouped else ''}.{digits}f}"
+        case int() if is_grouped and not isinstance(value, bool):
+            return f"{value:,}"
         case list():
             return ", ".join(item if isinstance(item, str) else json_text(item) for item in value)
         case dict():

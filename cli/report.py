@@ -3,15 +3,13 @@
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import click
 
 from ahi_catalog.cli.opening import open_to_read, read_options
 from ahi_catalog.cli.options import WholeNumber, option, price_options
-from ahi_catalog.connectors.errors import AhiCatalogError
-
-_NO_EXTRA: Final = "the report's plots come with an extra: pip install 'ahi-catalog[report]'"
+from ahi_catalog.cli.output import counted
+from ahi_catalog.connectors.errors import AhiCatalogError, missing_extra
 
 
 @click.command()
@@ -48,7 +46,7 @@ def report(
     try:
         from ahi_catalog.report.page.render import render
     except ImportError:
-        raise AhiCatalogError(_NO_EXTRA) from None
+        raise missing_extra("the report", "report") from None
 
     opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
     now = datetime.now(UTC)
@@ -60,5 +58,5 @@ def report(
         out.write_text(page, encoding="utf-8")
     except OSError as error:
         raise AhiCatalogError(f"cannot write {out}: {error.strerror}") from None
-    stores = "data store" if len(reports) == 1 else "data stores"
-    click.echo(f"{out}: {len(reports)} {stores}, {len(page) / 1e6:.1f} MB. Open it in a browser.", err=True)
+    stores = counted(len(reports), "data store", "data stores")
+    click.echo(f"{out}: {stores}, {len(page) / 1e6:.1f} MB. Open it in a browser.", err=True)

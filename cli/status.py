@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ahi_catalog.cli.opening import open_to_read, read_options
-from ahi_catalog.cli.options import WholeNumber, json_option, option
-from ahi_catalog.cli.output import make_table, pairs_table, print_json, show
+from ahi_catalog.cli.options import WholeNumber, chosen_form, json_option, option
+from ahi_catalog.cli.output import counted, make_table, pairs_table, print_json, show
 from ahi_catalog.cli.wording import in_shell_words
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.windows import format_time
@@ -40,8 +40,7 @@ if TYPE_CHECKING:
     "--format",
     "form",
     type=click.Choice(["table", "json", "openmetrics"]),
-    default="table",
-    show_default=True,
+    show_default="table",
     help="For people, for machines, or for Prometheus.",
 )
 @json_option
@@ -52,7 +51,7 @@ def status(
     allow_http: bool,
     runs: int,
     watch: float | None,
-    form: str,
+    form: str | None,
     as_json: bool,
 ) -> int:
     """Show what a catalog holds: watermark, lag, gaps, rows, bytes, last runs, and what is wrong with it.
@@ -66,7 +65,7 @@ def status(
     For the node exporter's textfile collector, from cron:
       ahi-catalog status --catalog s3://bucket/imaging --format openmetrics > ahi.prom.new && mv ahi.prom.new ahi.prom
     """
-    form = "json" if as_json else form
+    form = chosen_form(form, as_json=as_json)
     opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
     if watch is not None:
         _watch(opened, runs, watch, is_for_people=form == "table")
@@ -215,7 +214,7 @@ def _under_way(runs: list[dict[str, Any]], now: datetime) -> str:
 def _watched(heartbeat: "Heartbeat | None", now: datetime) -> str:
     if heartbeat is None:
         return "none"
-    passes = f"{heartbeat.passes:,} passes, {heartbeat.failed_passes:,} failed"
+    passes = f"{counted(heartbeat.passes, 'pass', 'passes')}, {heartbeat.failed_passes:,} failed"
     failure = f"; {in_shell_words(heartbeat.failure)}" if heartbeat.failure else ""
     if heartbeat.ended_at:
         return f"ended {_time(heartbeat.ended_at)} after {passes}{failure}"

@@ -17,7 +17,7 @@ from ahi_catalog.cli.options import (
     setting,
     sync_options,
 )
-from ahi_catalog.cli.output import json_text
+from ahi_catalog.cli.output import counted, json_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -126,7 +126,8 @@ class _Hours:
             click.echo(json_text(report.document()))
             return
         click.echo(
-            f"{report.started_at:%Y-%m-%d %H:%M} UTC, data store {report.datastore_id}: {report.passes:,} passes "
+            f"{report.started_at:%Y-%m-%d %H:%M} UTC, data store {report.datastore_id}: "
+            f"{counted(report.passes, 'pass', 'passes')} "
             f"({report.failed_passes:,} failed), {report.new:,} rows new, {report.updated:,} updated, "
             f"{report.removed:,} removed; published: {report.freshness}"
         )

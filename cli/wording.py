@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     Remedy.RESTART_VERIFY: "begin a new one with: ahi-catalog verify --restart",
     Remedy.POLICY: "allow what ahi-catalog iam-policy prints",
     Remedy.NO_PREFECT: "or give --no-prefect",
+    Remedy.RESUME: "run again to resume",
 }
 _RANGE: Final = re.compile(r"(verify.* --repair) from (\S+) to (\S+)")
 _NAME: Final = re.compile(r"`([a-z][a-z0-9_]*)`")

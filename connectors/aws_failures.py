@@ -233,9 +233,9 @@ def no_answer(error: Exception, variable: str) -> NoAnswer:
         advice = "the endpoint's certificate is not trusted: check AWS_CA_BUNDLE, the file that it names, and proxies"
         return NoAnswer(advice, may_pass=False)
     if isinstance(error, GARBLED):
-        return NoAnswer(f"the answer cannot be read: check {variable} and proxies; run again to resume", may_pass=True)
+        return NoAnswer(f"the answer cannot be read: check {variable} and proxies", may_pass=True)
     if isinstance(error, LOST):
-        advice = f"{_lost(error)}: check region, network, proxies and {variable}; run again to resume"
+        advice = f"{_lost(error)}: check region, network, proxies and {variable}"
         return NoAnswer(advice, may_pass=True)
     return NoAnswer(f"boto3 refuses the request ({type(error).__name__}); please report that line", may_pass=False)
 

@@ -36,6 +36,7 @@ class Remedy(StrEnum):
     RESTART_VERIFY = "verify it with `restart`"
     POLICY = "allow what the smallest IAM policy lists"
     NO_PREFECT = "or run without Prefect"
+    RESUME = "the next run resumes"
 
 
 class AhiCatalogError(Exception):
@@ -54,9 +55,24 @@ class AhiCatalogError(Exception):
     def __str__(self) -> str:
         return self.message if self.remedy is None else f"{self.message}; {self.remedy}"
 
+    @property
+    def while_retrying(self) -> str:
+        """The same, where what failed is tried again by itself."""
+        return self.message if self.remedy is Remedy.RESUME else str(self)
+
 
 class UsageError(AhiCatalogError):
     """The command, its settings, or the credentials and the configuration that boto3 finds are wrong."""
+
+
+def missing_extra(what: str, extra: str) -> UsageError:
+    """The error where packages are not installed that come with an extra.
+
+    Args:
+        what: Needs them.
+        extra: Its name, or several with commas.
+    """
+    return UsageError(f"{what} takes an extra that is not installed: pip install 'ahi-catalog[{extra}]'")
 
 
 class QueryError(UsageError):

@@ -158,20 +158,14 @@ DatastoreId = Annotated[
     ),
     Metavar("ID"),
 ]
+_Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Burst = Annotated[int, Field(ge=1)]
 Rate = Annotated[
-    float,
-    Field(
-        gt=0,
-        allow_inf_nan=False,
-        description="Requests a second: this run's share of the account's quota for HealthImaging.",
-    ),
+    _Rate, Field(description="Requests a second: this run's share of the account's quota for HealthImaging.")
 ]
-Burst = Annotated[int, Field(ge=1, description="Requests that may go out at once after a pause.")]
-MetadataRate = Annotated[
-    float,
-    Field(gt=0, allow_inf_nan=False, description="Requests a second of GetImageSetMetadata, which has its own quota."),
-]
-MetadataBurst = Annotated[int, Field(ge=1, description="Requests of it that may go out at once after a pause.")]
+Burst = Annotated[_Burst, Field(description="Requests that may go out at once after a pause.")]
+MetadataRate = Annotated[_Rate, Field(description="Requests a second of GetImageSetMetadata, which has its own quota.")]
+MetadataBurst = Annotated[_Burst, Field(description="Requests of it that may go out at once after a pause.")]
 Iceberg = Annotated[
     str,
     AfterValidator(_check_iceberg),

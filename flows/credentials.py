@@ -8,7 +8,7 @@ import boto3
 import botocore.exceptions as boto
 
 from ahi_catalog.connectors.aws_failures import credentials_failure
-from ahi_catalog.connectors.errors import UsageError
+from ahi_catalog.connectors.errors import UsageError, missing_extra
 
 
 def find_session(block: str) -> boto3.Session:
@@ -26,7 +26,7 @@ def find_session(block: str) -> boto3.Session:
     try:
         from prefect_aws import AwsCredentials  # noqa: PLC0415  # an extra
     except ImportError:
-        raise UsageError("credentials in a block come with an extra: pip install 'ahi-catalog[aws]'") from None
+        raise missing_extra("a block of credentials", "aws") from None
     # Unchained: what these quote is not ours.
     try:
         loaded = AwsCredentials.load(block)

@@ -9,13 +9,14 @@ from pydantic import Field
 from ahi_catalog.connectors import aws
 from ahi_catalog.connectors.settings import Catalog, Duration, Iceberg, S3Access
 from ahi_catalog.flows.credentials import find_session
-from ahi_catalog.flows.parameters import BlockName, described
+from ahi_catalog.flows.parameters import BlockName, described, name_run
 from ahi_catalog.pipeline.iceberg import Request, mirror_tables
 
 
 @flow(
     name="iceberg",
     description="Make Iceberg tables equal to a catalog: for each table one commit for what changed, or none.",
+    flow_run_name=name_run,
     persist_result=False,
 )
 @described

@@ -17,6 +17,7 @@ from ahi_catalog.flows.parameters import (
     described,
     description_of,
     make_settings,
+    name_run,
     parameters_of,
 )
 from ahi_catalog.flows.secrets import load_phi_key
@@ -27,6 +28,7 @@ from ahi_catalog.pipeline import metadata as job
     name="metadata",
     description="Read the metadata of what was synced, within the frequent tier. A run that is ended early is resumed "
     "by the next one.",
+    flow_run_name=name_run,
     persist_result=False,
 )
 @described

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import DeploymentStatus
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.runner import Runner
 
-from ahi_catalog.connectors.errors import UsageError
+from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
 
 
 class _Server(Runner):
@@ -29,23 +30,30 @@ class _Server(Runner):
 
 
 def refuse_to_take_over(deployments: Sequence[RunnerDeployment]) -> None:
-    """Refuse names under which the server knows deployments of another catalog, or of other data stores.
+    """Refuse names under which the server knows deployments of another catalog, or that another process serves.
 
     Raises:
-        UsageError: There is one; registering would have its runs write into this catalog.
+        UsageError: There are some of another catalog or data store; registering would have their runs write into this.
+        AhiCatalogError: They are being served, or were until a minute ago; who ends first pauses the schedules of both.
     """
     with get_client(sync_client=True) as client:
         for ours in deployments:
             name = f"{ours.flow_name}/{ours.name}"
             try:
-                theirs = client.read_deployment_by_name(name).parameters
+                there = client.read_deployment_by_name(name)
             except ObjectNotFound:
                 continue
-            if _what(theirs) != _what(ours.parameters):
-                catalog, ids = _what(theirs)
+            if _what(there.parameters) != _what(ours.parameters):
+                catalog, ids = _what(there.parameters)
                 raise UsageError(
                     f"{name} is there already, for {catalog} and data store {', '.join(ids)}: "
                     "choose another `name`, or take it over with `replace`"
+                )
+            # An orderly end pauses them; the server calls them ready for a minute after they were last asked for.
+            if there.status is DeploymentStatus.READY and not there.paused:
+                raise AhiCatalogError(
+                    f"{name} is served already, or was until a minute ago: end that one, or serve beside it with "
+                    "`replace`; who ends first pauses the schedules of both"
                 )
 
 

@@ -6,7 +6,7 @@ from prefect import State, flow
 
 from ahi_catalog.connectors.settings import Burst, Catalog, Every, LookBack, QueueUrl, Rate, Start
 from ahi_catalog.flows.orchestration import run_in_flow
-from ahi_catalog.flows.parameters import USUAL, BlockName, DatastoreIds, Rest, described, make_settings
+from ahi_catalog.flows.parameters import USUAL, BlockName, DatastoreIds, Rest, described, make_settings, name_run
 from ahi_catalog.flows.secrets import load_phi_key
 from ahi_catalog.pipeline import watch as job
 from ahi_catalog.pipeline.inbox import Inbox
@@ -15,6 +15,7 @@ from ahi_catalog.pipeline.inbox import Inbox
 @flow(
     name="watch",
     description="Keep a catalog current with a data store until the run is cancelled, with a report every hour.",
+    flow_run_name=name_run,
     persist_result=False,
 )
 @described

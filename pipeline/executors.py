@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any
 
-from ahi_catalog.connectors.errors import UsageError
+from ahi_catalog.connectors.errors import missing_extra
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.pipeline.scan_task import ScanExecutor, ScanTask, WorkRequest
 
@@ -55,6 +55,6 @@ def open_executor(settings: Settings, stop: threading.Event) -> Iterator[ScanExe
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in {"dask", "distributed"}:
             raise
-        raise UsageError("Dask comes with an extra: pip install 'ahi-catalog[dask]'") from None
+        raise missing_extra("a Dask cluster", "dask") from None
     with open_cluster(settings, stop) as cluster:
         yield cluster

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from ahi_catalog.connectors.catalog import Catalog, open_catalog, open_store
-from ahi_catalog.connectors.errors import AhiCatalogError, UsageError
+from ahi_catalog.connectors.errors import AhiCatalogError, UsageError, missing_extra
 from ahi_catalog.connectors.iam import IcebergTables
 from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import S3Access, Settings, split_iceberg
@@ -131,7 +131,7 @@ def _extra() -> Iterator[None]:
     try:
         yield
     except ImportError:
-        raise UsageError("Iceberg comes with an extra: pip install 'ahi-catalog[iceberg]'") from None
+        raise missing_extra("an Iceberg table", "iceberg") from None
 
 
 def find_iceberg(to: str) -> IcebergTables:

@@ -82,12 +82,16 @@ def sync(
 def open_to_follow(setup: RunSetup) -> tuple[Catalog, Protect, AskBounds]:
     """The catalog, made if there is none, its protection, and what asks the service for bounds, once.
 
-    A data store that the catalog does not know is asked for first, so that a wrong id leaves nothing behind.
+    A data store that the catalog does not know is asked for first, so that a wrong id leaves nothing behind; and a
+    `start` that is not the one that its first sync fixed is refused before there is a run.
     """
-    ask_bounds = cache(setup.bounds)
+    ask_bounds, asked = cache(setup.bounds), setup.settings.start
     catalog, protect = setup.open_or_create_catalog(before_creating=ask_bounds)
-    if catalog.checkpoint(setup.settings.datastore_id) is None:
+    known = catalog.checkpoint(setup.settings.datastore_id)
+    if known is None:
         ask_bounds()
+    else:
+        known.beginning(asked and floor_second(asked))
     return catalog, protect, ask_bounds
 
 

@@ -212,8 +212,8 @@ class _Watch:
                 run.report.failed_passes += 1
                 self._failed_in_a_row += 1
                 pause = max(pause, timedelta(seconds=self._backoff(self._failed_in_a_row)))
-                _log.warning("%s; the next pass follows in %d s", error, pause.total_seconds())
-                self._heart.failure = str(error)
+                _log.warning("%s; the next pass follows in %d s", error.while_retrying, pause.total_seconds())
+                self._heart.failure = error.while_retrying
                 if self._failed_in_a_row == _TOLD_AFTER:
                     tell(run.settings, "watch", str(Outcome.FAILED), run.report)
             else:

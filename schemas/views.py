@@ -221,7 +221,7 @@ CONFLICTS: Final = View(
 
 CHANGES: Final = View(
     name="changes",
-    doc="What happened last to each image set: that it is new, that it was updated since, or that it is gone.",
+    doc="One row a change: that an image set is new, that it was last updated since, or that it is gone.",
     columns=(
         _DATASTORE,
         ViewColumn("image_set_id", "", "The image set's identifier."),

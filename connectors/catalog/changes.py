@@ -47,7 +47,7 @@ def changes_since(catalog: Catalog, since: datetime) -> Changes:
     # Asked for first: what a run publishes meanwhile is told now and again.
     checkpoints = [found for each in catalog.datastore_ids() if (found := catalog.checkpoint(each))]
     # Behind the watermark a range may be covered later, with all that was created in it.
-    ends = [end for each in checkpoints for end in (each.followed_to, each.coverage.watermark) if end is not None]
-    if not ends or any(each.coverage.watermark is None for each in checkpoints):
+    ends = [end for each in checkpoints for end in (each.followed_to, each.watermark) if end is not None]
+    if not ends or any(each.watermark is None for each in checkpoints):
         raise UsageError(f"nothing is covered yet in the catalog at {catalog.store.url}", remedy=Remedy.SYNC)
     return Changes(rows=run_query(catalog, _SQL, {"since": since}), complete_to=min(ends))

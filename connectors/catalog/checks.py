@@ -78,7 +78,7 @@ def check(catalog: Catalog, summary: Summary, limits: Limits, now: datetime) -> 
         for column, limit in limits.max_unparsable.items():
             share = counts[column] / max(summary.rows, 1)
             told = f"{counts[column]:,} of {summary.rows:,} rows ({share:.2%})"
-            checks.append(Check(f"unparsable {column}", share <= limit, told, f"at most {limit:.6g} of the rows"))
+            checks.append(Check(f"unparsable {column}", share <= limit, told, f"at most {100 * limit:.4g} % of them"))
     if limits.no_conflicts:
         conflicts = _conflicts(catalog, summary.datastore_id)
         told = ", ".join(f"{kind} {count:,}" for kind, count in conflicts.items()) or "none"

@@ -4,7 +4,7 @@ import difflib
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -52,13 +52,21 @@ _AS_TEXT: Final = frozenset(
     | {"uhugeint", "union", "variant"}
 )
 """Types of DuckDB's that are handed out as DuckDB writes them: Arrow, or who reads it, has none such."""
+_VALUE: Final = re.compile(r"(\w+\s*|(try_)?cast\s*\(\s*)?'([^']|'')*'(\s+as\s.*\)|::\w+)?|\$\w+", re.IGNORECASE)
+"""A value in a query: quoted, with a type or without, or a parameter."""
+_KIND: Final = re.compile(r"\b(date|timestamp|time|interval|uuid)\b|\b(U?INT\d+|U?HUGEINT|DOUBLE|FLOAT|DECIMAL)\b")
 _TRIES: Final = 3
 _MOST_BYTES: Final = 4 << 30
 _BATCH_ROWS: Final = 1 << 17
 
 
 def run_query(
-    catalog: Catalog, sql: str, params: Mapping[str, Any] | None = None, *, prices: StoragePrices = US_EAST
+    catalog: Catalog,
+    sql: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    prices: StoragePrices = US_EAST,
+    keys: Sequence[str] | None = None,
 ) -> pa.Table:
     """The answer to a query over the tables and views in `NAMES`.
 
@@ -72,6 +80,7 @@ def run_query(
         sql: One statement in DuckDB's SQL.
         params: Values for the names that stand in it as ``$name``.
         prices: What the view `storage` reckons with.
+        keys: Of the data objects of `image_sets`; None: all there are.
 
     Raises:
         QueryError: The statement is no valid SQL, or names what there is not.
@@ -82,13 +91,16 @@ def run_query(
     """
     # An object that a run has replaced meanwhile is read as it is now, and with it all others.
     return retry(
-        partial(_run, catalog, sql, dict(params or {}), prices), ConflictError, tries=_TRIES, backoff=lambda _: 0
+        partial(_run, catalog, sql, dict(params or {}), prices, keys), ConflictError, tries=_TRIES, backoff=lambda _: 0
     )
 
 
-def _run(catalog: Catalog, sql: str, params: dict[str, Any], prices: StoragePrices) -> pa.Table:
+def _run(
+    catalog: Catalog, sql: str, params: dict[str, Any], prices: StoragePrices, keys: Sequence[str] | None
+) -> pa.Table:
     # What a query does not name costs it no request.
-    datasets = {table: open_dataset(catalog, None if _is_asked(table, sql) else [], table) for table in _TABLES}
+    keys_of = {table: keys if table is IMAGE_SETS else None if _is_asked(table, sql) else [] for table in _TABLES}
+    datasets = {table: open_dataset(catalog, listed, table) for table, listed in keys_of.items()}
     with duckdb.connect(":memory:", config=_CLOSED) as connection:
         for table, dataset in datasets.items():
             connection.register(table.name, dataset)
@@ -108,21 +120,21 @@ def _run(catalog: Catalog, sql: str, params: dict[str, Any], prices: StoragePric
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             # The text of an error while it ran may quote a value; after the first batch it comes by way of Arrow.
             answer, failed, may_be_damage = None, type(error).__name__, isinstance(error, _OF_DAMAGE)
+            wrong: AhiCatalogError | None = _wrong_value(sql, error)
     if answer is not None:
         return _with_int64(answer.rename_columns(_distinct(answer.column_names)))
     for table, dataset in datasets.items():
-        if (failure := store_failure(dataset)) is not None:
-            raise failure
-        if may_be_damage:
+        wrong = wrong or store_failure(dataset)
+        if may_be_damage and not wrong:
             refuse_damaged(catalog, data_keys(catalog, table), table)
-    raise AhiCatalogError(
+    raise wrong or AhiCatalogError(
         f"the query failed while it ran ({failed}); TRY_CAST instead of CAST shows which values do not convert"
     )
 
 
 def _is_asked(table: Table, sql: str) -> bool:
     """Whether a query may read a table, by its name or by that of a view over it."""
-    return table is IMAGE_SETS or _has_word(sql, table.name, *(view.name for view in _READ_BY.get(table, ())))
+    return _has_word(sql, table.name, *(view.name for view in _READ_BY.get(table, ())))
 
 
 def _has_word(sql: str, *words: str) -> bool:
@@ -160,14 +172,29 @@ def _told(connection: duckdb.DuckDBPyConnection, sql: str, params: dict[str, Any
             except type(error) as again:
                 found, ahead = _details(again), len("EXPLAIN ")
     reason = str(found.get("exception_message", error)).partition("\n")[0].removesuffix("!")
-    if near := difflib.get_close_matches(str(found.get("name", "")).lower(), {*NAMES, *_COLUMNS}, cutoff=0.7):
+    is_table = found.get("type") == "Table"
+    names = {*NAMES} if is_table else {*NAMES, *_COLUMNS}
+    if near := difflib.get_close_matches(str(found.get("name", "")).lower(), names, cutoff=0.7):
         reason += f"; did you mean {' or '.join(near)}?"
-    elif isinstance(error, duckdb.CatalogException):
+    elif is_table:
         reason += f"; there are {', '.join(NAMES)}"
     position = found.get("position")
-    # DuckDB counts bytes.
-    place = len(sql.encode()[: int(position) - ahead].decode(errors="ignore")) if position else None
-    return QueryError(reason, place)
+    return QueryError(reason, _place(sql, int(position) - ahead) if position else None)
+
+
+def _place(sql: str, position: int) -> int:
+    """The place of a character, where DuckDB counts bytes."""
+    return len(sql.encode()[:position].decode(errors="ignore"))
+
+
+def _wrong_value(sql: str, error: Exception) -> QueryError | None:
+    """That a value in the query itself is not what it is compared with or cast to; None where it is one of a column."""
+    found = _details(error) if isinstance(error, duckdb.ConversionException) else {}
+    start, length = json.loads(found.get("location", "[0,0]"))
+    if not _VALUE.fullmatch(sql.encode()[start : start + length].decode(errors="ignore")):
+        return None
+    kind = _KIND.search(found["exception_message"])
+    return QueryError(f"this is no {(kind[1] or 'number') if kind else 'such value'}", _place(sql, start))
 
 
 def _details(error: duckdb.Error) -> dict[str, Any]:

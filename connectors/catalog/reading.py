@@ -12,7 +12,7 @@ from ahi_catalog.connectors.catalog import Unit, open_catalog, open_store
 from ahi_catalog.connectors.catalog.catalog import Catalog as _Catalog
 from ahi_catalog.connectors.catalog.dataset import open_dataset
 from ahi_catalog.connectors.catalog.summary import Summary, summarize
-from ahi_catalog.connectors.errors import UsageError
+from ahi_catalog.connectors.errors import UsageError, missing_extra
 from ahi_catalog.connectors.settings import S3Access
 from ahi_catalog.schemas import IMAGE_SETS
 from ahi_catalog.schemas.ddl import quoted_name
@@ -26,7 +26,6 @@ _NOT_FOR_PANDAS: Final = (
     "the answer holds a time that pandas cannot, such as 24:00:00 or one before the year 1: cast it to text, "
     "or take `.arrow()`"
 )
-NO_PANDAS: Final = "pandas comes with an extra: pip install 'ahi-catalog[pandas]'"
 
 
 class Answer:
@@ -171,7 +170,7 @@ def _to_pandas(table: pa.Table) -> "pd.DataFrame":
     try:
         import pandas as pd  # noqa: PLC0415 - an extra
     except ImportError:
-        raise UsageError(NO_PANDAS) from None
+        raise missing_extra("a pandas DataFrame", "pandas") from None
     nullable = {
         pa.bool_(): pd.BooleanDtype(),
         pa.int8(): pd.Int8Dtype(),

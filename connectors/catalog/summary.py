@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
 from ahi_catalog.connectors.catalog.checkpoint import Checkpoint
-from ahi_catalog.connectors.catalog.dataset import count_rows, data_keys
+from ahi_catalog.connectors.catalog.dataset import count_rows
 from ahi_catalog.connectors.catalog.freshness import Freshness
 from ahi_catalog.connectors.catalog.heartbeat import Heartbeat
 from ahi_catalog.connectors.catalog.layout import parse_partition
@@ -123,16 +123,20 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
     )
 
 
-def find_lost(catalog: Catalog) -> dict[str, Coverage]:
-    """By data store, the partitions that had an object and have none; by a listing and the checkpoints.
+def find_lost(catalog: Catalog, keys: Iterable[str]) -> dict[str, Coverage]:
+    """By data store, the partitions that had an object and have none, by the checkpoints.
 
     A data store without any object is looked for where no other has one.
+
+    Args:
+        catalog: The catalog.
+        keys: Of the data objects, as they were listed.
 
     Raises:
         StoreError: The store refuses, or cannot be reached.
         StateError: A checkpoint cannot be read.
     """
-    listed = [found for key in data_keys(catalog) if (found := parse_partition(IMAGE_SETS, key))]
+    listed = [found for key in keys if (found := parse_partition(IMAGE_SETS, key))]
     present: dict[str, list[Window]] = {found.datastore_id: [] for found in listed}
     for found in listed:
         present[found.datastore_id].append(found.window)

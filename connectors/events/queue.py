@@ -154,7 +154,7 @@ def _call(function: Callable[..., dict[str, Any]], request: dict[str, Any]) -> d
     except boto.ClientError as error:
         code = error_code(error).removeprefix("AWS.SimpleQueueService.")
     except (boto.BotoCoreError, ResponseParserError, UnicodeDecodeError) as error:
-        advice = no_answer(error, "AWS_ENDPOINT_URL_SQS").advice.removesuffix("; run again to resume")
+        advice = no_answer(error, "AWS_ENDPOINT_URL_SQS").advice
         raise QueueError(f"the queue: {advice}") from None
     denied = code in _DENIED
     advice = _WHAT_TO_DO.get("AccessDenied" if denied else code, "see SQS's documentation of that error")

@@ -110,4 +110,5 @@ class RequestExecutor:
 def _log_retry(failure: Exception, tries: int, seconds: float) -> None:
     # Throttling is what a quota is for, and a wait after an import is usual.
     if not isinstance(failure, ThrottledError | NotReadyError):
-        _log.warning("%s; that was try %d, the next in %.1f s", failure, tries, seconds)
+        told = failure.while_retrying if isinstance(failure, SourceError) else failure
+        _log.warning("%s; that was try %d, the next in %.1f s", told, tries, seconds)

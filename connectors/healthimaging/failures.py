@@ -43,7 +43,8 @@ def translate(error: Exception, operation: str) -> SourceError:
     if isinstance(error, boto.ParamValidationError):
         return InvalidRequestError(f"{operation}: botocore refuses the request")
     told = no_answer(error, "AWS_ENDPOINT_URL_MEDICAL_IMAGING")
-    return (TransientError if told.may_pass else SourceError)(f"{operation}: {told.advice}")
+    kind, remedy = (TransientError, Remedy.RESUME) if told.may_pass else (SourceError, None)
+    return kind(f"{operation}: {told.advice}", remedy=remedy)
 
 
 def is_not_found(error: Exception) -> bool:
@@ -62,9 +63,9 @@ def _translate_answer(error: boto.ClientError, operation: str) -> SourceError:
     if code in _THROTTLED or status == _TOO_MANY_REQUESTS:
         return ThrottledError(f"{operation}: throttled by the service; lower `rate` if others share the quota")
     if code == _CONFLICT and operation == METADATA:
-        return NotReadyError(f"{operation}: not consistent yet, as after an import; run again to resume")
+        return NotReadyError(f"{operation}: not consistent yet, as after an import", remedy=Remedy.RESUME)
     if status in _TRANSIENT_STATUS:
-        return TransientError(f"{operation}: the service answers {status}; run again to resume")
+        return TransientError(f"{operation}: the service answers {status}", remedy=Remedy.RESUME)
     if code == "ValidationException":
         return InvalidRequestError(f"{operation}: the service refuses the request as invalid")
     # The service's own message may quote the request; its code says enough.

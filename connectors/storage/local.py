@@ -36,14 +36,15 @@ _LONGEST_PAUSE: Final = 0.05
 _LOCK_PATIENCE: Final = 10
 """Seconds; a put takes less, so whoever waits longer is told, and may be stopped."""
 _ADVICE: Final = {
-    errno.ENOSPC: "free some space and run again to resume",
-    errno.EDQUOT: "the quota of the disk is used up: have it raised, or free some space, and run again to resume",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "the quota of the disk is used up: have it raised, or free some space",
     errno.EROFS: "mount it for writing, or choose another folder",
-    errno.ESTALE: "the share has changed under it: run again to resume, or mount it again",
+    errno.ESTALE: "the share has changed under it; mount it again if it stays so",
     errno.EXDEV: "tables and `_state` have to lie on one file system",
     errno.ENAMETOOLONG: "choose a folder with a shorter path",
-    errno.EIO: "the disk or the share fails: mend it and run again to resume",
+    errno.EIO: "the disk or the share fails: mend it",
 }
+_RESUMED: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EIO})
 _OTHER_ADVICE: Final = "check the path, and that it is a folder of yours"
 
 
@@ -80,7 +81,7 @@ class LocalStore:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StoreError(_describe("read", key, error)) from None
+            raise _failure("read", key, error) from None
         return Stored(body, content_etag(body))
 
     def put(self, key: str, body: bytes, *, expected: str | None) -> str:
@@ -95,7 +96,7 @@ class LocalStore:
                     raise ConflictError(f"{key} was written by another run")
                 self._replace(path, body, scratch)
         except OSError as error:
-            raise StoreError(_describe("write", key, error)) from None
+            raise _failure("write", key, error) from None
         return etag
 
     def entries(self, prefix: str) -> Iterator[Entry]:
@@ -103,7 +104,7 @@ class LocalStore:
             files = [path for path in _files(self._root / prefix) if path.is_file()]
             listed = [_entry(path.relative_to(self._root).as_posix(), path.stat()) for path in files]
         except OSError as error:
-            raise StoreError(_describe("list", prefix, error)) from None
+            raise _failure("list", prefix, error) from None
         return (entry for entry in listed if not is_folder_marker(entry))
 
     def _path(self, key: str) -> Path:
@@ -255,7 +256,8 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _describe(verb: str, key: str, error: OSError) -> str:
+def _failure(verb: str, key: str, error: OSError) -> StoreError:
     reason = error.strerror or type(error).__name__
     advice = _ADVICE.get(error.errno or 0, _OTHER_ADVICE)
-    return f"cannot {verb} {key} in the catalog's folder: {reason}; {advice}"
+    remedy = Remedy.RESUME if error.errno in _RESUMED else None
+    return StoreError(f"cannot {verb} {key} in the catalog's folder: {reason}; {advice}", remedy=remedy)

@@ -277,7 +277,8 @@ class S3Store:
     def _translate(self, error: Exception, where: str) -> AhiCatalogError:
         if not isinstance(error, boto.ClientError):
             told = no_answer(error, "AWS_ENDPOINT_URL_S3")
-            return (_DoubtError if told.may_pass else RefusedError)(f"{where}: {told.advice}")
+            refusal = RefusedError(f"{where}: {told.advice}")
+            return _DoubtError(refusal.message, remedy=Remedy.RESUME) if told.may_pass else refusal
         code = error_code(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if code in _EXPECTED:
@@ -285,9 +286,9 @@ class S3Store:
             return kind(f"{where}: {text}")
         if code in _SLOWER:
             advice = f"the store wants fewer requests at once ({code}): let fewer runs and queries go side by side"
-            return _DoubtError(f"{where}: {advice}; run again to resume")
+            return _DoubtError(f"{where}: {advice}", remedy=Remedy.RESUME)
         if code not in _WHAT_TO_DO and (status not in _FINAL_STATUS or code in _PASSING):
-            return _DoubtError(f"{where}: the store answers {code}; run again to resume")
+            return _DoubtError(f"{where}: the store answers {code}", remedy=Remedy.RESUME)
         if code in _DENIED:
             return self._denial(error, where)
         return RefusedError(f"{where}: {_WHAT_TO_DO.get(code) or self._refusal(error, code)}")
@@ -329,7 +330,8 @@ def _etag(answer: dict[str, Any]) -> str:
     """The object's etag; an answer without one is not the store's, whatever its status."""
     etag: str | None = answer.get("ETag")
     if etag is None:
-        raise _DoubtError("an answer that is not S3's: check AWS_ENDPOINT_URL_S3 and proxies; run again to resume")
+        advice = "an answer that is not S3's: check AWS_ENDPOINT_URL_S3 and proxies"
+        raise _DoubtError(advice, remedy=Remedy.RESUME)
     return etag
 
 

@@ -3,7 +3,7 @@
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,8 @@ import pytest
 from ahi_catalog import Catalog
 from ahi_catalog.cli.main import run
 from ahi_catalog.connectors.errors import QueryError, UsageError
+from ahi_catalog.connectors.storage import LocalStore
+from ahi_catalog.connectors.storage.base import Entry
 from tests.support.world import BORN, TODAY, World
 
 Ask = Callable[..., tuple[int, str, str]]
@@ -72,9 +74,56 @@ def test_the_place_in_a_long_line_is_cut_out(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sql", "under", "kind"),
+    [
+        ("select count(*) from image_sets where study_date > 'last week'", "'last week'", "date"),
+        ("select date '2026-02-30'", "date '2026", "date"),
+        ("select cast('é' as int)", "cast('é'", "number"),
+        ("select 'é' from image_sets where version = $v", "$v", "number"),
+    ],
+)
+def test_a_value_that_is_none_is_shown_at_its_place(ask: Ask, sql: str, under: str, kind: str) -> None:
+    """A literal that is no date or number is the query's mistake; the message does not repeat it."""
+    code, _, said = ask("query", *(["--param", "v=one"] if "$v" in sql else []), sql)
+    assert code == 2
+    message, shown, caret = said.splitlines()
+    assert message == f"Error: this is no {kind}"
+    assert shown[len(caret) - 1 :].startswith(under)
+
+
+def test_two_forms_at_once_are_refused(ask: Ask) -> None:
+    """In a line, for every command that has both options."""
+    for command in (["query", "select 1"], ["changes", "--since", "2024-01-01"], ["status"]):
+        code, out, said = ask(*command, "--json", "--format", "openmetrics" if command == ["status"] else "csv")
+        assert (code, out, said) == (2, "", "Error: give --json or --format, not both\n")
+
+
+def test_numbers_of_a_column_have_alike_digits(ask: Ask) -> None:
+    """Enough for four of the least value that count, and no more than any of them has."""
+    values = "from (values (0.0046566, 5.0, 1e20, 3), (12345.5, 1.25, 0.1, null)) t(a, b, c, d)"
+    cells = [line.split() for line in ask("query", values)[1].splitlines() if line.strip(" ─")]
+    assert cells == [["a", "b", "c", "d"], ["0.004657", "5.00", "1e+20", "3"], ["12,345.500000", "1.25", "0.1"]]
+
+
+def test_objects_are_listed_once(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the rows, and to tell of those that are lost."""
+    listed: list[str] = []
+    entries = LocalStore.entries
+
+    def noting(store: LocalStore, prefix: str) -> Iterable[Entry]:
+        listed.append(prefix)
+        return entries(store, prefix)
+
+    monkeypatch.setattr(LocalStore, "entries", noting)
+    assert ask("query", "from image_sets")[0] == 0
+    assert listed == ["image_sets/"]
+
+
+@pytest.mark.parametrize(
     ("sql", "near"),
     [
         ("from studie", "did you mean studies"),
+        ("from image_set", "did you mean image_sets?"),
         ("select series_modalty from image_sets", "did you mean series_modality"),
         (
             "from xyz",
@@ -163,6 +212,16 @@ def test_state_forgets_what_it_is_told_to(
     assert shown["populated"]
     assert world.sync().new == 0
     assert json.loads(ask("state", "show", "--json")[1])["datastores"][0]["coverage"] == [[start, end]]
+
+
+def test_changes_say_where_they_are_not_complete(ask: Ask, world: World) -> None:
+    """After a range was forgotten, the next question begins with it; a sync makes the list whole again."""
+    world_id = ["--datastore-id", world.datastore_id]
+    ask("state", "forget", *world_id, "--from", "2024-02-01", "--to", "2024-03-01", "--yes")
+    said = ask("changes", "--since", "2024-06-01")[2]
+    assert "Not complete: from 2024-02-01T00:00:00Z on a range is not covered" in said
+    world.sync()
+    assert "Complete up to" in ask("changes", "--since", "2024-06-01")[2]
 
 
 def test_state_says_what_it_cannot_forget(ask: Ask, world: World) -> None:

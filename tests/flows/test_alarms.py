@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import socketserver
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -63,11 +65,12 @@ def test_the_automations_are_what_they_are_called() -> None:
 
 @pytest.mark.prefect
 @pytest.mark.timeout(900)
-def test_alarms_go_off_and_other_flows_run(world: World, tmp_path: Path) -> None:
+def test_alarms_go_off_and_other_flows_run(world: World, tmp_path: Path) -> None:  # noqa: PLR0915  # one server for all
     """A sync's event arrives and its refresh runs another flow; difference, crash and silence each set off their alarm.
 
-    The silence is that after `serve` has ended, which pauses its schedules. Meanwhile another catalog is refused its
-    name. A run whose events are not taken ends as it would have.
+    Each is told to a receiver, in one POST, however often the alarms were made. The silence is that after `serve` has
+    ended, which pauses its schedules. Meanwhile its name is refused, to another catalog and to the same. A run whose
+    events are not taken ends as it would have.
     """
     world.service.clock.unfreeze()
     world.fill(60)
@@ -75,15 +78,21 @@ def test_alarms_go_off_and_other_flows_run(world: World, tmp_path: Path) -> None
     with running_prefect_server(tmp_path) as environment:
         alarms = yaml.safe_load(AUTOMATIONS.read_text("utf-8"))
         alarms["automations"][0]["trigger"]["within"] = 30
-        (tmp_path / "alarms.yaml").write_text(yaml.safe_dump(alarms), encoding="utf-8")
-        assert "Created 3" in prefect(environment, "automation", "create", "--from-file", str(tmp_path / "alarms.yaml"))
+        made = tmp_path / AUTOMATIONS.name
+        made.write_text(yaml.safe_dump(alarms), encoding="utf-8")
+        assert "Created 3" in prefect(environment, "automation", "create", "--from-file", str(made))
+        script = shutil.copy(AUTOMATIONS.with_name("alarms.py"), tmp_path)
         (tmp_path / "consumer.py").write_text(CONSUMER, encoding="utf-8")
         consumer = [sys.executable, "consumer.py", asset_key(str(world.catalog))]
         with (
+            receiver() as (url, told),
             running(consumer, tmp_path, environment, name="consumer"),
             Feed(environment["PREFECT_API_URL"]) as feed,
             SyncPrefectClient(environment["PREFECT_API_URL"]) as client,
         ):
+            renewed = _run([sys.executable, str(script)], environment | {"AHI_CATALOG_NOTIFY": url})
+            assert renewed.stdout.count("tells the receiver") == 3, renewed.stderr
+            assert len(client.read_automations()) == 3
             with running(serve(world, world.catalog), tmp_path, environment, name="serve") as serving:
                 wait_for(lambda: {each.name for each in client.read_deployments()} >= {"consumer", "world"}, "both")
                 world.service.faults.add("500", next=1, operation="SearchImageSets")
@@ -101,6 +110,9 @@ def test_alarms_go_off_and_other_flows_run(world: World, tmp_path: Path) -> None
                 refused = _run(serve(world, tmp_path / "other"), environment)
                 assert refused.returncode == 2
                 assert f"sync/world is there already, for {world.catalog} " in refused.stderr
+                again = _run(serve(world, world.catalog), environment)
+                assert again.returncode == 1
+                assert "sync/world is served already" in again.stderr
 
                 world.service.delete(world.datastore_id, summary("unknown", BORN)["imageSetId"])
                 differs = end_of_run(client, start_run(client, "verify/world", part="1/1", rate=1_000, burst=1_000))
@@ -117,12 +129,15 @@ def test_alarms_go_off_and_other_flows_run(world: World, tmp_path: Path) -> None
                 wait_for(lambda: len(feed.of("ahi-catalog.sync.completed")) == 2, "the event of the last sync")
                 wait_for(lambda: not _children(serving.pid), "the end of the run's process")
                 silences = feed.alarms("no sync completed for two hours")
+            wait_for(lambda: len(told) >= 3, "the notices of the alarms")
+            assert {text.partition("\n")[0] for text in told} == {each["name"] for each in alarms["automations"]}
+            assert all(world.datastore_id in text or "backfill" in text for text in told), told
             assert "The schedules are paused" in (tmp_path / "serve.log").read_text("utf-8")
             wait_for(lambda: feed.alarms("no sync completed for two hours") > silences, "the alarm of silence")
 
-            with server_without_events(environment["PREFECT_API_URL"]) as url:
+            with server_without_events(environment["PREFECT_API_URL"]) as api:
                 sync = [COMMAND, "sync", "--prefect", "--catalog", str(tmp_path / "again"), "--rate", "1000"]
-                done = _run([*sync, "--datastore-id", world.datastore_id], environment | {"PREFECT_API_URL": url})
+                done = _run([*sync, "--datastore-id", world.datastore_id], environment | {"PREFECT_API_URL": api})
             assert done.returncode == 0, done.stderr
             assert _states(client, "sync").count("Completed") == 3
             assert len(feed.of("ahi-catalog.sync.completed")) == 2
@@ -149,6 +164,26 @@ class Feed(httpx.Client):
 def serve(world: World, catalog: Path) -> list[str]:
     """The command that serves a catalog, under one name."""
     return [COMMAND, "serve", "--catalog", str(catalog), "--datastore-id", world.datastore_id, "--name", "world"]
+
+
+@contextmanager
+def receiver() -> Iterator[tuple[str, list[str]]]:
+    """What takes notices as Slack does: its URL, and the texts that come."""
+    texts: list[str] = []
+
+    class Receive(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            texts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receive) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/secret", texts
+        server.shutdown()
 
 
 @contextmanager

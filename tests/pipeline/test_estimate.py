@@ -11,6 +11,7 @@ from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.pages import Field
 from ahi_catalog.connectors.settings import Quota
 from ahi_catalog.connectors.windows import Window, to_epoch_microseconds
+from ahi_catalog.emulator.idc import RELEASES, import_times
 from ahi_catalog.pipeline.estimate import Estimate, estimate
 from tests.support.simulation import TimesOnly
 
@@ -54,6 +55,28 @@ def test_a_guess_about_bursts_is_near_or_not_told(bursts: int, each: int, second
         starts = np.repeat(chance.random(bursts) * (SECONDS - seconds), each)
         found, _ = guess((starts + chance.random(bursts * each) * seconds).tolist(), probes)
         assert found.is_rough or bursts * each / 2 <= found.rows <= bursts * each * 2
+
+
+@pytest.mark.parametrize("total", [5_000, 30_000, 100_000])
+def test_import_jobs_are_guessed_where_probes_suffice(total: int) -> None:
+    """Hundreds of one moment, thousands in a minute, months of nothing: few probes tell nothing, and more a guess."""
+    sizes = np.random.default_rng(7).dirichlet(np.full(25, 0.6))
+    times = np.sort(import_times(np.repeat(np.arange(1, 26), (sizes * total).astype(int))))
+    window = Window(RELEASES[0], RELEASES[-1] + timedelta(days=300))
+    found = [estimate(TimesOnly(times), [(Field.CREATED_AT, window)], probes=probes) for probes in (20, 60, 600)]
+    few, _, many = found
+    assert few.is_rough
+    assert few.probes == 20
+    assert all(each.is_rough or each.rows == pytest.approx(len(times), rel=0.25) for each in found)
+    assert not many.is_rough
+    assert many.probes < len(times) / 50 + 30
+
+
+def test_a_steady_guess_takes_no_more_probes() -> None:
+    """Of three hundred requests thirty are spent, where these agree."""
+    found, requests = guess((np.random.default_rng(7).random(30_000) * SECONDS).tolist(), 300)
+    assert requests == 30
+    assert not found.is_rough
 
 
 def test_windows_beyond_the_probes_are_not_guessed() -> None:

@@ -273,7 +273,7 @@ def test_a_data_store_is_asked_once_when_it_was_created(world: World) -> None:
 
 
 def test_a_first_syncs_start_holds_for_later_ones(world: World) -> None:
-    """A sync without it goes on from there, another one is refused, and what lies before is no gap."""
+    """A sync without it goes on from there, another one is no run at all, and what lies before is no gap."""
     world.fill(900, step=timedelta(hours=3))
     start = BORN + 30 * DAY
     first = world.sync(start=start)
@@ -282,9 +282,15 @@ def test_a_first_syncs_start_holds_for_later_ones(world: World) -> None:
     assert later.rows_read < first.rows_read == len(world.rows())
     assert "GetDatastore" not in world.service.counters.requests
     world.sync(start=start)
+    reports = sorted(world.catalog.glob("_state/*/runs/*.json"))
     for other in (BORN, start + DAY):
         with pytest.raises(UsageError, match="2024-01-31T00:00:00Z, which its first sync fixed"):
             world.sync(start=other)
+        with pytest.raises(UsageError, match="which its first sync fixed"):
+            world.watch(lambda _: None, 1, start=other)
+    with pytest.raises(UsageError, match="cannot begin in the future"):
+        world.sync(start=world.service.now() + HOUR)
+    assert sorted(world.catalog.glob("_state/*/runs/*.json")) == reports
     world.backfill(BORN, BORN + DAY)
     told = summarize(open_catalog(open_store(str(world.catalog))), world.datastore_id, runs=1)
     assert told.start == start
