@@ -28,6 +28,7 @@ from ahi_catalog.connectors.settings import Settings
 @catalog_option
 @datastore_options
 @metadata_options
+@setting("archived")
 @option("--yes", is_flag=True, help="With --archived: do not ask first.")
 @price_options
 @share_option

@@ -151,7 +151,6 @@ metadata_options = options(
     setting("metadata_burst"),
     setting("keyword", multiple=True, type=Keyword, help=f"{declared()['keyword'].description} {_AGAIN}"),
     setting("instances"),
-    setting("archived"),
 )
 price_options = options(
     option("--frequent-price", type=Number, default=0.105, metavar="USD", help="Of a GB and month, not archived."),

@@ -10,8 +10,10 @@ access has to be younger.
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache, partial, reduce
@@ -20,18 +22,20 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ahi_catalog.connectors.catalog import Catalog, Partition
+from ahi_catalog.connectors.catalog import Catalog, Partition, Published
 from ahi_catalog.connectors.catalog.merge import origins_of
 from ahi_catalog.connectors.catalog.publishing import read_columns, renew_partition
 from ahi_catalog.connectors.errors import UsageError
-from ahi_catalog.connectors.healthimaging.metadata import MetadataRequest, MetadataResult
+from ahi_catalog.connectors.healthimaging.metadata import Left, MetadataRequest, MetadataResult
 from ahi_catalog.connectors.healthimaging.source import Connection, connect, open_metadata_source
 from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import MetadataOptions, Quota, Settings
+from ahi_catalog.pipeline.background import BackgroundJob
+from ahi_catalog.pipeline.executors import open_threads
 from ahi_catalog.pipeline.privacy import LoadKey, make_protection
 from ahi_catalog.pipeline.results import Results
-from ahi_catalog.pipeline.run import Clock, Run, now, open_run
+from ahi_catalog.pipeline.run import Clock, Run, RunSetup, now, open_run
 from ahi_catalog.pipeline.run_report import MetadataCounts, RunReport
 from ahi_catalog.pipeline.scan_task import ScanExecutor, ScanTask, make_reading
 from ahi_catalog.schemas import IMAGE_SETS, INSTANCES, SERIES, Table
@@ -47,6 +51,10 @@ _CHUNK: Final = 25
 _PUBLISH_AFTER: Final = 5_000
 """Image sets of a partition after which it is published though more of it are lacking: what a killed run loses."""
 _PUBLISH_BYTES: Final = 32_000_000
+_TRIES: Final = 5
+"""Of a request beside a watch, which tries again a minute later what was not ready in some seconds."""
+Take = Callable[[Collection[Partition]], Partition | None]
+"""The partition to look at next, which is none of those that are under way; None: that was all for now."""
 _FACTS: Final = ("image_set_id", "version", "created_at", "updated_at", "last_accessed_at", "storage_tier")
 
 
@@ -117,20 +125,148 @@ def read_metadata(
         UsageError: There is no catalog, or a keyword is none of the DICOM dictionary.
         AhiCatalogError: The run failed; what was read by then is published.
     """
+    connection = connection or connect(settings)
     setup = open_run(settings, executor, stop, clock=clock, connection=connection, load_key=load_key)
+    with _running(setup, connection) as (run, read):
+        whole = iter(_newest_first(run.catalog, run.datastore_id))
+        read(lambda _: next(whole, None))
+    return run.report
+
+
+@contextmanager
+def _running(
+    setup: RunSetup, connection: Connection, *, has_heartbeat: bool = True
+) -> Iterator[tuple[Run, Callable[[Take], Collection[Partition]]]]:
+    """A run, and what reads and publishes all that partitions lack.
+
+    That may be called again and again, and returns partitions with image sets that the service was not ready for.
+    """
+    settings, stop = setup.settings, setup.stop
     catalog, protect = setup.open_catalog()
     extend_catalog(catalog, settings.metadata)
-    shared = connection or connect(settings)
-    with setup.running("metadata", catalog, protect) as run:
+    source, phi = open_metadata_source(settings, stop, connection), catalog.description.phi
+    reading = make_reading(source, cache(partial(make_protection, phi, settings, setup.load_key)), stop)
+    task = ScanTask(settings, phi, setup.load_key, reading)
+    archived: dict[Partition, int] = {}
+    with setup.running("metadata", catalog, protect, has_heartbeat=has_heartbeat) as run:
         run.report.metadata = MetadataCounts()
-        source = open_metadata_source(settings, stop, shared)
-        phi = catalog.description.phi
-        reading = make_reading(source, cache(partial(make_protection, phi, settings, load_key)), stop)
-        with ThreadPoolExecutor(catalog.store.writers, thread_name_prefix="publish") as publishers:
-            # Tiers move by the service's clock; it is asked only where something is lacking.
-            at = cache(partial(run.source.clock, run.report.counts))
-            _Reading(run, ScanTask(settings, phi, setup.load_key, reading), publishers).run_to_end(at)
-    return run.report
+
+        def read(take: Take) -> Collection[Partition]:
+            with ThreadPoolExecutor(catalog.store.writers, thread_name_prefix="publish") as publishers:
+                return _Reading(run, task, publishers, archived).run_to_end(take)
+
+        yield run, read
+
+
+class MetadataJob(BackgroundJob):
+    """Reads the metadata of what a watch publishes: a run an hour, which looks at the whole catalog once.
+
+    What passes have published comes before the rest of the catalog.
+
+    Args:
+        settings: Of the watch. Archived image sets are not read, whatever they say.
+        clock: The local clock, aware.
+        connection: To the service.
+        load_key: Loads the key of pseudonyms.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock,
+        connection: Connection,
+        load_key: LoadKey,
+    ) -> None:
+        super().__init__("the metadata of what is new is not read", clock)
+        options = replace(settings.metadata, archived=False)
+        tries = min(settings.max_attempts, _TRIES)
+        self._settings = for_metadata(replace(settings, metadata=options, max_attempts=tries))
+        self._connection = connection
+        self._load_key = load_key
+        self._stop = threading.Event()
+        self._published: set[Partition] = set()
+        self._adding = threading.Lock()
+        self._is_new_hour = False
+        self._hour: ExitStack | None = None
+        self._hours_run: Run
+        self._read: Callable[[Take], Collection[Partition]]
+        self._whole: Iterator[Partition]
+        self._last_failure: Exception | None = None
+
+    def begin_hour(self) -> None:
+        """Have the whole catalog looked at again, in a run of its own."""
+        self._is_new_hour = self._is_due = True
+        self.start()
+
+    def follow(self, changed: Collection[Partition]) -> None:
+        """Have partitions that were published looked at."""
+        self._add(changed)
+        super().follow(changed)
+
+    def end(self) -> None:
+        """End the reading in order: what is read is published, and the report is kept."""
+        self._stop.set()
+        self._join()
+        self._end_hour()
+
+    @redact_errors
+    def work(self) -> bool:
+        """Read what is lacking; whether the service was not ready for some of it."""
+        if self._is_new_hour:
+            self._end_hour()
+            self._open_hour()
+        run, taken = self._hours_run, set[Partition]()
+        left: Collection[Partition] = taken
+        try:
+            run.catalog.refuse_replaced()
+            left = self._read(partial(self._take, taken))
+            self._last_failure = None
+        except Exception as error:
+            self._last_failure = error
+            raise
+        finally:
+            self._add(left)
+        return bool(left)
+
+    def _open_hour(self) -> None:
+        settings = self._settings
+        with ExitStack() as stack:
+            # Threads of its own: the passes' are for scans.
+            executor = stack.enter_context(open_threads(settings.workers))
+            setup = open_run(
+                settings,
+                executor,
+                self._stop,
+                clock=self._clock,
+                connection=self._connection,
+                load_key=self._load_key,
+            )
+            self._hours_run, self._read = stack.enter_context(_running(setup, self._connection, has_heartbeat=False))
+            self._whole = iter(_newest_first(self._hours_run.catalog, settings.datastore_id))
+            self._hour = stack.pop_all()
+        self._is_new_hour = False
+
+    def _end_hour(self) -> None:
+        """Keep the hour's report: as failed, where the last reading was."""
+        if self._hour is not None:
+            hour, failure, self._hour = self._hour, self._last_failure, None
+            hour.__exit__(type(failure) if failure else None, failure, None)
+
+    def _add(self, partitions: Collection[Partition]) -> None:
+        with self._adding:
+            self._published.update(partitions)
+
+    def _take(self, taken: set[Partition], under_way: Collection[Partition]) -> Partition | None:
+        with self._adding:
+            found = max(self._published.difference(under_way), default=None)
+            if found is not None:
+                self._published.remove(found)
+        if found is None:
+            found = next((each for each in self._whole if each not in taken), None)
+        if found is not None:
+            taken.add(found)
+        return found
 
 
 def extend_catalog(catalog: Catalog, options: MetadataOptions) -> None:
@@ -173,34 +309,39 @@ def lacks(catalog: Catalog, datastore_id: str, at: Callable[[], datetime], *, wi
         at: The service's clock, aware; read where something is lacking.
         with_archived: Whether archived image sets are to be read too.
     """
-    tables = _tables(catalog)
-    present = {table: catalog.partitions(datastore_id, table) for table in tables}
-    for partition in sorted(catalog.partitions(datastore_id), reverse=True):
-        held = {table: _held(catalog, table, partition) for table in tables if partition in present[table]}
-        image_sets = _columns(catalog, IMAGE_SETS, partition, _FACTS)
-        wanted = origins_of(IMAGE_SETS, image_sets)
-        complete = _complete(catalog, held)
-        lacking = image_sets.filter(pc.invert(pc.is_in(wanted, complete)))
-        is_frequent = _is_frequent(lacking, at()) if len(lacking) else pa.array([], pa.bool_())
-        to_read = lacking if with_archived else lacking.filter(is_frequent)
-        stale = any(not pc.all(pc.is_in(origins_of(t, rows), wanted), min_count=0).as_py() for t, rows in held.items())
-        archived = lacking.filter(pc.invert(is_frequent))
-        if len(lacking) or stale:
-            newest_first = to_read.sort_by([("created_at", "descending"), ("image_set_id", "ascending")])
-            yield Lack(
-                partition=partition,
-                to_read=newest_first,
-                archived=len(archived),
-                archived_bytes=_billed(archived, held.get(SERIES)) if len(archived) else 0,
-                is_stale=stale,
-            )
+    for partition in _newest_first(catalog, datastore_id):
+        if lack := _lack(catalog, partition, at, with_archived=with_archived):
+            yield lack
 
 
-def _billed(image_sets: pa.Table, series: pa.Table | None) -> int:
+def _newest_first(catalog: Catalog, datastore_id: str) -> list[Partition]:
+    return sorted(catalog.partitions(datastore_id), reverse=True)
+
+
+def _lack(catalog: Catalog, partition: Partition, at: Callable[[], datetime], *, with_archived: bool) -> Lack | None:
+    """What a partition lacks; None where it lacks nothing."""
+    held = {table: _held(catalog, table, partition) for table in _tables(catalog)}
+    image_sets = _columns(catalog, IMAGE_SETS, partition, _FACTS)
+    wanted = origins_of(IMAGE_SETS, image_sets)
+    lacking = image_sets.filter(pc.invert(pc.is_in(wanted, _complete(catalog, held))))
+    stale = any(not pc.all(pc.is_in(origins_of(t, rows), wanted), min_count=0).as_py() for t, rows in held.items())
+    if not (len(lacking) or stale):
+        return None
+    is_frequent = _is_frequent(lacking, at()) if len(lacking) else pa.array([], pa.bool_())
+    to_read = lacking if with_archived else lacking.filter(is_frequent)
+    archived = lacking.filter(pc.invert(is_frequent))
+    return Lack(
+        partition=partition,
+        to_read=to_read.sort_by([("created_at", "descending"), ("image_set_id", "ascending")]),
+        archived=len(archived),
+        archived_bytes=_billed(archived, held[SERIES]) if len(archived) else 0,
+        is_stale=stale,
+    )
+
+
+def _billed(image_sets: pa.Table, series: pa.Table) -> int:
     """The bytes of image sets as storage is billed, as far as their series are known."""
     least = LEAST_BYTES * len(image_sets)
-    if series is None:
-        return least
     known = series.group_by("image_set_id").aggregate([("bytes", "sum")])
     known = known.filter(pc.is_in(known["image_set_id"], image_sets["image_set_id"]))
     beyond = pc.subtract(pc.max_element_wise(known["bytes_sum"], LEAST_BYTES), LEAST_BYTES)
@@ -223,9 +364,7 @@ def _held(catalog: Catalog, table: Table, partition: Partition) -> pa.Table:
 
 def _complete(catalog: Catalog, held: Mapping[Table, pa.Table]) -> pa.ChunkedArray:
     """What `origins_of` says of image sets that have all that the catalog keeps of them."""
-    series = held.get(SERIES)
-    if series is None:
-        return pa.chunked_array([], pa.string())
+    series = held[SERIES]
     for keyword in catalog.description.keywords:
         # Every row says something of each keyword that was kept when it was read, be it null.
         has_it = pc.match_substring(series["attributes"], f'"{keyword}":')
@@ -233,8 +372,7 @@ def _complete(catalog: Catalog, held: Mapping[Table, pa.Table]) -> pa.ChunkedArr
     origins = origins_of(SERIES, series)
     if not catalog.description.has_instances:
         return origins
-    instances = held.get(INSTANCES, INSTANCES.schema.empty_table())
-    has_them = pc.is_in(origins, origins_of(INSTANCES, instances))
+    has_them = pc.is_in(origins, origins_of(INSTANCES, held[INSTANCES]))
     return origins.filter(pc.or_(has_them, pc.equal(series["instances"], 0)))
 
 
@@ -263,22 +401,27 @@ class _Reading:
     What is read is published, whatever happens after: a stop and a failure end the reading alone.
     """
 
-    def __init__(self, run: Run, task: ScanTask, publishers: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, run: Run, task: ScanTask, publishers: ThreadPoolExecutor, archived: dict[Partition, int]
+    ) -> None:
         self._run = run
         self._task = task
         self._results = Results()
         self._reading = 0
         self._waiting: dict[Partition, _Waiting] = {}
+        self._publishing: Counter[Partition] = Counter()
+        self._not_ready: set[Partition] = set()
+        self._archived = archived
         self._began = time.monotonic()
         self._publishers = publishers
 
-    def run_to_end(self, at: Callable[[], datetime]) -> None:
-        """Read and publish all that is lacking.
+    def run_to_end(self, take: Take) -> Collection[Partition]:
+        """Read and publish all that partitions lack; those with image sets that the service was not ready for.
 
         Raises:
             Exception: The first failure; what was read by then is published.
         """
-        requests = self._requests(at)
+        requests = self._requests(take)
         while self._start(requests):
             self._results.take()
         self._drain()
@@ -287,16 +430,25 @@ class _Reading:
         self._drain()
         if self._results.failure is not None:
             raise self._results.failure
+        return self._not_ready
 
     def _drain(self) -> None:
         while self._results.under_way:
             self._results.take()
 
-    def _requests(self, at: Callable[[], datetime]) -> Iterator[tuple[Partition, MetadataRequest]]:
-        description = self._run.catalog.description
-        with_archived = self._run.settings.metadata.archived
-        for lack in lacks(self._run.catalog, self._run.datastore_id, at, with_archived=with_archived):
-            self._counts.archived += 0 if with_archived else lack.archived
+    def _requests(self, take: Take) -> Iterator[tuple[Partition, MetadataRequest]]:
+        catalog, with_archived = self._run.catalog, self._run.settings.metadata.archived
+        description = catalog.description
+        # Tiers move by the service's clock; it is asked only where something is lacking.
+        at = cache(partial(self._run.source.clock, self._run.report.counts))
+        for partition in iter(lambda: take({*self._waiting, *+self._publishing}), None):
+            lack = _lack(catalog, partition, at, with_archived=with_archived)
+            archived = 0 if with_archived or lack is None else lack.archived
+            # A watch looks at a partition again and again.
+            self._counts.archived += archived - self._archived.get(partition, 0)
+            self._archived[partition] = archived
+            if lack is None:
+                continue
             chunks = [lack.to_read.slice(start, _CHUNK) for start in range(0, len(lack.to_read), _CHUNK)]
             self._waiting[lack.partition] = _Waiting(tasks=len(chunks), is_due=lack.is_stale)
             if not chunks:
@@ -345,6 +497,8 @@ class _Reading:
         report.counts.add(done.counts)
         report.rows_read += done.read
         self._counts.count(partition.value, done.left)
+        if Left.NOT_READY in done.left:
+            self._not_ready.add(partition)
         self._run.tell_progress("reading metadata", 0, 0, since=self._began)
         waiting.rows.append(done.rows)
         waiting.image_sets += done.read
@@ -365,7 +519,12 @@ class _Reading:
             rows = [found[table.name] for found in waiting.rows if table.name in found]
             joined = pa.concat_tables([table.schema.empty_table(), *rows])
             publishing = self._publishers.submit(renew_partition, self._run.catalog.store, table, partition, joined)
-            self._results.expect(publishing, lambda result: self._run.report.count_published(result()))
+            self._publishing[partition] += 1
+            self._results.expect(publishing, partial(self._add_published, partition))
+
+    def _add_published(self, partition: Partition, result: Callable[[], Published]) -> None:
+        self._publishing[partition] -= 1
+        self._run.report.count_published(result())
 
 
 def _origins(image_sets: pa.Table) -> Iterator[Origin]:

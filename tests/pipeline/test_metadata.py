@@ -205,10 +205,10 @@ def test_what_cannot_be_read_is_counted_by_partition(world: World, caplog: pytes
     assert read(world).rows_read == 1
 
 
-def test_what_is_gone_or_not_ready_is_left_for_later(make_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_gone_or_not_ready_is_left_for_later(make_world: Any) -> None:
     """Deleted since the sync, or just imported: counted, no failure; the next run reads what is ready by then."""
-    monkeypatch.setattr("ahi_catalog.connectors.healthimaging.metadata.BACKOFF", lambda _: 0.0)
     world: World = make_world(metadata_lag=60)
+    world.settings = replace(world.settings, max_attempts=1)
     world.fill(10, start=RECENT)
     world.fill(2, start=TODAY - timedelta(seconds=30), step=timedelta(seconds=1), prefix="new")
     world.sync(settle=timedelta())
