@@ -34,6 +34,7 @@ from ahi_catalog.connectors.settings import Settings
 @share_option
 @setting("concurrency")
 @setting("dask")
+@setting("iceberg")
 @phi_key_option
 @s3_options
 @setting("max_attempts")

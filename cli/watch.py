@@ -76,12 +76,13 @@ def watch(
     \b
     Half of the quota, for two data stores:
       ahi-catalog watch --catalog s3://bucket/imaging --datastore-id ID --datastore-id ID2 --share 0.5
-    With series, a request of metadata an image set:
-      ahi-catalog watch --catalog s3://bucket/imaging --datastore-id ID --metadata
+    With series, a request of metadata an image set, and an Iceberg table that follows within five minutes:
+      ahi-catalog watch --catalog s3://bucket/imaging --datastore-id ID --metadata --iceberg glue.imaging
     """
     from ahi_catalog.cli.running import make_settings, show_failures  # `--help` does without boto3 and pyarrow
     from ahi_catalog.flows.secrets import load_phi_key
     from ahi_catalog.pipeline import watch as job
+    from ahi_catalog.pipeline.background import MirrorJob
     from ahi_catalog.pipeline.executors import open_executor
     from ahi_catalog.pipeline.inbox import Inbox
     from ahi_catalog.pipeline.many import EACH, run_many
@@ -101,6 +102,7 @@ def watch(
         run = partial(
             job.watch,
             with_metadata=metadata,
+            mirror=MirrorJob.of(settings),
             load_key=load_phi_key,
             inbox=Inbox(settings.queue, chosen),
         )

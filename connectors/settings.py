@@ -381,7 +381,7 @@ class Options(S3Access):
         str | None,
         AfterValidator(_if_given(_check_iceberg)),
         Field(
-            description="Make Iceberg tables equal to the catalog at the end: NAME of a "
+            description="Make Iceberg tables equal to the catalog at the end, a watch every five minutes: NAME of a "
             "catalog that PyIceberg is configured with, and a NAMESPACE in it.",
             examples=["glue.imaging"],
         ),

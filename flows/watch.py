@@ -23,6 +23,7 @@ from ahi_catalog.flows.orchestration import run_in_flow
 from ahi_catalog.flows.parameters import USUAL, BlockName, DatastoreIds, Rest, described, make_settings
 from ahi_catalog.flows.secrets import load_phi_key
 from ahi_catalog.pipeline import watch as job
+from ahi_catalog.pipeline.background import MirrorJob
 from ahi_catalog.pipeline.inbox import Inbox
 
 
@@ -71,6 +72,7 @@ def watch(
     run = partial(
         job.watch,
         with_metadata=metadata,
+        mirror=MirrorJob.of(settings),
         load_key=load_phi_key,
         inbox=Inbox(queue, datastore_ids),
     )

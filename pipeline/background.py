@@ -6,13 +6,15 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Self
 
 from ahi_catalog.connectors.catalog import Partition
 from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError
 from ahi_catalog.connectors.redaction import describe
+from ahi_catalog.connectors.settings import Settings
+from ahi_catalog.pipeline.iceberg import Request, mirror_tables
 from ahi_catalog.pipeline.observers import watched_by_nobody
-from ahi_catalog.pipeline.run import Clock
+from ahi_catalog.pipeline.run import Clock, now
 
 _log = logging.getLogger(__name__)
 
@@ -20,6 +22,10 @@ _LEFT: Final = timedelta(minutes=1)
 """After which what a run has left is tried again."""
 _FAILED: Final = timedelta(minutes=5)
 """After which a run that failed is tried again."""
+_MIRRORING: Final = timedelta(minutes=5)
+"""Between the begins of two mirrors: each is a commit and a snapshot."""
+_LAST_SECONDS: Final = 10.0
+"""How long the end of a watch waits for a mirror, which may be killed at any point."""
 
 
 class BackgroundJob(ABC):
@@ -64,9 +70,9 @@ class BackgroundJob(ABC):
         """There is something to do, for when it is begun the next time."""
         self._is_due = True
 
-    @abstractmethod
     def end(self) -> None:
-        """The watch ends: begin nothing any more."""
+        """The watch ends: begin nothing any more, and wait some seconds for what is under way."""
+        self._join(_LAST_SECONDS)
 
     def start(self) -> None:
         """Begin a run, where there is something to do, none is under way, and the last one is long enough ago."""
@@ -81,9 +87,9 @@ class BackgroundJob(ABC):
             self._thread = threading.Thread(target=context.run, args=(self._run,), name="background", daemon=True)
             self._thread.start()
 
-    def _join(self) -> None:
+    def _join(self, seconds: float | None = None) -> None:
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(seconds)
 
     @property
     def _is_resting(self) -> bool:
@@ -111,3 +117,30 @@ class BackgroundJob(ABC):
         if is_left:
             self.request()
         self._rest = (self._clock(), max(self._pause, _LEFT)) if is_left else (began, self._pause)
+
+
+class MirrorJob(BackgroundJob):
+    """Makes Iceberg tables equal to the catalog: of all the watches of a process, since it mirrors all data stores.
+
+    Args:
+        settings: Of a watch; its `iceberg` is given.
+        clock: The local clock, aware.
+    """
+
+    def __init__(self, settings: Settings, *, clock: Clock) -> None:
+        super().__init__(
+            f"the Iceberg tables in {settings.iceberg} are not up to date, the catalog is", clock, pause=_MIRRORING
+        )
+        self._settings = settings
+
+    @classmethod
+    def of(cls, settings: Settings, *, clock: Clock = now) -> Self | None:
+        """The job of a watch whose settings name Iceberg tables; None where they name none."""
+        return cls(settings, clock=clock) if settings.iceberg else None
+
+    def work(self) -> bool:
+        """Mirror."""
+        to = self._settings.iceberg
+        assert to is not None  # noqa: S101  # given
+        mirror_tables(self._settings.catalog, self._settings.s3, Request(to=to), clock=self._clock)
+        return False

@@ -168,6 +168,7 @@ class MetadataJob(BackgroundJob):
         clock: The local clock, aware.
         connection: To the service.
         load_key: Loads the key of pseudonyms.
+        then: Called when something was published.
     """
 
     def __init__(
@@ -177,6 +178,7 @@ class MetadataJob(BackgroundJob):
         clock: Clock,
         connection: Connection,
         load_key: LoadKey,
+        then: Callable[[], None] | None = None,
     ) -> None:
         super().__init__("the metadata of what is new is not read", clock)
         options = replace(settings.metadata, archived=False)
@@ -184,6 +186,7 @@ class MetadataJob(BackgroundJob):
         self._settings = for_metadata(replace(settings, metadata=options, max_attempts=tries))
         self._connection = connection
         self._load_key = load_key
+        self._then = then
         self._stop = threading.Event()
         self._published: set[Partition] = set()
         self._adding = threading.Lock()
@@ -218,6 +221,7 @@ class MetadataJob(BackgroundJob):
             self._open_hour()
         run, taken = self._hours_run, set[Partition]()
         left: Collection[Partition] = taken
+        written = run.report.partitions_written
         try:
             run.catalog.refuse_replaced()
             left = self._read(partial(self._take, taken))
@@ -227,6 +231,8 @@ class MetadataJob(BackgroundJob):
             raise
         finally:
             self._add(left)
+            if self._then and run.report.partitions_written > written:
+                self._then()
         return bool(left)
 
     def _open_hour(self) -> None:

@@ -10,7 +10,7 @@ Its passes are syncs of three lengths:
 
 A failure that the next pass may mend is logged, counted, and followed by a longer wait; any other ends the watch.
 
-In the background, where that is asked for, metadata of what passes published is read.
+In the background, where that is asked for, metadata of what passes published is read, and the catalog is mirrored.
 """
 
 import logging
@@ -41,7 +41,7 @@ from ahi_catalog.connectors.rows import unlisted
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.windows import NOWHERE, SECOND, Coverage, Window, floor_second
 from ahi_catalog.pipeline import engine
-from ahi_catalog.pipeline.background import BackgroundJob
+from ahi_catalog.pipeline.background import BackgroundJob, MirrorJob
 from ahi_catalog.pipeline.deletions import is_young, remove_deleted
 from ahi_catalog.pipeline.inbox import Inbox
 from ahi_catalog.pipeline.metadata import MetadataJob, extend_catalog
@@ -126,6 +126,7 @@ def watch(
     stop: threading.Event,
     *,
     with_metadata: bool = False,
+    mirror: MirrorJob | None = None,
     wake: Wake | None = None,
     inbox: Inbox | None = None,
     clock: Clock = now,
@@ -139,6 +140,7 @@ def watch(
         executor: Where scans run.
         stop: Set it to end the watch, with what is proven published.
         with_metadata: Whether to read the metadata of what it publishes, in the background.
+        mirror: Shared with watches of other data stores; None: one of its own, where the settings have Iceberg tables.
         wake: Ends the wait for the next pass early, and tells of deletions; None: the inbox, or the settings' queue.
         inbox: Events, shared with watches of other data stores.
         clock: The local clock, aware.
@@ -155,10 +157,12 @@ def watch(
     connection = connection or connect(settings)
     setup = open_run(settings, executor, stop, clock=clock, connection=connection, load_key=load_key)
     catalog, protect, _ = open_to_follow(setup)
-    jobs: list[BackgroundJob] = []
+    mirror = mirror or MirrorJob.of(settings, clock=clock)
+    jobs: list[BackgroundJob] = [mirror] if mirror else []
     if with_metadata:
         extend_catalog(catalog, settings.metadata)
-        jobs.append(MetadataJob(settings, clock=clock, connection=connection, load_key=load_key))
+        then = mirror.request if mirror else None
+        jobs.append(MetadataJob(settings, clock=clock, connection=connection, load_key=load_key, then=then))
     wake = wake or _listen(inbox or Inbox(settings.queue, {settings.datastore_id}), settings, stop)
     watching = _Watch(setup, catalog, wake, jobs)
     failure: str | None = None

@@ -1,4 +1,4 @@
-"""What goes on beside a watch: metadata of what arrives is read; no pass waits or fails."""
+"""What goes on beside a watch: metadata of what arrives is read, and Iceberg tables follow; no pass waits or fails."""
 
 import json
 import logging
@@ -6,13 +6,18 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pyiceberg import catalog as pyiceberg
+from pyiceberg.utils.config import Config
 
+from ahi_catalog.cli.main import run
 from ahi_catalog.connectors.catalog import open_catalog, open_store
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.healthimaging.source import connect
+from ahi_catalog.connectors.iceberg import opening
 from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.storage import Store
 from ahi_catalog.connectors.storage.base import Stored
@@ -20,6 +25,8 @@ from ahi_catalog.emulator.errors import denied
 from ahi_catalog.pipeline import background, metadata, watch
 from ahi_catalog.pipeline.executors import open_threads
 from ahi_catalog.schemas import IMAGE_SETS, INSTANCES
+from tests.connectors.iceberg.tables import assert_equal
+from tests.pipeline.test_iceberg import TO, load
 from tests.pipeline.test_metadata import FAST, RECENT, origins, read, requests, rows
 from tests.support.world import TODAY, Script, World, summary
 
@@ -258,3 +265,66 @@ def test_a_watch_goes_on_where_the_catalog_keeps_more(world: World) -> None:
     assert origins(world) == origins(world, INSTANCES) | set() == origins(world, IMAGE_SETS)
     with pytest.raises(UsageError, match="Nonsense is no keyword"):
         world.watch(between, 1, with_metadata=True, metadata=replace(FAST, keyword=("Nonsense",)))
+
+
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyIceberg's configuration, by variables, which it reads when it is imported."""
+    prefix = "PYICEBERG_CATALOG__TABLES__"
+    monkeypatch.setenv(f"{prefix}TYPE", "sql")
+    monkeypatch.setenv(f"{prefix}URI", f"sqlite:///{tmp_path}/tables.db")
+    monkeypatch.setenv(f"{prefix}WAREHOUSE", f"file://{tmp_path}/tables")
+    monkeypatch.setattr(pyiceberg, "_ENV_CONFIG", Config())
+
+
+@pytest.mark.usefixtures("tables")
+def test_an_iceberg_table_follows_a_watch_within_five_minutes(world: World) -> None:
+    """One commit for all that was published meanwhile, and none where nothing was."""
+    snapshots: list[int] = []
+
+    def between(number: int) -> None:
+        settle()
+        snapshots.append(len(load().snapshots()))
+        if number < 25:
+            insert(world, f"new{number}")
+        if number == 39:
+            assert_equal(open_catalog(open_store(str(world.catalog))), load())
+
+    world.fill(20, start=RECENT)
+    world.watch(between, 60, iceberg=TO)
+    assert snapshots[0] == 1
+    assert snapshots[39] == snapshots[-1] == 4
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_failing_mirror_costs_no_pass_and_is_caught_up_with(world: World, told: Callable[[], list[str]]) -> None:
+    """It is told once, and again when it is well."""
+
+    def fail(name: str, **_: str) -> None:
+        raise ConnectionError(name)
+
+    def between(number: int) -> None:
+        settle()
+        world.assert_catalog_equals_service()
+        if number == 25:
+            patch.undo()
+        insert(world, f"new{number}") if number < 20 else None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opening, "load_catalog", fail)
+        assert world.watch(between, 40, iceberg=TO).failed_passes == 0
+    assert_equal(open_catalog(open_store(str(world.catalog))), load())
+    first, last = told()
+    assert "are not up to date, the catalog is: the Iceberg catalog tables fails with ConnectionError" in first
+    assert last.startswith("no longer: the Iceberg tables in tables.imaging")
+
+
+@pytest.mark.usefixtures("tables")
+def test_metadata_mirrors_at_its_end(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a sync does."""
+    world.fill(10, start=RECENT)
+    world.sync()
+    place = ["--catalog", str(world.catalog), "--datastore-id", world.datastore_id]
+    assert run(["metadata", *place, "--no-prefect", "--json", "--iceberg", TO]) == 0
+    assert json.loads(capsys.readouterr().out)["flow"] == "metadata"
+    assert load().scan().count() == 10
