@@ -28,11 +28,13 @@ from ahi_catalog.connectors.settings import Settings
 @catalog_option
 @datastore_options
 @metadata_options
+@setting("archived")
 @option("--yes", is_flag=True, help="With --archived: do not ask first.")
 @price_options
 @share_option
 @setting("concurrency")
 @setting("dask")
+@setting("iceberg")
 @phi_key_option
 @s3_options
 @setting("max_attempts")
@@ -90,7 +92,7 @@ def _ask_first(frequent_price: float, archive_price: float, *, datastore_id: Seq
 
     from ahi_catalog.connectors.catalog import open_catalog, open_store
     from ahi_catalog.connectors.settings import S3Access
-    from ahi_catalog.pipeline.metadata import plan_metadata
+    from ahi_catalog.pipeline.lacks import plan_metadata
     from ahi_catalog.schemas.views import StoragePrices
 
     catalog = open_catalog(open_store(given["catalog"], S3Access(bucket_owner=given["bucket_owner"])))

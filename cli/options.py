@@ -156,7 +156,6 @@ metadata_options = options(
     setting("metadata_burst"),
     setting("keyword", multiple=True, type=Keyword, help=f"{declared()['keyword'].description} {_AGAIN}"),
     setting("instances"),
-    setting("archived"),
 )
 form_options = options(
     option(

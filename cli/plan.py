@@ -142,7 +142,7 @@ def _plan_metadata(settings: Settings, price: float, prices: "StoragePrices", *,
         as_json: For machines.
     """
     from ahi_catalog.cli.opening import open_to_read
-    from ahi_catalog.pipeline.metadata import plan_metadata
+    from ahi_catalog.pipeline.lacks import plan_metadata
 
     quota = settings.metadata.quota
     catalog = open_to_read(settings.catalog, bucket_owner=settings.bucket_owner, allow_http=settings.allow_http)

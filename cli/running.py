@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import click
@@ -14,7 +14,7 @@ from ahi_catalog.cli.progress import Bars, Lines
 from ahi_catalog.cli.wording import in_shell_words
 from ahi_catalog.connectors.errors import AhiCatalogError, StoppedError
 from ahi_catalog.connectors.healthimaging.source import connect
-from ahi_catalog.connectors.settings import MetadataOptions, Quota, Settings
+from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.flows.settings import is_server_named
 from ahi_catalog.pipeline.executors import open_executor
 from ahi_catalog.pipeline.iceberg import mirror_after
@@ -24,7 +24,6 @@ from ahi_catalog.pipeline.run_report import Outcome, RunReport, summary_table
 from ahi_catalog.pipeline.signals import INTERRUPTED, stop_on_signals
 from ahi_catalog.pipeline.verify import findings
 
-_USUAL: Final = Quota()
 _EXIT_CODES: Final = {Outcome.DONE: 0, Outcome.FAILED: 1, Outcome.STOPPED: INTERRUPTED}
 
 
@@ -33,17 +32,12 @@ def make_settings(
     share: float,
     as_json: bool,
     prefect: bool | None,
-    rate: float = _USUAL.rate,
-    burst: int = _USUAL.burst,
     **given: Any,
 ) -> Settings:
     """The run's settings from a command's options; those of the command line alone are left out."""
     del as_json, prefect
-    asked = {field.name: given.pop(field.name) for field in fields(MetadataOptions) if field.name in given}
-    metadata = MetadataOptions(**asked)
-    part = metadata.quota.part(share)
-    metadata = replace(metadata, metadata_rate=part.rate, metadata_burst=part.burst)
-    return Settings(quota=Quota(rate=rate, burst=burst).part(share), metadata=metadata, **given)
+    settings = Settings.of(**given)
+    return replace(settings, quota=settings.quota.part(share), metadata=settings.metadata.part(share))
 
 
 def run_chosen(

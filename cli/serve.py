@@ -12,6 +12,7 @@ from ahi_catalog.cli.options import (
     catalog_option,
     creation_options,
     datastore_option,
+    metadata_options,
     notify_option,
     option,
     reading_options,
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     "--verify-cron", default="30 3 * * *", metavar="CRON", help="When to verify, as cron has it; '' for on demand only."
 )
 @option("--part", metavar="K/N", default="today/30", help="What each verify takes of the catalog.")
+@option(
+    "--metadata", is_flag=True, help="Read the metadata of what is new after each sync too, a request an image set."
+)
+@metadata_options
 @option("--time-zone", default="UTC", metavar="ZONE", help="Of the schedules, as in Europe/Berlin.")
 @notify_option
 @reading_options
@@ -42,8 +47,9 @@ if TYPE_CHECKING:
 def serve(*, replace: bool, **given: Any) -> None:
     """Run the schedules from this process, without workers: sync hourly, verify daily, backfill on demand.
 
-    The runs are processes beside this one. Until Ctrl-C or SIGTERM, which end them in order and pause the schedules.
-    Needs a Prefect server, which keeps and shows the runs. Of the quota sync and backfill get 40 % each, verify 20 %.
+    With --metadata series are read after each sync, else on demand. The runs are processes beside this one, until
+    Ctrl-C or SIGTERM, which end them in order and pause the schedules. Needs a Prefect server, which keeps and shows
+    the runs. Of the quota sync and backfill get 40 % each, verify 20 %; metadata has a quota of its own.
 
     \b
       prefect server start
@@ -82,6 +88,7 @@ def make_plan(
     sync_cron: str,
     verify_cron: str,
     part: str,
+    metadata: bool,
     time_zone: str,
     **given: Any,
 ) -> "Plan":
@@ -111,5 +118,6 @@ def make_plan(
         sync_cron=sync_cron,
         verify_cron=verify_cron,
         part=part,
+        is_reading_metadata=metadata,
         time_zone=time_zone,
     )

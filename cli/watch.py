@@ -11,6 +11,7 @@ from ahi_catalog.cli.options import (
     catalog_option,
     creation_options,
     datastore_options,
+    metadata_options,
     notify_option,
     option,
     reading_options,
@@ -39,6 +40,10 @@ _RUNS: Final = 20
 @reading_options
 @creation_options
 @sync_options
+@option(
+    "--metadata", is_flag=True, help="Read the metadata of what arrives too, into series; never of what is archived."
+)
+@metadata_options
 @notify_option
 @option(
     "--metrics-port",
@@ -54,7 +59,13 @@ _RUNS: Final = 20
 )
 @option("--json", "as_json", is_flag=True, help="The run report of each hour, as a line of JSON on stdout.")
 def watch(
-    *, datastore_id: "Sequence[str]", metrics_port: int | None, metrics_host: str, as_json: bool, **given: Any
+    *,
+    datastore_id: "Sequence[str]",
+    metadata: bool,
+    metrics_port: int | None,
+    metrics_host: str,
+    as_json: bool,
+    **given: Any,
 ) -> int:
     """Keep a catalog current until it is stopped: new image sets are in it seconds after they can be searched.
 
@@ -65,10 +76,13 @@ def watch(
     \b
     Half of the quota, for two data stores:
       ahi-catalog watch --catalog s3://bucket/imaging --datastore-id ID --datastore-id ID2 --share 0.5
+    With series, a request of metadata an image set, and an Iceberg table that follows within five minutes:
+      ahi-catalog watch --catalog s3://bucket/imaging --datastore-id ID --metadata --iceberg glue.imaging
     """
     from ahi_catalog.cli.running import make_settings, show_failures  # `--help` does without boto3 and pyarrow
     from ahi_catalog.flows.secrets import load_phi_key
     from ahi_catalog.pipeline import watch as job
+    from ahi_catalog.pipeline.background import MirrorJob
     from ahi_catalog.pipeline.executors import open_executor
     from ahi_catalog.pipeline.inbox import Inbox
     from ahi_catalog.pipeline.many import EACH, run_many
@@ -85,7 +99,13 @@ def watch(
     ):
         if metrics_port is not None:
             stack.enter_context(_serving_metrics(settings, metrics_host, metrics_port))
-        run = partial(job.watch, load_key=load_phi_key, inbox=Inbox(settings.queue, chosen))
+        run = partial(
+            job.watch,
+            with_metadata=metadata,
+            mirror=MirrorJob.of(settings),
+            load_key=load_phi_key,
+            inbox=Inbox(settings.queue, chosen),
+        )
         results = run_many(run, settings, chosen, stop, executor_for=lambda _: executor, is_lasting=True)
     if len(results) == 1 and results[0].error is not None:
         raise results[0].error

@@ -45,7 +45,7 @@ CALLS: Final[Mapping[str, frozenset[str]]] = {
 }
 """The API operations that each job calls; a test compares them with the calls made.
 
-A backfill's are verify's, a watch's are sync's.
+A backfill's are verify's; a watch's are sync's, and metadata's where it reads metadata.
 """
 
 _ACTIONS: Final = {"s3:ListObjectsV2": "s3:ListBucket"}

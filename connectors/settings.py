@@ -7,7 +7,7 @@ Credentials, regions and endpoints are not here: they are boto3's own (``AWS_*``
 import math
 import re
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from dataclasses import dataclass as plain_dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -175,6 +175,19 @@ Iceberg = Annotated[
     ),
     Metavar("NAME.NAMESPACE"),
 ]
+Keywords = Annotated[
+    tuple[Keyword, ...],
+    Field(
+        description="A keyword of the DICOM dictionary to keep in the column attributes, from now on.",
+        examples=["ExposureTime"],
+    ),
+    Metavar("KEYWORD"),
+]
+Instances = Annotated[bool, Field(description="Keep the table instances too, one row a SOP instance, from now on.")]
+Archived = Annotated[
+    bool,
+    Field(description="Read archived image sets too. That moves them to the frequent tier for 30 days at least."),
+]
 LookBack = Annotated[
     Duration,
     Field(
@@ -254,26 +267,19 @@ class MetadataOptions(_Declared):
 
     metadata_rate: MetadataRate = 50.0
     metadata_burst: MetadataBurst = 100
-    keyword: Annotated[
-        tuple[Keyword, ...],
-        Field(
-            description="A keyword of the DICOM dictionary to keep in the column attributes, from now on.",
-            examples=["ExposureTime"],
-        ),
-        Metavar("KEYWORD"),
-    ] = ()
-    instances: Annotated[
-        bool, Field(description="Keep the table instances too, one row a SOP instance, from now on.")
-    ] = False
-    archived: Annotated[
-        bool,
-        Field(description="Read archived image sets too. That moves them to the frequent tier for 30 days at least."),
-    ] = False
+    keyword: Keywords = ()
+    instances: Instances = False
+    archived: Archived = False
 
     @property
     def quota(self) -> Quota:
         """The account's quota for metadata, as far as this process may use it."""
         return Quota(rate=self.metadata_rate, burst=self.metadata_burst)
+
+    def part(self, share: float) -> "MetadataOptions":
+        """The same with a share of the quota, above 0 and at most 1."""
+        part = self.quota.part(share)
+        return replace(self, metadata_rate=part.rate, metadata_burst=part.burst)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -369,8 +375,8 @@ class Options(S3Access):
         str | None,
         AfterValidator(_if_given(_check_iceberg)),
         Field(
-            description="Make Iceberg tables equal to the catalog at the end: NAME of a catalog that PyIceberg is "
-            "configured with, and a NAMESPACE in it.",
+            description="Make Iceberg tables equal to the catalog at the end, a watch every five minutes: NAME of a "
+            "catalog that PyIceberg is configured with, and a NAMESPACE in it.",
             examples=["glue.imaging"],
         ),
         Metavar("NAME.NAMESPACE"),
@@ -401,6 +407,19 @@ class Settings(Options):
     every: Every = timedelta(seconds=30)
     start: Start = None
     queue: QueueUrl = None
+
+    @classmethod
+    def of(cls, **given: Any) -> Self:
+        """Settings by their declared names, those of the two quotas among them.
+
+        Raises:
+            UsageError: One of them is wrong, or they do not go together.
+        """
+
+        def take(made: type[Quota | MetadataOptions]) -> Any:
+            return made(**{each.name: given.pop(each.name) for each in fields(made) if each.name in given})
+
+        return cls(quota=take(Quota), metadata=take(MetadataOptions), **given)
 
     @property
     def s3(self) -> S3Access:

@@ -1,4 +1,4 @@
-"""The three deployments that one process serves, the same as those of prefect.yaml, which a test compares."""
+"""The deployments that one process serves, the same as those of prefect.yaml, which a test compares."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -7,11 +7,13 @@ from prefect import Flow
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
+from prefect.events import DeploymentEventTrigger, DeploymentTriggerTypes, ResourceSpecification, TriggerTypes
 from prefect.types.entrypoint import EntrypointType
 
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.flows.backfill import backfill
+from ahi_catalog.flows.metadata import metadata, metadata_parameters
 from ahi_catalog.flows.parameters import parameters_of
 from ahi_catalog.flows.sync import sync
 from ahi_catalog.flows.verify import verify
@@ -26,11 +28,12 @@ class Plan:
 
     Attributes:
         name: Of the deployments, after the flow's: ``sync/NAME``.
-        settings: Of every run, but that the quota is what the three may use together.
+        settings: Of every run, but that the quota is what syncs, verifies and backfills may use together.
         credentials: The name of an AwsCredentials block; None: what boto3 finds.
         sync_cron: When to sync; empty: never by itself.
         verify_cron: When to verify; empty: never by itself.
         part: What each verify takes.
+        is_reading_metadata: Whether metadata is read after each sync; else on demand only.
         time_zone: That the schedules are meant in, as the IANA names it.
     """
 
@@ -40,6 +43,7 @@ class Plan:
     sync_cron: str
     verify_cron: str
     part: str
+    is_reading_metadata: bool
     time_zone: str
 
 
@@ -69,32 +73,45 @@ def check_time_zone(time_zone: str) -> None:
 
 def make_deployments(plan: Plan) -> list[RunnerDeployment]:
     """The deployments of a plan; nothing is sent to the server yet."""
+
+    def shared(share: float, *names: str) -> dict[str, Any]:
+        return parameters_of(replace(plan.settings, quota=plan.settings.quota.part(share)), *names)
+
+    after_sync = DeploymentEventTrigger(
+        name=f"{plan.name}: a sync is complete",
+        enabled=plan.is_reading_metadata,
+        match=ResourceSpecification.model_validate(
+            {"ahi-catalog.catalog": plan.settings.catalog, "ahi-catalog.datastore-id": plan.settings.datastore_id}
+        ),
+        expect={"ahi-catalog.sync.completed"},
+    )
     # Two syncs have nothing to do that one does not; ranges of a backfill wait for each other.
     return [
-        _deploy(sync, plan, 0.4, "look_back", "start", "queue", cron=plan.sync_cron),
-        _deploy(verify, plan, 0.2, cron=plan.verify_cron, parameters={"part": plan.part}),
-        _deploy(backfill, plan, 0.4, meeting=ConcurrencyLimitStrategy.ENQUEUE),
+        _deploy(sync, plan, shared(0.4, "look_back", "start", "queue"), cron=plan.sync_cron),
+        _deploy(verify, plan, shared(0.2) | {"part": plan.part}, cron=plan.verify_cron),
+        _deploy(backfill, plan, shared(0.4), meeting=ConcurrencyLimitStrategy.ENQUEUE),
+        _deploy(metadata, plan, metadata_parameters(plan.settings), triggers=[after_sync]),
     ]
 
 
 def _deploy(
     flow: Flow[..., Any],
     plan: Plan,
-    share: float,
-    *settings: str,
+    parameters: dict[str, Any],
+    *,
     cron: str = "",
-    parameters: dict[str, Any] | None = None,
     meeting: ConcurrencyLimitStrategy = ConcurrencyLimitStrategy.CANCEL_NEW,
+    triggers: list[DeploymentTriggerTypes | TriggerTypes] | None = None,
 ) -> RunnerDeployment:
-    always = parameters_of(replace(plan.settings, quota=plan.settings.quota.part(share)), *settings)
-    always["datastore_ids"] = [plan.settings.datastore_id]
+    parameters["datastore_ids"] = [plan.settings.datastore_id]
     if plan.credentials:
-        always["credentials"] = plan.credentials
+        parameters["credentials"] = plan.credentials
     return RunnerDeployment.from_flow(
         flow,
         name=plan.name,
         schedules=[CronSchedule(cron=cron, timezone=plan.time_zone)] if cron else [],
-        parameters=always | (parameters or {}),
+        parameters=parameters,
+        triggers=triggers,
         tags=["ahi-catalog", plan.settings.datastore_id],
         concurrency_limit=ConcurrencyLimitConfig(
             limit=1, collision_strategy=meeting, grace_period_seconds=_GRACE_SECONDS

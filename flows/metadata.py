@@ -2,12 +2,20 @@
 
 from dataclasses import fields
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import State, flow
-from pydantic import Field
 
-from ahi_catalog.connectors.settings import Catalog, Keyword, MetadataOptions, Settings
+from ahi_catalog.connectors.settings import (
+    Archived,
+    Catalog,
+    Instances,
+    Keywords,
+    MetadataBurst,
+    MetadataOptions,
+    MetadataRate,
+    Settings,
+)
 from ahi_catalog.flows.orchestration import run_in_flow
 from ahi_catalog.flows.parameters import (
     USUAL,
@@ -15,7 +23,6 @@ from ahi_catalog.flows.parameters import (
     DatastoreIds,
     Rest,
     described,
-    description_of,
     make_settings,
     name_run,
     parameters_of,
@@ -36,11 +43,11 @@ def metadata(
     catalog: Catalog,
     *,
     datastore_ids: DatastoreIds = None,
-    metadata_rate: Annotated[float, Field(gt=0, description=description_of("metadata_rate"))] = USUAL.metadata_rate,
-    metadata_burst: Annotated[int, Field(ge=1, description=description_of("metadata_burst"))] = USUAL.metadata_burst,
-    keyword: Annotated[list[Keyword] | None, Field(description=description_of("keyword"))] = None,
-    instances: Annotated[bool, Field(description=description_of("instances"))] = False,
-    archived: Annotated[bool, Field(description=description_of("archived"))] = False,
+    metadata_rate: MetadataRate = USUAL.metadata_rate,
+    metadata_burst: MetadataBurst = USUAL.metadata_burst,
+    keyword: Keywords = USUAL.keyword,
+    instances: Instances = USUAL.instances,
+    archived: Archived = USUAL.archived,
     credentials: BlockName = None,
     options: Rest = USUAL.options,
 ) -> State[None]:
@@ -48,16 +55,12 @@ def metadata(
     settings = make_settings(
         catalog=catalog,
         datastore_ids=datastore_ids,
-        rate=USUAL.rate,
-        burst=USUAL.burst,
+        metadata_rate=metadata_rate,
+        metadata_burst=metadata_burst,
+        keyword=keyword,
+        instances=instances,
+        archived=archived,
         options=options,
-        metadata=MetadataOptions(
-            metadata_rate=metadata_rate,
-            metadata_burst=metadata_burst,
-            keyword=tuple(keyword or ()),
-            instances=instances,
-            archived=archived,
-        ),
     )
     run = partial(job.read_metadata, load_key=load_phi_key)
     return run_in_flow(run, job.for_metadata(settings), datastore_ids, credentials)
@@ -65,6 +68,5 @@ def metadata(
 
 def metadata_parameters(settings: Settings) -> dict[str, Any]:
     """The flow's parameters from settings, as JSON."""
-    given = {field.name: getattr(settings.metadata, field.name) for field in fields(MetadataOptions)}
-    rest = {name: value for name, value in parameters_of(settings).items() if name not in {"rate", "burst"}}
-    return rest | given | {"keyword": list(settings.metadata.keyword) or None}
+    names = [field.name for field in fields(MetadataOptions)]
+    return {name: value for name, value in parameters_of(settings, *names).items() if name not in {"rate", "burst"}}

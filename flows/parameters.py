@@ -14,7 +14,7 @@ from prefect.runtime import flow_run
 from pydantic import Field, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from ahi_catalog.connectors.settings import DatastoreId, Options, Quota, Settings, declared
+from ahi_catalog.connectors.settings import DatastoreId, Options, Settings, declared
 from ahi_catalog.pipeline.many import EACH
 
 _Flow = TypeVar("_Flow", bound=Callable[..., Any])
@@ -41,11 +41,6 @@ USUAL: Final = SimpleNamespace(
     options=_OPTIONS.dump_python(Options(), mode="json"),
 )
 """The defaults of all settings, and the options among them taken together, as JSON has them."""
-
-
-def description_of(name: str) -> str:
-    """What a declared setting is, in a sentence or two."""
-    return declared()[name].description
 
 
 def described(flow: _Flow) -> _Flow:
@@ -80,15 +75,11 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def make_settings(
-    *, datastore_ids: list[str] | None, rate: float, burst: int, options: Options | dict[str, Any], **given: Any
-) -> Settings:
+def make_settings(*, datastore_ids: list[str] | None, options: Options | dict[str, Any], **given: Any) -> Settings:
     """The settings of a run from its flow's parameters.
 
     Args:
         datastore_ids: The data stores; where it is not one, the settings are those of each.
-        rate: Requests a second.
-        burst: Requests that may go out at once after a pause.
         options: The rest, as they are or as JSON has them.
         given: The settings that are parameters of the same name.
 
@@ -98,7 +89,7 @@ def make_settings(
     checked = _OPTIONS.validate_python(options)
     named = {field.name: getattr(checked, field.name) for field in fields(Options)}
     datastore_id = datastore_ids[0] if datastore_ids and len(datastore_ids) == 1 else EACH
-    return Settings(datastore_id=datastore_id, quota=Quota(rate=rate, burst=burst), **named, **given)
+    return Settings.of(datastore_id=datastore_id, **named, **given)
 
 
 def parameters_of(settings: Settings, *more: str) -> dict[str, Any]:
@@ -111,13 +102,15 @@ def parameters_of(settings: Settings, *more: str) -> dict[str, Any]:
         more: Settings that are parameters of this flow too, by name.
     """
     said: dict[str, Any] = TypeAdapter(Settings).dump_python(settings, mode="json")
+    quota = said.pop("quota")
+    said |= quota | said.pop("metadata")
     options = {
         field.name: said[field.name] for field in fields(Options) if said[field.name] != USUAL.options[field.name]
     }
     return {
         "catalog": settings.catalog,
         "datastore_ids": None if settings.datastore_id == EACH else [settings.datastore_id],
-        **said["quota"],
+        **quota,
         "options": options,
         **{name: said[name] for name in more if said[name] is not None},
     }

@@ -161,6 +161,12 @@ def collecting_reports() -> Iterator[list[RunReport]]:
         _REPORTS.reset(token)
 
 
+def watched_by_nobody() -> None:
+    """From here on in this context, runs are watched by nobody, and their reports are collected by nobody."""
+    _WATCHING.set(())
+    _REPORTS.set(())
+
+
 def current_observers(*own: Observer) -> Observers:
     """The observers of a run started here, with its own first."""
     return Observers(*own, *_WATCHING.get())

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Final
 
 import pyarrow as pa
 
@@ -41,9 +40,6 @@ from ahi_catalog.pipeline.scan_task import ScanExecutor, ScanTask, make_scan
 from ahi_catalog.schemas import Protect
 
 _log = logging.getLogger(__name__)
-
-WATCH: Final = "watch"
-"""The flow of a watch's runs."""
 
 Clock = Callable[[], datetime]
 
@@ -229,8 +225,15 @@ class RunSetup:
         return catalog, make_protection(catalog.description.phi, settings, load_key)
 
     @contextmanager
-    def running(self, flow: str, catalog: Catalog, protect: Protect) -> Iterator[Run]:
-        """Everything that a run needs; at its end, whatever way, the report is complete and kept."""
+    def running(self, flow: str, catalog: Catalog, protect: Protect, *, has_heartbeat: bool = True) -> Iterator[Run]:
+        """Everything that a run needs; at its end, whatever way, the report is complete and kept.
+
+        Args:
+            flow: What it is: ``sync``, for example.
+            catalog: What it writes to.
+            protect: What the catalog's PHI policy makes of rows.
+            has_heartbeat: Whether its report is kept every minute too. A watch has a heartbeat for all its hours.
+        """
         settings = self.settings
         report = RunReport(
             flow=flow,
@@ -254,7 +257,7 @@ class RunSetup:
             observers=current_observers(heart, *_lineage(settings, catalog, flow)),
             stop=self.stop,
         )
-        if flow != WATCH:  # It has a heartbeat of its own, for all its hours.
+        if has_heartbeat:
             heart.start()
         with _reporting(run, heart):
             yield run

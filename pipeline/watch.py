@@ -9,6 +9,8 @@ Its passes are syncs of three lengths:
   from what the pass before has seen.
 
 A failure that the next pass may mend is logged, counted, and followed by a longer wait; any other ends the watch.
+
+In the background, where that is asked for, metadata of what passes published is read, and the catalog is mirrored.
 """
 
 import logging
@@ -31,7 +33,7 @@ from ahi_catalog.connectors.catalog.merge import merge, newest, without
 from ahi_catalog.connectors.errors import AhiCatalogError, RefusedError, StoreError, TransientError
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts
 from ahi_catalog.connectors.healthimaging.pages import Field
-from ahi_catalog.connectors.healthimaging.source import Connection, ImageSet
+from ahi_catalog.connectors.healthimaging.source import Connection, ImageSet, connect
 from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.redaction import describe, redact_errors
 from ahi_catalog.connectors.retrying import full_jitter
@@ -39,13 +41,16 @@ from ahi_catalog.connectors.rows import unlisted
 from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.connectors.windows import NOWHERE, SECOND, Coverage, Window, floor_second
 from ahi_catalog.pipeline import engine
+from ahi_catalog.pipeline.background import BackgroundJob, MirrorJob
 from ahi_catalog.pipeline.deletions import is_young, remove_deleted
 from ahi_catalog.pipeline.inbox import Inbox
+from ahi_catalog.pipeline.metadata import extend_catalog
+from ahi_catalog.pipeline.metadata_job import MetadataJob
 from ahi_catalog.pipeline.notifying import tell, tell_ended
 from ahi_catalog.pipeline.observers import Progress, watched_by
 from ahi_catalog.pipeline.planning import check_start
 from ahi_catalog.pipeline.privacy import LoadKey
-from ahi_catalog.pipeline.run import WATCH, Clock, Run, RunSetup, bounds, now, open_run
+from ahi_catalog.pipeline.run import Clock, Run, RunSetup, bounds, now, open_run
 from ahi_catalog.pipeline.run_report import Outcome, RunReport
 from ahi_catalog.pipeline.scan_task import ScanExecutor
 from ahi_catalog.pipeline.sink import Publisher
@@ -121,6 +126,8 @@ def watch(
     executor: ScanExecutor,
     stop: threading.Event,
     *,
+    with_metadata: bool = False,
+    mirror: MirrorJob | None = None,
     wake: Wake | None = None,
     inbox: Inbox | None = None,
     clock: Clock = now,
@@ -133,6 +140,8 @@ def watch(
         settings: What to read and where to write, and how often.
         executor: Where scans run.
         stop: Set it to end the watch, with what is proven published.
+        with_metadata: Whether to read the metadata of what it publishes, in the background.
+        mirror: Shared with watches of other data stores; None: one of its own, where the settings have Iceberg tables.
         wake: Ends the wait for the next pass early, and tells of deletions; None: the inbox, or the settings' queue.
         inbox: Events, shared with watches of other data stores.
         clock: The local clock, aware.
@@ -146,16 +155,22 @@ def watch(
         AhiCatalogError: What no later pass could mend; what was proven by then is published.
     """
     check_start(settings.start, clock())
+    connection = connection or connect(settings)
     setup = open_run(settings, executor, stop, clock=clock, connection=connection, load_key=load_key)
     catalog, protect, _ = open_to_follow(setup)
-    watching = _Watch(
-        setup, catalog, wake or _listen(inbox or Inbox(settings.queue, {settings.datastore_id}), settings, stop)
-    )
+    mirror = mirror or MirrorJob.of(settings, clock=clock)
+    jobs: list[BackgroundJob] = [mirror] if mirror else []
+    if with_metadata:
+        extend_catalog(catalog, settings.metadata)
+        then = mirror.request if mirror else None
+        jobs.append(MetadataJob(settings, clock=clock, connection=connection, load_key=load_key, then=then))
+    wake = wake or _listen(inbox or Inbox(settings.queue, {settings.datastore_id}), settings, stop)
+    watching = _Watch(setup, catalog, wake, jobs)
     failure: str | None = None
     try:
         while True:
             hour = replace(setup, counts=RequestCounts())
-            with watched_by(watching), hour.running(WATCH, catalog, protect) as run:
+            with watched_by(watching), hour.running("watch", catalog, protect, has_heartbeat=False) as run:
                 watching.go_on(run, until=clock() + _HOUR)
             if stop.is_set():
                 return run.report
@@ -179,8 +194,11 @@ def _listen(inbox: Inbox | None, settings: Settings, stop: threading.Event) -> W
 class _Watch:
     """A watch under way; an observer of its own runs, so that its heart beats during long passes too."""
 
-    def __init__(self, setup: RunSetup, catalog: Catalog, wake: Wake) -> None:
+    def __init__(self, setup: RunSetup, catalog: Catalog, wake: Wake, jobs: Collection[BackgroundJob]) -> None:
         self._wake = wake
+        self._jobs = jobs
+        self._changed: set[Partition] = set()
+        """What the pass under way has published."""
         self._clock = setup.clock
         self._every = setup.settings.every
         self._run: Run | None = None
@@ -200,6 +218,8 @@ class _Watch:
     def go_on(self, run: Run, *, until: datetime) -> None:
         """Make passes until a moment, or until the watch is stopped."""
         self._run = run
+        for job in self._jobs:
+            job.begin_hour()
         while not run.stop.is_set() and self._clock() < until:
             began = self._clock()
             pause = self._every
@@ -222,7 +242,12 @@ class _Watch:
                     _log.warning("passes succeed again, after %d failed ones", self._failed_in_a_row)
                 self._failed_in_a_row, self._heart.failure = 0, None
             self._heart.beat(run.report)
-            self._wait(began, pause, run.stop)
+            if run.stop.is_set():
+                return
+            for job in self._jobs:
+                job.follow(self._changed)
+            self._changed.clear()
+            self._wait(began, pause)
 
     def progressed(self, progress: Progress) -> None:
         """Beat where it is time to."""
@@ -238,13 +263,15 @@ class _Watch:
         self._run = None
 
     def end(self, failure: str | None) -> None:
-        """Say that the watch has ended, and why."""
+        """End what goes on in the background, and say that the watch has ended, and why."""
+        for job in self._jobs:
+            job.end()
         self._heart.end(failure)
 
-    def _wait(self, began: datetime, pause: timedelta, stop: threading.Event) -> None:
+    def _wait(self, began: datetime, pause: timedelta) -> None:
         """Until so long after the pass began, or until the watch is woken."""
         left = (began + pause - self._clock()).total_seconds()
-        if left > 0 and not stop.is_set():
+        if left > 0:
             # A clock that was set back must not hold a watch up.
             self._wake.wait(min(left, pause.total_seconds()))
 
@@ -256,7 +283,7 @@ class _Watch:
         self._gone = {name: at for name, at in self._gone.items() if began - at < _HOUR}
         is_whole = self._is_due(self._whole_at, began, _HOUR)
         is_sync = is_whole or self._is_due(self._settled_at, began, _SETTLING) or not self._kept
-        sink = _PassPublisher(run, self._gone, seen=None if is_sync else self._seen)
+        sink = _PassPublisher(run, self._gone, self._changed, seen=None if is_sync else self._seen)
         run_on = self._sync if is_sync else self._read_recent
         try:
             waiting = self._remove_deleted(run, told, began, sink)
@@ -319,16 +346,25 @@ class _PassPublisher:
     Args:
         run: The run.
         gone: Image sets that are confirmed deleted; rows of theirs are left out.
+        changed: Partitions that it has written; added to.
         seen: What the pass before has published, for a pass that proves nothing; None: the pass is a sync.
     """
 
-    def __init__(self, run: Run, gone: Collection[str], *, seen: dict[Partition, pa.Table] | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        gone: Collection[str],
+        changed: set[Partition],
+        *,
+        seen: dict[Partition, pa.Table] | None = None,
+    ) -> None:
         self.seen: dict[Partition, pa.Table] = {}
         """What this pass has published, or found published."""
         self.has_lost = False
         """Whether an object was not there that should be."""
         self._run = run
         self._gone = gone
+        self._changed = changed
         self._seen_before = seen
         self._publisher = Publisher(run)
         self._held: defaultdict[Partition, list[Batch]] = defaultdict(list)
@@ -381,7 +417,7 @@ class _PassPublisher:
             self._run.catalog.refuse_replaced()
             batches = self._without_lost(batches)
         with ThreadPoolExecutor(self._run.catalog.store.writers, thread_name_prefix="publish") as publishers:
-            published = list(publishers.map(self._publisher.write, batches))
+            published = list(publishers.map(self._write, batches))
         self._held.clear()
         self._bytes = 0
         windows, self._windows = self._windows, []
@@ -391,6 +427,12 @@ class _PassPublisher:
             for batch in joined:
                 before = self.seen.get(batch.partition)
                 self.seen[batch.partition] = merge(batch.table, before, batch.rows).rows if before else batch.rows
+        return published
+
+    def _write(self, batch: Batch) -> Published:
+        published = self._publisher.write(batch)
+        if published.bytes_written:
+            self._changed.add(batch.partition)
         return published
 
     def _without_lost(self, batches: list[Batch]) -> list[Batch]:

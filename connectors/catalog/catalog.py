@@ -220,8 +220,11 @@ class Catalog:
             UsageError: There is none any more.
             StateError: It is another one, damaged, or of a later version.
         """
-        if open_catalog(self.store).description != self.description:
+        found = open_catalog(self.store).description
+        extended = replace(self.description, keywords=found.keywords, has_instances=found.has_instances)
+        if found != extended:
             raise StateError(f"the catalog at {self.store.url} was replaced by another one meanwhile; start again")
+        self.description = extended
 
     def write_run(self, key: str, report: dict[str, Any], *, expected: str | None = None) -> str:
         """Keep a run report: counts, never rows; its etag.

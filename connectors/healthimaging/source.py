@@ -154,7 +154,8 @@ def connect(settings: Settings) -> Connection:
         UsageError: boto3 finds no region, or a profile that does not exist.
     """
     quota = settings.quota if settings.dask is None else settings.quota.part(FLOW_SHARE)
-    client = make_client(connections=settings.workers + _CONFIRMING, allow_http=settings.allow_http)
+    connections = settings.workers + settings.metadata.quota.workers + _CONFIRMING
+    client = make_client(connections=connections, allow_http=settings.allow_http)
     return Connection(client, Limiter(quota), Limiter(settings.metadata.quota))
 
 

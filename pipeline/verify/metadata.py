@@ -23,7 +23,8 @@ from ahi_catalog.connectors.errors import StateError, StoppedError
 from ahi_catalog.connectors.rows import pick
 from ahi_catalog.connectors.settings import EARLIEST
 from ahi_catalog.connectors.windows import NOWHERE, Coverage, parse_time
-from ahi_catalog.pipeline.metadata import requests_for, samples
+from ahi_catalog.pipeline.lacks import samples
+from ahi_catalog.pipeline.metadata import requests_for
 from ahi_catalog.pipeline.run import Run
 from ahi_catalog.pipeline.run_report import MetadataCounts, Outcome
 from ahi_catalog.pipeline.scan_task import Pending, ScanTask

@@ -27,6 +27,7 @@ WATCHED = (
     "connectors/iceberg/mirror.py",
     "pipeline/engine.py",
     "pipeline/checkpointer.py",
+    "pipeline/lacks.py",
     "pipeline/metadata.py",
     "pipeline/sync.py",
     "pipeline/watch.py",

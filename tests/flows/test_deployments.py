@@ -2,9 +2,11 @@
 
 import json
 import re
+import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prefect import Flow
 from prefect.deployments.runner import RunnerDeployment
+from prefect.events import DeploymentEventTrigger
 from prefect.flows import load_flow_from_entrypoint
+from prefect.server.events.schemas.automations import EventTrigger
+from prefect.server.events.schemas.events import Event
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools.validation import validate
 
@@ -21,7 +26,8 @@ from ahi_catalog.cli.main import LIBRARIES, run
 from ahi_catalog.cli.runs import sync as sync_command
 from ahi_catalog.cli.serve import make_plan, serve
 from ahi_catalog.connectors.durations import PATTERN, format_duration, parse_duration
-from ahi_catalog.connectors.settings import Options, Quota, Settings, declared
+from ahi_catalog.connectors.settings import MetadataOptions, Options, Quota, Settings, declared
+from ahi_catalog.flows import events
 from ahi_catalog.flows.backfill import backfill
 from ahi_catalog.flows.deployments import make_deployments
 from ahi_catalog.flows.metadata import metadata
@@ -29,7 +35,8 @@ from ahi_catalog.flows.parameters import make_settings, parameters_of
 from ahi_catalog.flows.sync import sync
 from ahi_catalog.flows.verify import verify
 from ahi_catalog.flows.watch import watch
-from ahi_catalog.pipeline.many import EACH
+from ahi_catalog.pipeline.many import EACH, Result
+from ahi_catalog.pipeline.run_report import RunReport
 
 ROOT = Path(__file__).parents[2]
 DATASTORE = "0" * 32
@@ -39,7 +46,13 @@ VALUES = {
     "AHI_CATALOG_NAME": "radiology",
     "AHI_CATALOG_WORK_POOL": "workers",
 }
-FLOWS: dict[str, Flow[..., Any]] = {"sync": sync, "verify": verify, "backfill": backfill, "watch": watch}
+FLOWS: dict[str, Flow[..., Any]] = {
+    "sync": sync,
+    "verify": verify,
+    "backfill": backfill,
+    "watch": watch,
+    "metadata": metadata,
+}
 
 
 def of_prefect_yaml() -> list[dict[str, Any]]:
@@ -74,6 +87,8 @@ def test_serve_registers_what_prefect_yaml_does() -> None:
             "collision_strategy": served.concurrency_options.collision_strategy.value,
             "grace_period_seconds": served.concurrency_options.grace_period_seconds,
         }
+        if served.triggers:  # An import is an event that somebody has to send to Prefect (docs/events.md).
+            assert [DeploymentEventTrigger.model_validate(each) for each in written["triggers"]] == served.triggers
         assert load_flow_from_entrypoint(written["entrypoint"], use_placeholder_flow=False).name == served.flow_name
 
 
@@ -136,9 +151,14 @@ def test_what_serve_is_told_reaches_the_runs() -> None:
         buffer_bytes=5_000_000,
         dask="local",
     )
-    of_sync, of_verify, of_backfill = (
-        each.parameters for each in of_serve(*told, "--look-back", "2d", "--start", "2024-01-01")
-    )
+    told += ["--metadata", "--keyword", "ExposureTime", "--instances", "--metadata-rate", "40"]
+    deployments = of_serve(*told, "--look-back", "2d", "--start", "2024-01-01")
+    of_sync, of_verify, of_backfill, of_metadata = (each.parameters for each in deployments)
+    [trigger] = deployments[-1].triggers
+    assert isinstance(trigger, DeploymentEventTrigger)
+    assert trigger.enabled
+    options = MetadataOptions(metadata_rate=20, metadata_burst=50, keyword=("ExposureTime",), instances=True)
+    assert make_settings(**of_metadata) == replace(wanted, quota=Quota(), metadata=options)
     wanted_sync = replace(wanted, look_back=parse_duration("2d"), start=datetime(2024, 1, 1, tzinfo=UTC))
     assert make_settings(**of_sync) == wanted_sync
     assert of_verify.pop("part") == "today/30"
@@ -146,9 +166,31 @@ def test_what_serve_is_told_reaches_the_runs() -> None:
     assert make_settings(**of_backfill) == wanted
 
 
+@pytest.mark.parametrize(
+    ("catalog", "flow", "met"),
+    [("imaging", "sync", [True]), ("imaging", "verify", [False]), ("other", "sync", [False])],
+)
+def test_metadata_is_read_after_a_sync_of_its_own_catalog(
+    catalog: str, flow: str, met: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trigger meets what a sync of this catalog and data store emits, and is off until it is asked for."""
+    [found] = of_prefect_yaml()[-1]["triggers"]
+    assert found["enabled"] is False
+    made = EventTrigger.model_validate({name: found[name] for name in ("match", "expect")} | {"posture": "Reactive"})
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        events, "emit_event", lambda event, resource, **_: sent.append({"event": event, "resource": resource})
+    )
+    monkeypatch.setattr(events, "flow_run", SimpleNamespace(flow_name=flow))
+    report = RunReport(flow=flow, run_id="0" * 8, datastore_id=DATASTORE, started_at=datetime.now(UTC))
+    events.tell(f"s3://bucket/{catalog}", [Result(datastore_id=DATASTORE, report=report)])
+    received = [Event.model_validate({**each, "occurred": datetime.now(UTC), "id": uuid.uuid4()}) for each in sent]
+    assert [made.covers(each.receive()) and made.expects(each.event) for each in received] == met
+
+
 def test_shares_of_the_quota_add_up_to_it() -> None:
     """What the deployments may use together is the default quota."""
-    used = [each["parameters"] for each in of_prefect_yaml()]
+    used = [each["parameters"] for each in of_prefect_yaml() if "rate" in each["parameters"]]
     assert (sum(each["rate"] for each in used), sum(each["burst"] for each in used)) == (Quota().rate, Quota().burst)
 
 
@@ -161,7 +203,9 @@ def test_every_parameter_is_typed_and_described(name: str) -> None:
         assert shown.keys() & {"type", "anyOf", "$ref"}, parameter
         if parameter != "options":  # described by its own definition
             assert shown["description"].endswith("."), parameter
-    assert not [parameter for parameter in schema["properties"] if re.search("key|secret|token|password", parameter)]
+    assert not [
+        parameter for parameter in schema["properties"] if re.search("key(?!word)|secret|token|password", parameter)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +284,7 @@ def test_every_setting_is_a_parameter_or_an_option() -> None:
         if name == "datastore_id":
             continue  # a flow takes several
         assert shown[name]["description"] == setting.description
-        assert shown[name].get("default") == (None if setting.default == () else setting.default)
+        assert shown[name].get("default") == ([] if setting.default == () else setting.default)
 
 
 @pytest.mark.parametrize(

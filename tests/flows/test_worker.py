@@ -26,7 +26,7 @@ from prefect.states import Cancelling
 from tests.support.prefect_server import end_of_run, prefect, running, running_prefect_server, start_run, wait_for
 from tests.support.world import World
 
-DEPLOYMENTS = ("sync/world", "verify/world", "backfill/world")
+DEPLOYMENTS = ("sync/world", "verify/world", "backfill/world", "metadata/world")
 pytestmark = [pytest.mark.prefect, pytest.mark.timeout(900)]
 
 
@@ -34,6 +34,7 @@ def test_a_cancelled_run_ends_in_order_and_the_next_one_resumes(world: World, tm
     """Deployed from prefect.yaml, scheduled by the server and run by a worker, a cancelled run keeps what it proved.
 
     The next one reads only the rest, and then the catalog equals the service; a verify through its deployment agrees.
+    Once its trigger is enabled, metadata is read after a sync.
     """
     world.service.clock.unfreeze()
     world.service.clock.offset = timedelta()
@@ -62,8 +63,16 @@ def test_a_cancelled_run_ends_in_order_and_the_next_one_resumes(world: World, tm
             assert run.state is not None
             assert run.state.is_cancelled()
             assert 0 < _rows_new(client, stopped) < 3_000
+            assert not _runs_of(client, "metadata/world")
+            automation = client.find_automation("world: a sync is complete")
+            assert automation is not None
+            assert not automation.enabled
+            client.resume_automation(automation.id)
             resumed = start_run(client, "sync/world", rate=1_000, burst=1_000)
             assert end_of_run(client, resumed).state_name == "Completed"
+            wait_for(lambda: bool(_runs_of(client, "metadata/world")), "a run after the sync")
+            [reading] = _runs_of(client, "metadata/world")
+            assert end_of_run(client, reading).state_name == "Completed"
             assert _rows_new(client, stopped) + _rows_new(client, resumed) == 3_000
             world.assert_catalog_equals_service()
             verified = start_run(client, "verify/world", part="1/1", rate=1_000, burst=1_000)
@@ -75,6 +84,11 @@ def _due(client: SyncPrefectClient) -> set[str]:
     scheduled = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])))
     of = {run.deployment_id for run in client.read_flow_runs(flow_run_filter=scheduled) if run.auto_scheduled}
     return {name for name in DEPLOYMENTS if client.read_deployment_by_name(name).id in of}
+
+
+def _runs_of(client: SyncPrefectClient, name: str) -> list[UUID]:
+    deployment = client.read_deployment_by_name(name).id
+    return [run.id for run in client.read_flow_runs() if run.deployment_id == deployment]
 
 
 def _artifacts(client: SyncPrefectClient, run_id: UUID, kind: str) -> list[object]:

@@ -100,19 +100,22 @@ class World:
                 clock=self.service.now,
             )
 
-    def watch(self, between: Callable[[int], object], passes: int, **changes: Any) -> RunReport:
+    def watch(
+        self, between: Callable[[int], object], passes: int, *, with_metadata: bool = False, **changes: Any
+    ) -> RunReport:
         """Watch on plain threads; the clock moves from pass to pass.
 
         Args:
             between: Called after each pass with its number, from 1.
             passes: How many there are.
+            with_metadata: Whether it reads metadata too.
             changes: Of the settings.
         """
         stop = threading.Event()
         settings = replace(self.settings, **changes)
         with open_threads(8) as executor:
             wake = Script(self.service, stop, between, passes)
-            return watch.watch(settings, executor, stop, wake=wake, clock=self.service.now)
+            return watch.watch(settings, executor, stop, with_metadata=with_metadata, wake=wake, clock=self.service.now)
 
     def object(self, day: date) -> Path:
         """The data object of a day."""
