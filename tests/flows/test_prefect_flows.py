@@ -242,12 +242,12 @@ def test_a_watch_as_a_flow_ends_as_cancelled_with_its_report(world: World) -> No
     arrived, requests = world.service.arrived, itertools.count(1)
 
     def arrived_and_stopped(operation: str) -> int:
-        if next(requests) == 14:
+        if next(requests) == 16:
             os.kill(os.getpid(), signal.SIGTERM)
         return arrived(operation)
 
     world.service.arrived = arrived_and_stopped  # type: ignore[method-assign]
-    state = watch(**parameters_of(world.settings), every="1s", return_state=True)
+    state = watch(**parameters_of(world.settings), every="1s", metadata=True, return_state=True)
     assert state.is_cancelled()
     world.assert_catalog_equals_service()
     with get_client(sync_client=True) as client:
@@ -257,6 +257,8 @@ def test_a_watch_as_a_flow_ends_as_cancelled_with_its_report(world: World) -> No
         assert run_id
         tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])))
         assert {task.name.rpartition("-")[0] for task in tasks} == {"refreshed"}
+    reports = [json.loads(each.read_text("utf-8")) for each in world.catalog.glob("_state/**/runs/*.json")]
+    assert [each["metadata"]["archived"] for each in reports if each["flow"] == "metadata"] == [200]
 
 
 def test_a_flow_that_is_stopped_while_data_stores_are_listed_is_cancelled(world: World) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -223,6 +224,21 @@ def test_a_stop_ends_a_reading_in_order(world: World) -> None:
     assert origins(world) == origins(world, IMAGE_SETS)
 
 
+def test_a_watch_that_ends_by_itself_ends_its_reading_too(world: World) -> None:
+    """A catalog that is gone ends both."""
+    world.fill(20, start=RECENT)
+
+    def between(number: int) -> None:
+        settle()
+        if number == 2:
+            shutil.rmtree(world.catalog)
+        insert(world, f"new{number}")
+
+    with pytest.raises(UsageError, match="there is no catalog"):
+        world.watch(between, 10, with_metadata=True)
+    assert not [thread for thread in threading.enumerate() if thread.name == "background"]
+
+
 def test_what_arrives_comes_before_the_rest_of_the_catalog(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where reading all of it takes hours."""
     monkeypatch.setattr(metadata, "_CHUNK", 1)
@@ -266,6 +282,14 @@ def test_a_watch_goes_on_where_the_catalog_keeps_more(world: World) -> None:
     assert origins(world) == origins(world, INSTANCES) | set() == origins(world, IMAGE_SETS)
     with pytest.raises(UsageError, match="Nonsense is no keyword"):
         world.watch(between, 1, with_metadata=True, metadata=replace(FAST, keyword=("Nonsense",)))
+
+
+def test_the_command_reads_metadata_where_it_is_told_to(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it is told of metadata reaches the watch, which ends at once where that is wrong."""
+    place = ["watch", "--catalog", str(world.catalog), "--datastore-id", world.datastore_id]
+    assert run([*place, "--metadata", "--keyword", "Nonsense"]) == 2
+    assert "--keyword: Nonsense is no keyword" in capsys.readouterr().err
+    assert run([*place, "--archived"]) == 2
 
 
 @pytest.fixture
