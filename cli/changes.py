@@ -40,6 +40,9 @@ def changes(
         return
     write_answer(found.rows, form, title="")
     if found.complete_to < since:
-        click.echo(f"Not complete: from {complete_to} on a range is not covered; sync, then ask --since then", err=True)
+        click.echo(
+            f"Not complete: a range from {complete_to} on is not covered; sync, then ask again: --since {complete_to}",
+            err=True,
+        )
     else:
         click.echo(f"Complete up to {complete_to}; next time: --since {complete_to}", err=True)

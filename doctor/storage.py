@@ -33,7 +33,7 @@ def check_catalog(store: Store) -> Check:
         known = found.datastore_ids()
     except AhiCatalogError as error:
         return fix(name, str(error))
-    return ok(name, f"partitioned by {found.description.unit}, with {len(known)} data store(s)")
+    return ok(name, f"partitioned by {found.description.unit}, data stores: {len(known)}")
 
 
 def check_conditional_writes(store: Store) -> Check:

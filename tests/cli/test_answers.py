@@ -1,6 +1,7 @@
 """What people see of a query's answer, and of what keeps one from coming."""
 
 import json
+import sys
 from pathlib import Path
 from urllib.parse import quote
 
@@ -69,6 +70,25 @@ def test_columns_of_one_name_are_told_apart(world: World, capsys: pytest.Capture
     join = "from image_sets x join image_sets y on x.image_set_id = y.image_set_id"
     assert run(["query", "--catalog", str(world.catalog), join]) == 0
     assert "image_set_id_1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "command"),
+    [
+        ("report.page.render", "report", ["report"]),
+        ("emulator.idc", "demo", ["demo"]),
+        ("emulator.idc", "demo", ["emulate", "--port", "0"]),
+        ("connectors.iceberg.mirror", "iceberg", ["iceberg", "--to", "a.b"]),
+    ],
+)
+def test_a_missing_extra_is_wrong_usage(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, module: str, extra: str, command: list[str]
+) -> None:
+    """One line, one form, code 2, whatever needs it."""
+    monkeypatch.setitem(sys.modules, f"ahi_catalog.{module}", None)
+    assert run([*command, *(["--catalog", "x"] if command != ["emulate", "--port", "0"] else [])]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"takes an extra that is not installed: pip install 'ahi-catalog[{extra}]'")
 
 
 def test_a_value_that_does_not_convert_is_no_damage(world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,9 +73,11 @@ def test_a_gap_and_a_lost_object_fail(fresh: World, capsys: pytest.CaptureFixtur
 
 def test_people_read_a_verdict(fresh: World, capsys: pytest.CaptureFixture[str]) -> None:
     """A line for each limit, with what was found, and a verdict at the end."""
-    assert run(["check", "--catalog", str(fresh.catalog), "--max-lag", "5m"]) == 1
+    limits = ["--max-lag", "5m", "--max-unparsable", "study_date=1%"]
+    assert run(["check", "--catalog", str(fresh.catalog), *limits]) == 1
     out = capsys.readouterr().out
     assert "FAILED" in out
+    assert "at most 1 % of them" in out
     assert out.splitlines()[-1] == "Not fit to be used."
 
 

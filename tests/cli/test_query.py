@@ -219,7 +219,7 @@ def test_changes_say_where_they_are_not_complete(ask: Ask, world: World) -> None
     world_id = ["--datastore-id", world.datastore_id]
     ask("state", "forget", *world_id, "--from", "2024-02-01", "--to", "2024-03-01", "--yes")
     said = ask("changes", "--since", "2024-06-01")[2]
-    assert "Not complete: from 2024-02-01T00:00:00Z on a range is not covered" in said
+    assert "Not complete: a range from 2024-02-01T00:00:00Z on is not covered" in said
     world.sync()
     assert "Complete up to" in ask("changes", "--since", "2024-06-01")[2]
 

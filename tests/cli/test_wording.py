@@ -44,6 +44,12 @@ def test_a_remedy_is_a_command_or_an_option_that_there_is(remedy: Remedy) -> Non
     assert {word for word in words if word.startswith("--")} <= options
 
 
+def test_nobody_is_told_to_run_again_what_is_tried_again_by_itself() -> None:
+    """The remedy of a failure that may pass is left out there, and any other stays."""
+    assert AhiCatalogError("it is away", remedy=Remedy.RESUME).while_retrying == "it is away"
+    assert str(Remedy.REPAIR) in AhiCatalogError("it is damaged", remedy=Remedy.REPAIR).while_retrying
+
+
 def test_a_command_tells_its_errors_and_warnings_so(capsys: pytest.CaptureFixture[str]) -> None:
     """On stderr, in the error's own line and in what is logged."""
     needed = ["--catalog", "c", "--datastore-id", "0" * 32, "--no-prefect"]

@@ -237,9 +237,10 @@ def test_a_quota_that_may_not_be_read_is_no_must() -> None:
 
 
 def test_the_command_ends_with_1_where_something_must_be_fixed(
-    make_world: MakeWorld, capsys: pytest.CaptureFixture[str]
+    make_world: MakeWorld, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A line each with a mark and a word; as JSON for machines; code 0 where all is well."""
+    """A line each with a mark and a word, folded to the terminal; as JSON for machines; code 0 where all is well."""
+    monkeypatch.setenv("COLUMNS", "80")
     world = make_world(denied=frozenset({"GetImageSet"}))
     world.service.clock.unfreeze()
     world.service.clock.offset *= 0
@@ -248,6 +249,7 @@ def test_the_command_ends_with_1_where_something_must_be_fixed(
     said = capsys.readouterr()
     assert "✗ fix  GetImageSet" in said.out
     assert "✓ ok   SearchImageSets" in said.out
+    assert max(map(len, said.out.splitlines())) <= 80
     assert said.err.startswith("1 to fix")
     assert run([*arguments, "--json"]) == 1
     found = {check["name"]: check["verdict"] for check in json.loads(capsys.readouterr().out)}
@@ -293,5 +295,5 @@ def test_a_healthy_catalog_ends_with_0(world: World, capsys: pytest.CaptureFixtu
     common = ["--catalog", str(tmp_path / "c"), "--datastore-id", world.datastore_id, "--no-prefect"]
     assert run(["sync", *common, "--rate", "100000"]) == 0
     assert run(["doctor", *common]) == 0
-    assert "partitioned by day, with 1 data store" in capsys.readouterr().out
+    assert "partitioned by day, data stores: 1" in capsys.readouterr().out
     assert run(["status", "--catalog", str(tmp_path / "c")]) == 0
