@@ -8,7 +8,7 @@ from typing import Final
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.report.facts import Facts
 from ahi_catalog.report.suppression import SMALLEST, to_hide
-from ahi_catalog.schemas.views import AGES, OLDEST
+from ahi_catalog.schemas.views import AGES, FREQUENT, OLDEST
 
 _MOST: Final = 15
 
@@ -55,18 +55,27 @@ class _Counted:
     image_sets: int = 0
     studies: int = 0
     patients: int = 0
+    in_frequent: int = 0
+    in_others: int = 0
     stored: Stored = Stored(0.0, 0.0, 0.0, 0)
 
-    def group(self, facts: Facts, label: str | None = None) -> Group:
-        stored = self.stored if facts.has_metadata else None
-        shown = Group(label=self.label if label is None else label, image_sets=self.image_sets, stored=stored)
+    @property
+    def part(self) -> int:
+        """Patients of the smaller part by tier: what it stores follows from gigabytes and dollars of the group."""
+        return min((patients for patients in (self.in_frequent, self.in_others) if patients), default=0)
+
+    def group(self, facts: Facts, *, with_storage: bool) -> Group:
+        stored = self.stored if facts.has_metadata and with_storage else None
+        shown = Group(label=self.label, image_sets=self.image_sets, stored=stored)
         return replace(shown, studies=self.studies, patients=self.patients) if facts.tells_patients else shown
 
 
 def totals(facts: Facts) -> Group:
     """All image sets of the data store."""
     [all_of_it] = _count(facts, "'all'") or [_Counted("all")]
-    return Group(label="all", image_sets=None) if 0 < all_of_it.patients < SMALLEST else all_of_it.group(facts)
+    if 0 < all_of_it.patients < SMALLEST:
+        return Group(label="all", image_sets=None)
+    return all_of_it.group(facts, with_storage=not 0 < all_of_it.part < SMALLEST)
 
 
 def by_code(facts: Facts, column: str) -> tuple[Group, ...]:
@@ -80,16 +89,16 @@ def by_code(facts: Facts, column: str) -> tuple[Group, ...]:
     hidden = to_hide([found.patients for found in counted])
     kept = [found for position, found in enumerate(counted) if position not in hidden and found.label != "?"][:_MOST]
     others = [found for found in counted if found not in kept]
-    groups = [found.group(facts, found.label or "none given") for found in kept]
-    if others:
-        # Its size follows from the total in any case; it is left out where all of it is too small.
-        label = f"other ({len(others)})"
-        lumped = _Counted(label, sum(found.image_sets for found in others), stored=_sum(others))
-        enough = sum(found.patients for found in others) >= SMALLEST
-        groups.append(
-            replace(lumped.group(facts), studies=None, patients=None) if enough else Group(label=label, image_sets=None)
-        )
-    return tuple(groups)
+    shown = [replace(found, label=found.label or "none given") for found in kept]
+    if not others:
+        return _groups(facts, shown)
+    # Its size follows from the total in any case; it is left out where all of it is too small.
+    names = ("image_sets", "patients", "in_frequent", "in_others")
+    sums = {name: sum(getattr(found, name) for found in others) for name in names}
+    stored = Stored(*map(sum, zip(*(astuple(found.stored) for found in others), strict=True)))
+    lumped = _Counted(f"other ({len(others)})", stored=stored, **sums)
+    *groups, last = _groups(facts, [*shown, lumped])
+    return (*groups, replace(last, studies=None, patients=None))
 
 
 def by_hour(facts: Facts, zone: str = "UTC") -> tuple[Group, ...]:
@@ -142,26 +151,30 @@ def _class_of(column: str, as_of: datetime) -> str:
 
 def _count(facts: Facts, label: str, tier: str | None = None) -> list[_Counted]:
     rows = facts.rows(
-        f"select {label} as label, count(*), count(distinct study), count(distinct patient), sum(gigabytes), "  # noqa: S608  # labels are ours
-        "coalesce(sum(dollars), 0), coalesce(sum(saves), 0), count(*) filter (is_read) "
+        f"select {label} as label, count(*), count(distinct study), count(distinct patient), "  # noqa: S608  # labels are ours
+        f"count(distinct patient) filter (tier = '{FREQUENT}'), "
+        f"count(distinct patient) filter (tier is distinct from '{FREQUENT}'), "
+        "sum(gigabytes), coalesce(sum(dollars), 0), coalesce(sum(saves), 0), count(*) filter (is_read) "
         "from facts where $1 is null or tier = $1 group by 1",
         tier,
     )
     return [
-        _Counted(name, image_sets, studies, patients, Stored(*sums))
-        for name, image_sets, studies, patients, *sums in rows
+        _Counted(name, image_sets, studies, patients, in_frequent, in_others, Stored(*sums))
+        for name, image_sets, studies, patients, in_frequent, in_others, *sums in rows
     ]
-
-
-def _sum(counted: Iterable[_Counted]) -> Stored:
-    return Stored(*map(sum, zip(*(astuple(found.stored) for found in counted), strict=True)))
 
 
 def _in_order(facts: Facts, counted: Iterable[_Counted], labels: Sequence[str]) -> tuple[Group, ...]:
     found = {each.label: each for each in counted}
-    ordered = [found.get(label, _Counted(label)) for label in labels]
-    hidden = to_hide([each.patients for each in ordered])
+    return _groups(facts, [found.get(label, _Counted(label)) for label in labels])
+
+
+def _groups(facts: Facts, counted: Sequence[_Counted]) -> tuple[Group, ...]:
+    """Groups that add up to a total which is shown, without what is too small to show."""
+    hidden, untold = (to_hide([getattr(each, size) for each in counted]) for size in ("patients", "part"))
     return tuple(
-        Group(label=each.label, image_sets=None) if position in hidden else each.group(facts)
-        for position, each in enumerate(ordered)
+        Group(label=each.label, image_sets=None)
+        if position in hidden
+        else each.group(facts, with_storage=position not in untold)
+        for position, each in enumerate(counted)
     )

@@ -175,9 +175,7 @@ def _idle(groups: Sequence[Group]) -> Figure:
 def _costs(report: DatastoreReport) -> list[Figure]:
     """What storage costs, and what the archive would save."""
     tiers = [replace(each, label=_tier(each.label)) for each in report.by_tier]
-    least = (
-        "An image set counts as 5 MB at least, as storage is billed; one whose metadata was not read counts as that."
-    )
+    least = "Each image set is billed as 5 MB at least; one whose metadata was not read counts as 5 MB."
     found = [
         _cost("Cost of storage by tier", f"Dollars a month, and gigabytes. {least}", "tier", tiers),
         _cost("Cost of storage by modality", "Dollars a month, and gigabytes.", "modality", report.by_modality),
@@ -213,12 +211,12 @@ def _cost(title: str, says: str, what: str, groups: Sequence[Group]) -> Figure:
         (
             each.label,
             _number(each.image_sets),
-            *((_number(its.read), f"{its.gigabytes:,.2f}", f"{its.dollars:,.2f}") if its else [_HIDDEN] * 3),
+            *((f"{its.gigabytes:,.2f}", f"{its.dollars:,.2f}") if its else [_HIDDEN] * 2),
         )
         for each in groups
         for its in [each.stored]
     )
-    head = (what, "image sets", "metadata read", "GB as billed", "dollars a month")
+    head = (what, "image sets", "GB as billed", "dollars a month")
     return Figure(
         title=title, says=says, plot=_draw(lambda width: charts.bars(bars, width)), table=Table(head=head, rows=rows)
     )

@@ -82,8 +82,8 @@ def _identified(report: DatastoreReport) -> tuple[tuple[str, str, str], ...]:
 def _stored(report: DatastoreReport) -> tuple[tuple[str, str, str], ...]:
     if (stored := report.totals.stored) is None or not report.totals.image_sets:
         return ()
-    read = stored.read / report.totals.image_sets
-    return (("Storage", f"${stored.dollars:,.2f} a month", f"{stored.gigabytes:,.1f} GB; {read:.0%} were read"),)
+    least = " at least: metadata is not read" if stored.read < report.totals.image_sets else ", as it is billed"
+    return (("Storage", f"${stored.dollars:,.2f} a month", f"{stored.gigabytes:,.1f} GB{least}"),)
 
 
 def _day(moment: datetime | None) -> str:

@@ -140,16 +140,17 @@ def test_hours_tiers_and_idle_times(make_catalog: MakeCatalog) -> None:
 def test_storage_is_what_the_view_says(make_catalog: MakeCatalog) -> None:
     """Gigabytes as billed, dollars and savings by tier, modality, age and idle time; what is not read as the least."""
     lately = datetime(2024, 6, 20, tzinfo=UTC)
-    read = several(30) + several(20, start=100, series_modality="MR", storage_tier="ARCHIVE_INSTANT_ACCESS")
-    catalog = make_catalog(
-        read + several(12, start=200, created_at=lately) + several(3, start=300, series_modality="XA")
-    )
+    archive = {"storage_tier": "ARCHIVE_INSTANT_ACCESS"}
+    read = several(30) + several(20, start=100, series_modality="MR", **archive)
+    rare = several(3, start=300, series_modality="XA", **archive)
+    catalog = make_catalog(read + several(12, start=200, created_at=lately) + rare)
     assert {group.stored for group in report_on(catalog).by_tier} == {None}
     publish_series(catalog, read, 2 << 30)
     report = collect(catalog, ID, runs=0, now=NOW, prices=StoragePrices(frequent=0.5, archive=0.1))
     [archived, frequent] = (asdict(tier.stored) for tier in report.by_tier if tier.stored)
-    assert archived == {"gigabytes": 40, "dollars": pytest.approx(4), "saves": 0, "read": 20}
-    gigabytes = 60 + 15 * LEAST_BYTES / GIGABYTE
+    gigabytes = 40 + 3 * LEAST_BYTES / GIGABYTE
+    assert archived == pytest.approx({"gigabytes": gigabytes, "dollars": 0.1 * gigabytes, "saves": 0, "read": 20})
+    gigabytes = 60 + 12 * LEAST_BYTES / GIGABYTE
     billed = {"gigabytes": gigabytes, "dollars": 0.5 * gigabytes, "saves": 0.4 * gigabytes, "read": 30}
     assert frequent == pytest.approx(billed)
     assert {group.label: group.stored and round(group.stored.gigabytes) for group in report.by_modality} == {
@@ -163,6 +164,23 @@ def test_storage_is_what_the_view_says(make_catalog: MakeCatalog) -> None:
     stored = report.totals.stored
     assert stored
     assert [stored.dollars, stored.saves, stored.gigabytes] == pytest.approx(list(view.values()))
+
+
+def test_storage_does_not_tell_of_a_small_tier(make_catalog: MakeCatalog) -> None:
+    """From gigabytes and dollars of a group follows what it has in each tier, be it of a few patients."""
+    archived = {"storage_tier": "ARCHIVE_INSTANT_ACCESS"}
+    rows = several(30) + several(40, start=100, **archived)
+    rows += several(30, start=200, series_modality="MR") + several(3, start=300, series_modality="MR", **archived)
+    rows += several(25, start=400, series_modality="US", **archived)
+    catalog = make_catalog(rows)
+    publish_series(catalog, rows, 1 << 30)
+    report = report_on(catalog)
+    assert {group.label: group.stored is not None for group in report.by_modality} == {
+        "CT": True,
+        "MR": False,
+        "US": False,
+    }
+    assert all(group.stored for group in (report.totals, *report.by_tier))
 
 
 def test_the_storage_of_a_small_group_is_not_shown(make_catalog: MakeCatalog) -> None:
