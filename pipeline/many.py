@@ -7,7 +7,7 @@ import contextvars
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -22,6 +22,7 @@ from ahi_catalog.pipeline.scan_task import ScanExecutor
 
 _log = logging.getLogger(__name__)
 
+_AWAKE_SECONDS: Final = 1.0
 EACH: Final = "0" * 32
 """The data store id in settings that are meant for each of several data stores."""
 
@@ -136,6 +137,9 @@ def run_many(
             )
             for own in each
         ]
+        # With a limit: a signal that another thread has met is handled when the main one wakes.
+        while wait(running, timeout=_AWAKE_SECONDS).not_done:
+            pass
         results = [pending.result() for pending in running]
     if (collected := _COLLECTING.get()) is not None:
         collected.extend(results)
