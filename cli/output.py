@@ -64,14 +64,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     show(make_table(title, columns, rows))
 
 
-def show(what: "RenderableType", *, fold: bool = True) -> None:
-    """Something of rich's on stdout.
-
-    Args:
-        what: To show.
-        fold: Whether to fold what is too long for the terminal.
-    """
-    _console().print(what, soft_wrap=not fold)
+def show(what: "RenderableType") -> None:
+    """Something of rich's on stdout, folded where it is too long for the terminal."""
+    _console().print(what)
 
 
 def fits(what: "RenderableType") -> bool:
