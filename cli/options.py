@@ -72,7 +72,8 @@ def option(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:
     """
     long = max((name for name in names if name.startswith("--")), key=len).partition("/")[0]
     variable = PREFIX + long.removeprefix("--").replace("-", "_").upper()
-    attributes = {"envvar": variable, "show_default": True} | attributes
+    attributes.setdefault("envvar", variable)
+    attributes.setdefault("show_default", True)
     kind = attributes.pop("type", str)
     if attributes.get("is_flag") or "/" in "".join(names):
         kind = Flag()

@@ -137,7 +137,6 @@ class InBackground:
 
 
 _WATCHING: ContextVar[tuple[Observer, ...]] = ContextVar("observers", default=())
-_REPORTS: ContextVar[tuple[list[RunReport], ...]] = ContextVar("reports", default=())
 
 
 @contextmanager
@@ -154,25 +153,26 @@ def watched_by(*observers: Observer) -> Iterator[None]:
 def collecting_reports() -> Iterator[list[RunReport]]:
     """The reports of the runs started inside, failed ones too, in a list that fills as they end."""
     reports: list[RunReport] = []
-    token = _REPORTS.set((*_REPORTS.get(), reports))
-    try:
+    with watched_by(_Collector(reports)):
         yield reports
-    finally:
-        _REPORTS.reset(token)
+
+
+class _Collector:
+    def __init__(self, reports: list[RunReport]) -> None:
+        self._reports = reports
+
+    def progressed(self, progress: Progress) -> None:
+        pass
+
+    def finished(self, report: RunReport) -> None:
+        self._reports.append(report)
 
 
 def watched_by_nobody() -> None:
     """From here on in this context, runs are watched by nobody, and their reports are collected by nobody."""
     _WATCHING.set(())
-    _REPORTS.set(())
 
 
 def current_observers(*own: Observer) -> Observers:
     """The observers of a run started here, with its own first."""
     return Observers(*own, *_WATCHING.get())
-
-
-def collect_report(report: RunReport) -> None:
-    """Hand a report to whoever collects those of runs started here."""
-    for reports in _REPORTS.get():
-        reports.append(report)
