@@ -27,7 +27,7 @@ class Progress:
     Attributes:
         datastore_id: The data store that it reads.
         phase: What it does now, in a word or two.
-        seconds_done, seconds_total: Of the time ranges to read.
+        seconds_done, seconds_total: Of the time ranges to read; of no length where what there is to read is not known.
         seconds: How long it has been doing that.
         rows: Image sets read so far.
         requests: Made so far.
@@ -42,14 +42,14 @@ class Progress:
     requests: int
 
     @property
-    def share(self) -> float:
-        """Of the time ranges, read so far; from 0 to 1."""
-        return self.seconds_done / self.seconds_total if self.seconds_total else 1.0
+    def share(self) -> float | None:
+        """Of the time ranges, read so far; from 0 to 1. None: that cannot be told."""
+        return self.seconds_done / self.seconds_total if self.seconds_total else None
 
     @property
     def seconds_left(self) -> int | None:
         """How long it takes yet, if image sets are spread evenly over the ranges; None: that cannot be told yet."""
-        return round(self.seconds * (1 - self.share) / self.share) if self.seconds_done else None
+        return round(self.seconds * (1 - self.share) / self.share) if self.share else None
 
 
 class Observer(Protocol):
