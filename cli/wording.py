@@ -15,7 +15,7 @@ from ahi_catalog.connectors.errors import Remedy
 _COMMANDS: Final = {
     Remedy.SYNC: "sync first: ahi-catalog sync",
     Remedy.REPAIR: "mend it with: ahi-catalog verify --repair",
-    Remedy.REPAIR_METADATA: "mend it with: ahi-catalog verify --metadata --repair",
+    Remedy.REPAIR_METADATA: "mend it with: ahi-catalog verify --metadata --sample 1 --repair",
     Remedy.RESTART_VERIFY: "begin a new one with: ahi-catalog verify --restart",
     Remedy.POLICY: "allow what ahi-catalog iam-policy prints",
     Remedy.NO_PREFECT: "or give --no-prefect",
