@@ -14,7 +14,8 @@ _port_option = click.option(
 """Without a variable: Kubernetes would set AHI_CATALOG_PORT beside a Service named ahi-catalog."""
 
 _TRY_IT = """\
-  export AWS_ENDPOINT_URL_MEDICAL_IMAGING={url} AWS_DEFAULT_REGION=us-east-1
+  export AWS_ENDPOINT_URL_MEDICAL_IMAGING={url}
+  export AWS_DISABLE_HOST_PREFIX_INJECTION=true AWS_DEFAULT_REGION=us-east-1
   export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any
   ahi-catalog sync --catalog ./catalog --datastore-id {datastore_id}"""
 

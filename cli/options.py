@@ -67,17 +67,19 @@ def option(*names: str, **attributes: Any) -> Callable[[_Command], _Command]:
 
     Args:
         names: As click takes them.
-        attributes: As click takes them; `type` may be any type that pydantic checks, and is text by default.
+        attributes: As click takes them; `type` may be any type that pydantic checks, and is text by default. With
+            `envvar` None neither a variable nor the settings file sets it, for it is asked for.
     """
     long = max((name for name in names if name.startswith("--")), key=len).partition("/")[0]
     variable = PREFIX + long.removeprefix("--").replace("-", "_").upper()
+    attributes.setdefault("envvar", variable)
     attributes.setdefault("show_default", True)
     kind = attributes.pop("type", str)
     if attributes.get("is_flag") or "/" in "".join(names):
         kind = Flag()
     elif not isinstance(kind, click.ParamType):
         kind = Value(kind)
-    return click.option(*names, envvar=variable, type=kind, **attributes)
+    return click.option(*names, type=kind, **attributes)
 
 
 def setting(name: str, **attributes: Any) -> Callable[[_Command], _Command]:

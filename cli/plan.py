@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     help="Requests to spend at most; bursts take 300 and more.",
 )
 @option("--price", type=float, default=0.005, metavar="USD", help="Of a thousand requests.")
-@option("--metadata", is_flag=True, help="Plan the reading of metadata instead, from the catalog alone.")
+@option("--metadata", envvar=None, is_flag=True, help="Plan the reading of metadata instead, from the catalog alone.")
 @setting("metadata_rate")
 @setting("metadata_burst")
 @price_options

@@ -36,10 +36,11 @@ class Lines:
         if now - self._told_at.get(progress.datastore_id, self._began) < _LINE_SECONDS:
             return
         self._told_at[progress.datastore_id] = now
+        share = "" if progress.share is None else f"{progress.share:.0%}, "
         left = f", about {in_words(progress.seconds_left)} left" if progress.seconds_left is not None else ""
         click.echo(
             f"{datetime.now(UTC):%H:%M} UTC, data store {progress.datastore_id[:_SHOWN_OF_ID]}…: {progress.phase}, "
-            f"{progress.share:.0%}, {progress.rows:,} rows, {progress.requests:,} requests{left}",
+            f"{share}{progress.rows:,} image sets, {progress.requests:,} requests{left}",
             err=True,
         )
 

@@ -105,7 +105,12 @@ def backfill(*, start: datetime, end: datetime, **given: Any) -> int:
 @option("--part", metavar="K/N", help="Every Nth partition: 3/30, or today/30 for another thirtieth each day.")
 @option("--repair", is_flag=True, help="Mend what is found.")
 @option("--restart", is_flag=True, help="Begin anew where an earlier verification was interrupted.")
-@option("--metadata", is_flag=True, help="Read a sample of the metadata again too, of what is not archived.")
+@option(
+    "--metadata",
+    envvar=None,
+    is_flag=True,
+    help="Read a sample of the metadata again too, of what is not archived.",
+)
 @option(
     "--sample",
     type=Share,

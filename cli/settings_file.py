@@ -28,8 +28,6 @@ _NO_SETTINGS: Final = frozenset(
     {"help", "debug", "json", "from", "to", "out", "format", "watch", "for", "only", "repair", "restart", "part"}
     | {"since", "file", "param", "yes"}
 )
-_ASKED_FOR: Final = frozenset({("plan", "metadata"), ("verify", "metadata")})
-"""What a command does when it is asked to, though for others the option of that name is a setting."""
 _VARIABLES_ELSEWHERE: Final = frozenset({"AHI_CATALOG_PHI_KEY", "AHI_CATALOG_WORK_POOL"})
 """Variables that set no option: the key of the pseudonyms (connectors/phi_key.py), and what prefect.yaml reads."""
 _KUBERNETES: Final = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
@@ -165,7 +163,7 @@ def _settable(command: click.Command) -> Iterator[tuple[str, click.Option]]:
     for option in command.params:
         if isinstance(option, click.Option):
             key = max(option.opts, key=len).removeprefix("--")
-            if is_setting(key) and (command.name, key) not in _ASKED_FOR:
+            if is_setting(key) and option.envvar:
                 yield key, option
 
 

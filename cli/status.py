@@ -204,10 +204,11 @@ def _under_way(runs: list[dict[str, Any]], now: datetime) -> str:
         if outcome_told(run, now) != RUNNING:
             continue
         going = run["under_way"]
-        share = "" if going.get("share") is None else f", {going['phase']}: {going['share']:.0%}"
+        phase = f", {going['phase']}" if going.get("phase") else ""
+        share = "" if going.get("share") is None else f": {going['share']:.0%}"
         left = "" if going.get("seconds_left") is None else f", about {in_words(going['seconds_left'])} left"
-        counts = f"{run['rows_read']:,} rows, {run['requests']:,} requests"
-        told.append(f"{run['flow']} since {run['started_at']}{share}, {counts}{left} (as of {going['beat_at']})")
+        counts = f"{run['rows_read']:,} image sets, {run['requests']:,} requests"
+        told.append(f"{run['flow']} since {run['started_at']}{phase}{share}, {counts}{left} (as of {going['beat_at']})")
     return "; ".join(told) or "no run"
 
 

@@ -15,7 +15,7 @@ from ahi_catalog.connectors.errors import Remedy
 _COMMANDS: Final = {
     Remedy.SYNC: "sync first: ahi-catalog sync",
     Remedy.REPAIR: "mend it with: ahi-catalog verify --repair",
-    Remedy.REPAIR_METADATA: "mend it with: ahi-catalog verify --metadata --repair",
+    Remedy.REPAIR_METADATA: "mend it with: ahi-catalog verify --metadata --sample 1 --repair",
     Remedy.RESTART_VERIFY: "begin a new one with: ahi-catalog verify --restart",
     Remedy.POLICY: "allow what ahi-catalog iam-policy prints",
     Remedy.NO_PREFECT: "or give --no-prefect",
@@ -34,7 +34,7 @@ def in_shell_words(text: str, group: click.Group | None = None) -> str:
     """
     for remedy, words in _COMMANDS.items():
         text = text.replace(remedy.value, words)
-    text = _RANGE.sub(r"\1 --from \2 --to \3", text)
+    text = _RANGE.sub(r"\1 --from \2 --to \3", text).replace(" and `sample` ", " --sample ")
     flags = _flags(group or _current_group())
     return _NAME.sub(lambda found: flags.get(found[1], found[0]), text)
 

@@ -34,10 +34,10 @@ class PrefectObserver:
     def progressed(self, progress: Progress) -> None:
         if self._clock() - self._sent_at < _PROGRESS_SECONDS:
             return
-        share = progress.seconds_done / progress.seconds_total if progress.seconds_total else 1.0
+        share = "" if progress.share is None else f"{progress.share:.0%}, "
         # A run's page shows the description alone.
-        done = f"{share:.0%}, {progress.rows:,} image sets so far"
-        self._send(_DONE_PERCENT * share, f"{progress.phase}{self._where}: {done}")
+        done = f"{share}{progress.rows:,} image sets so far"
+        self._send(_DONE_PERCENT * (progress.share or 0), f"{progress.phase}{self._where}: {done}")
 
     def finished(self, report: RunReport) -> None:
         if self._artifact is not None:

@@ -83,7 +83,7 @@ class Heart:
             "under_way": {
                 "beat_at": format_time(floor_second(at)),
                 "phase": progress and progress.phase,
-                "share": progress and round(progress.share, 4),
+                "share": progress and progress.share and round(progress.share, 4),
                 "seconds_left": progress and progress.seconds_left,
             },
         }

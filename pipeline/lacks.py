@@ -93,7 +93,8 @@ class MetadataPlan:
 
 def plan_metadata(catalog: Catalog, datastore_id: str, at: datetime) -> MetadataPlan:
     """What a reading of a data store would read at a moment."""
-    looked = (find_lack(catalog, each, lambda: at, with_archived=False) for each in newest_first(catalog, datastore_id))
+    partitions = newest_first(catalog, datastore_id)
+    looked = (find_lack(catalog, each, lambda _: at, with_archived=False) for each in partitions)
     found = [lack for lack in looked if lack]
     return MetadataPlan(
         image_sets=sum(len(lack.to_read) for lack in found),
@@ -113,14 +114,14 @@ def metadata_tables(catalog: Catalog) -> list[Table]:
 
 
 def find_lack(
-    catalog: Catalog, partition: Partition, at: Callable[[], datetime], *, with_archived: bool
+    catalog: Catalog, partition: Partition, at: Callable[[int], datetime], *, with_archived: bool
 ) -> Lack | None:
     """What a partition lacks; None where it lacks nothing.
 
     Args:
         catalog: The catalog.
         partition: The partition.
-        at: The service's clock, aware; read where something is lacking.
+        at: When so many image sets will have been read, by the service's clock, aware; asked where some are lacking.
         with_archived: Whether archived image sets are to be read too.
     """
     image_sets, held = _look(catalog, partition)
@@ -129,7 +130,7 @@ def find_lack(
     stale = any(not pc.all(pc.is_in(origins_of(t, rows), wanted), min_count=0).as_py() for t, rows in held.items())
     if not (len(lacking) or stale):
         return None
-    is_frequent = _is_frequent(lacking, at()) if len(lacking) else pa.array([], pa.bool_())
+    is_frequent = _is_frequent(lacking, at(len(lacking))) if len(lacking) else pa.array([], pa.bool_())
     to_read = lacking if with_archived else lacking.filter(is_frequent)
     archived = lacking.filter(pc.invert(is_frequent))
     return Lack(
@@ -144,7 +145,7 @@ def find_lack(
 def samples(
     catalog: Catalog,
     datastore_id: str,
-    at: Callable[[], datetime],
+    at: Callable[[int], datetime],
     *,
     share: float,
     seed: str,
@@ -160,7 +161,7 @@ def samples(
     Args:
         catalog: The catalog.
         datastore_id: The data store.
-        at: The service's clock, aware; read where there is something to sample.
+        at: When so many image sets will have been read, by the service's clock, aware; asked where some are to be.
         share: Of a partition's image sets; above 0, at most 1.
         seed: Another one names another sample.
         read_to: What has not changed since this moment should have its rows; aware.
@@ -175,7 +176,7 @@ def samples(
         known = image_sets.filter(pc.or_(has_rows, pc.invert(_is_used_since(image_sets, read_to))))
         if not len(known):
             continue
-        readable = known.filter(_is_frequent(known, at()))
+        readable = known.filter(_is_frequent(known, at(max(math.ceil(share * len(known)), _LEAST_SAMPLE))))
         count = max(math.ceil(share * len(readable)), _LEAST_SAMPLE)
         ids = enumerate(readable["image_set_id"].to_pylist())
         by_hash = sorted((blake2b(f"{seed} {name}".encode(), digest_size=8).digest(), place) for place, name in ids)

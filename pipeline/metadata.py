@@ -89,14 +89,13 @@ def reading(
     """
     catalog, protect = setup.open_catalog()
     extend_catalog(catalog, setup.settings.metadata)
-    archived: dict[Partition, int] = {}
     with setup.running("metadata", catalog, protect, has_heartbeat=has_heartbeat) as run:
         run.report.metadata = MetadataCounts()
         task = reading_task(run, setup.load_key, connection)
 
         def read(take: Take) -> Collection[Partition]:
             with ThreadPoolExecutor(catalog.store.writers, thread_name_prefix="publish") as publishers:
-                return _Reading(run, task, publishers, archived).run_to_end(take)
+                return _Reading(run, task, publishers).run_to_end(take)
 
         yield run, read
 
@@ -173,9 +172,7 @@ class _Reading:
     What is read is published, whatever happens after: a stop and a failure end the reading alone.
     """
 
-    def __init__(
-        self, run: Run, task: ScanTask, publishers: ThreadPoolExecutor, archived: dict[Partition, int]
-    ) -> None:
+    def __init__(self, run: Run, task: ScanTask, publishers: ThreadPoolExecutor) -> None:
         self._run = run
         self._task = task
         self._results = Results()
@@ -183,7 +180,6 @@ class _Reading:
         self._waiting: dict[Partition, _Waiting] = {}
         self._publishing: Counter[Partition] = Counter()
         self._not_ready: set[Partition] = set()
-        self._archived = archived
         self._began = time.monotonic()
         self._publishers = publishers
 
@@ -210,14 +206,10 @@ class _Reading:
 
     def _requests(self, take: Take) -> Iterator[tuple[Partition, MetadataRequest]]:
         catalog, with_archived = self._run.catalog, self._run.settings.metadata.archived
-        # Tiers move by the service's clock; it is asked only where something is lacking.
-        at = cache(partial(self._run.source.clock, self._run.report.counts))
+        at = self._run.reading_clock()
         for partition in iter(lambda: take({*self._waiting, *+self._publishing}), None):
             lack = find_lack(catalog, partition, at, with_archived=with_archived)
-            archived = 0 if with_archived or lack is None else lack.archived
-            # A watch looks at a partition again and again.
-            self._counts.archived += archived - self._archived.get(partition, 0)
-            self._archived[partition] = archived
+            self._counts.begin(partition.value, 0 if with_archived or lack is None else lack.archived)
             if lack is None:
                 continue
             requests = requests_for(catalog, lack.to_read)

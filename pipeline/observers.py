@@ -27,7 +27,7 @@ class Progress:
     Attributes:
         datastore_id: The data store that it reads.
         phase: What it does now, in a word or two.
-        seconds_done, seconds_total: Of the time ranges to read.
+        seconds_done, seconds_total: Of the time ranges to read; of no length where what there is to read is not known.
         seconds: How long it has been doing that.
         rows: Image sets read so far.
         requests: Made so far.
@@ -42,14 +42,14 @@ class Progress:
     requests: int
 
     @property
-    def share(self) -> float:
-        """Of the time ranges, read so far; from 0 to 1."""
-        return self.seconds_done / self.seconds_total if self.seconds_total else 1.0
+    def share(self) -> float | None:
+        """Of the time ranges, read so far; from 0 to 1. None: that cannot be told."""
+        return self.seconds_done / self.seconds_total if self.seconds_total else None
 
     @property
     def seconds_left(self) -> int | None:
         """How long it takes yet, if image sets are spread evenly over the ranges; None: that cannot be told yet."""
-        return round(self.seconds * (1 - self.share) / self.share) if self.seconds_done else None
+        return round(self.seconds * (1 - self.share) / self.share) if self.share else None
 
 
 class Observer(Protocol):
@@ -137,7 +137,6 @@ class InBackground:
 
 
 _WATCHING: ContextVar[tuple[Observer, ...]] = ContextVar("observers", default=())
-_REPORTS: ContextVar[tuple[list[RunReport], ...]] = ContextVar("reports", default=())
 
 
 @contextmanager
@@ -154,25 +153,26 @@ def watched_by(*observers: Observer) -> Iterator[None]:
 def collecting_reports() -> Iterator[list[RunReport]]:
     """The reports of the runs started inside, failed ones too, in a list that fills as they end."""
     reports: list[RunReport] = []
-    token = _REPORTS.set((*_REPORTS.get(), reports))
-    try:
+    with watched_by(_Collector(reports)):
         yield reports
-    finally:
-        _REPORTS.reset(token)
+
+
+class _Collector:
+    def __init__(self, reports: list[RunReport]) -> None:
+        self._reports = reports
+
+    def progressed(self, progress: Progress) -> None:
+        pass
+
+    def finished(self, report: RunReport) -> None:
+        self._reports.append(report)
 
 
 def watched_by_nobody() -> None:
     """From here on in this context, runs are watched by nobody, and their reports are collected by nobody."""
     _WATCHING.set(())
-    _REPORTS.set(())
 
 
 def current_observers(*own: Observer) -> Observers:
     """The observers of a run started here, with its own first."""
     return Observers(*own, *_WATCHING.get())
-
-
-def collect_report(report: RunReport) -> None:
-    """Hand a report to whoever collects those of runs started here."""
-    for reports in _REPORTS.get():
-        reports.append(report)

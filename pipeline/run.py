@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -25,14 +25,7 @@ from ahi_catalog.connectors.storage import Store, open_store
 from ahi_catalog.connectors.windows import Coverage, floor_second
 from ahi_catalog.pipeline.checkpointer import Checkpointer
 from ahi_catalog.pipeline.heart import Heart
-from ahi_catalog.pipeline.observers import (
-    InBackground,
-    Observer,
-    Observers,
-    Progress,
-    collect_report,
-    current_observers,
-)
+from ahi_catalog.pipeline.observers import InBackground, Observer, Observers, Progress, current_observers
 from ahi_catalog.pipeline.planning import upper_bound
 from ahi_catalog.pipeline.privacy import LoadKey, asked_policy, make_protection
 from ahi_catalog.pipeline.run_report import Outcome, RunReport
@@ -87,6 +80,15 @@ class Run:
     def datastore_id(self) -> str:
         """The data store."""
         return self.settings.datastore_id
+
+    def reading_clock(self) -> Callable[[int], datetime]:
+        """When so many image sets' metadata will have been read, by the service's clock, by which tiers move.
+
+        The service is asked where it is first called, and from then on the local clock tells how much later it is.
+        """
+        ahead = cache(lambda: self.source.clock(self.report.counts) - self.clock())
+        rate = self.settings.metadata.metadata_rate
+        return lambda count: self.clock() + ahead() + timedelta(seconds=count / rate)
 
     def spare_requests(self) -> int:
         """How many requests the quota lets out beyond those that the scans under way make."""
@@ -322,7 +324,6 @@ def _reporting(run: Run, heart: Heart) -> Iterator[None]:
         for counts in run.look_ups:
             report.counts.add(counts)
         heart.end(report)
-        collect_report(report)
         run.observers.finished(report)
 
 

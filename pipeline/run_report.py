@@ -34,39 +34,46 @@ class MetadataCounts:
 
     Attributes:
         compared: Read again, and compared with what the catalog has of them.
-        archived: In the archive, or untouched for so long that they may be.
-        gone: Deleted, or changed since the catalog saw them.
-        not_ready: Just imported; the service had no consistent metadata of them yet.
-        malformed: With metadata that is not of its form, by partition.
+        left: By the reason, and by partition as of the last time that it was looked at.
     """
 
     compared: int = 0
-    archived: int = 0
-    gone: int = 0
-    not_ready: int = 0
-    malformed: Counter[str] = field(default_factory=Counter)
+    left: Mapping[Left, Counter[str]] = field(default_factory=lambda: {why: Counter() for why in Left})
+
+    def begin(self, partition: str, archived: int) -> None:
+        """A partition is looked at, for the first time or again; so many of its image sets are left in the archive."""
+        for counts in self.left.values():
+            counts.pop(partition, None)
+        self.count(partition, {Left.ARCHIVED: archived} if archived else {})
 
     def count(self, partition: str, left: Mapping[Left, int]) -> None:
         """Some image sets of a partition were left out."""
-        self.gone += left.get(Left.GONE, 0)
-        self.not_ready += left.get(Left.NOT_READY, 0)
-        if Left.MALFORMED in left:
-            self.malformed[partition] += left[Left.MALFORMED]
+        for why, count in left.items():
+            self.left[why][partition] += count
+
+    def total(self, why: Left) -> int:
+        """How many were left out for a reason."""
+        return self.left[why].total()
 
     def table(self) -> list[tuple[str, str]]:
         """What was left out, as people read it."""
-        malformed = ", ".join(f"{partition} {count:,}" for partition, count in sorted(self.malformed.items()))
+        malformed = sorted(self.left[Left.MALFORMED].items())
         return [
-            ("in the archive, not read", f"{self.archived:,}"),
-            ("gone or changed meanwhile", f"{self.gone:,}"),
-            ("not consistent yet", f"{self.not_ready:,}"),
-            ("metadata not of its form", malformed or "none"),
+            ("in the archive, not read", f"{self.total(Left.ARCHIVED):,}"),
+            ("gone or changed meanwhile", f"{self.total(Left.GONE):,}"),
+            ("not consistent yet", f"{self.total(Left.NOT_READY):,}"),
+            ("metadata not of its form", ", ".join(f"{each} {count:,}" for each, count in malformed) or "none"),
         ]
 
     def document(self) -> dict[str, Any]:
         """The counts as JSON goes."""
-        counts = {name: getattr(self, name) for name in ("compared", "archived", "gone", "not_ready")}
-        return {**counts, "malformed": dict(sorted(self.malformed.items()))}
+        return {
+            "compared": self.compared,
+            "archived": self.total(Left.ARCHIVED),
+            "gone": self.total(Left.GONE),
+            "not_ready": self.total(Left.NOT_READY),
+            "malformed": dict(sorted(self.left[Left.MALFORMED].items())),
+        }
 
 
 @dataclass(slots=True, kw_only=True)
@@ -182,8 +189,10 @@ class RunReport:
             return f"data objects are lost, of {', '.join(map(str, self.lost))}; {repair_of(self.lost)}"
         advice = "files that are none of the catalog's are yours to delete"
         if self.verification.is_repairable:
-            remedy = Remedy.REPAIR_METADATA if self.verification.seed else Remedy.REPAIR
-            advice = repair_of(self.verification.places, remedy)
+            share, places = self.verification.share, self.verification.places
+            # A repair mends what it reads again, so it has to read as much.
+            again = repair_of(places, Remedy.REPAIR_METADATA)
+            advice = f"{again} and `sample` {share:g}" if share else repair_of(places)
         return f"{self.unrepaired:,} differences between catalog and service; {advice}"
 
     @property

@@ -31,8 +31,9 @@ after an import there may be thousands of them."""
 
 
 class Left(StrEnum):
-    """Why an image set was not read."""
+    """Why an image set was not read; those in the archive, or perhaps there, are not asked for."""
 
+    ARCHIVED = "archived"
     GONE = "gone"
     NOT_READY = "not ready"
     MALFORMED = "malformed"

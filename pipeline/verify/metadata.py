@@ -8,7 +8,6 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache, partial
 from itertools import islice
 from typing import Final
 
@@ -102,15 +101,14 @@ def _reads(
     for sample in samples(
         run.catalog,
         run.datastore_id,
-        # Tiers move by the service's clock; it is asked only where there is something to read.
-        cache(partial(run.source.clock, run.report.counts)),
+        run.reading_clock(),
         share=share,
         seed=begun.seed,
         read_to=_last_reading(run),
         with_changed=begun.is_repairing,
         has=lambda each: has(each) and bool(Coverage([each.window]).minus(begun.sampled or NOWHERE)),
     ):
-        counts.archived += sample.archived
+        counts.begin(sample.partition.value, sample.archived)
         requests = requests_for(run.catalog, sample.to_read)
         for place, request in enumerate(requests, 1):
             yield _Read(sample.partition, run.executor.submit(task, request), place == len(requests))

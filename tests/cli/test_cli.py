@@ -442,7 +442,7 @@ def test_verify_reads_metadata_again(world: World, capsys: pytest.CaptureFixture
     document = json.loads(said.out)
     assert document["verification"]["findings"] == {f"series {day}": {"missing": 1}}
     assert (document["metadata"]["compared"], document["metadata"]["archived"]) == (30, 0)
-    assert f"ahi-catalog verify --metadata --repair --from {day} --to" in said.err
+    assert f"ahi-catalog verify --metadata --sample 1 --repair --from {day} --to" in said.err
     run(["status", "--catalog", str(world.catalog)])
     assert "(of metadata of 100 %): missing 1, 1 left to mend" in " ".join(capsys.readouterr().out.split())
     assert run([*arguments, "--repair"]) == 0

@@ -92,6 +92,28 @@ def test_every_setting_is_an_option_a_variable_and_a_key(
     assert given() == by_flag
 
 
+def test_metadata_is_a_setting_of_what_goes_on_and_asked_for_elsewhere(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the file and as a variable: watch and serve read it then; plan and verify do what they did."""
+    needed = ["--catalog", "c", "--datastore-id", "0" * 32]
+
+    def readers() -> set[str]:
+        settings = read_settings(cli)
+        made = {
+            name: cli.commands[name].make_context(name, [*needed], default_map=settings.get(name))
+            for name in ("plan", "verify", "watch", "serve")
+        }
+        return {name for name, context in made.items() if context.params["metadata"]}
+
+    assert readers() == set()
+    (folder / SETTINGS_FILE).write_text("metadata = true\n", "utf-8")
+    assert readers() == {"watch", "serve"}
+    (folder / SETTINGS_FILE).unlink()
+    monkeypatch.setenv("AHI_CATALOG_METADATA", "true")
+    assert readers() == {"watch", "serve"}
+
+
 def test_an_untouched_template_sets_nothing(folder: Path) -> None:
     """As it is written, every setting is a comment."""
     assert run(["init"]) == 0

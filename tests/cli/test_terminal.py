@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 from rich.console import Console
 
@@ -140,6 +141,23 @@ def test_ctrl_c_is_how_the_embedded_service_ends() -> None:
     assert code == 0
     assert "Serving data store" in written
     assert "Interrupted" not in written
+
+
+def test_what_the_embedded_service_prints_points_boto3_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain client that has the variables searches there, though the model puts `runtime-` before the host."""
+    found: list[int] = []
+
+    def searched(seen: str) -> bool:
+        if not (told := re.search(r"--datastore-id (\w{32})\s", seen)):
+            return False
+        for name, value in re.findall(r"(AWS_\w+)=(\S+)", seen):
+            monkeypatch.setenv(name, value)
+        answer = boto3.client("medical-imaging").search_image_sets(datastoreId=told[1], maxResults=3)
+        found.append(len(answer["imageSetsMetadataSummaries"]))
+        return True
+
+    assert on_a_terminal(["emulate", "--rows", "100", "--port", "0"], until=searched)[0] == 0
+    assert found == [3]
 
 
 def test_a_second_ctrl_c_ends_at_once(make_world: Callable[..., World]) -> None:

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import pytest
 
+from ahi_catalog.connectors.healthimaging.metadata import Left
 from tests.faults import warm
 from tests.faults.child import RunSpec
 from tests.faults.ledger import LEDGER
@@ -195,7 +196,7 @@ def test_a_storm_of_one_kind(
         report = world.read_metadata()
     assert report.outcome == "done"
     assert report.metadata is not None
-    assert report.metadata.gone == 3
+    assert report.metadata.total(Left.GONE) == 3
     assert world.service.counters.faults[kind]
     assert len(reading.published(world)) == report.rows_read
     end_in_order(world, reading)

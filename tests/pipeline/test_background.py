@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from ahi_catalog.connectors.storage.base import Stored
 from ahi_catalog.emulator.errors import denied
 from ahi_catalog.pipeline import background, metadata, watch
 from ahi_catalog.pipeline.executors import open_threads
+from ahi_catalog.pipeline.many import run_many
 from ahi_catalog.pipeline.metadata_job import MetadataJob
+from ahi_catalog.pipeline.run_report import Outcome
 from ahi_catalog.schemas import IMAGE_SETS, INSTANCES
 from tests.connectors.iceberg.tables import assert_equal
 from tests.pipeline.test_iceberg import TO, load
@@ -148,7 +151,7 @@ def test_what_is_not_consistent_yet_is_tried_again_a_minute_later(make_world: Ca
     world.watch(between, 9, with_metadata=True)
     assert seen == [0, 0, 0, 0, 0, 2, 2, 2, 2]
     [told] = reports(world)
-    assert (told["rows_read"], told["metadata"]["not_ready"]) == (2, 4)
+    assert (told["rows_read"], told["metadata"]["not_ready"]) == (2, 0)
 
 
 def test_a_watch_wakes_nothing_that_is_archived(world: World) -> None:
@@ -165,6 +168,24 @@ def test_a_watch_wakes_nothing_that_is_archived(world: World) -> None:
     world.watch(between, 5, with_metadata=True, metadata=replace(FAST, archived=True))
     assert requests(world) == 0
     assert [each["metadata"]["archived"] for each in reports(world)] == [34]
+
+
+def test_what_cannot_be_read_is_counted_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often its partition is looked at in an hour."""
+    monkeypatch.setattr("ahi_catalog.connectors.healthimaging.source.BACKOFF", lambda _: 0.0)
+    world.fill(12, start=TODAY - timedelta(hours=3), step=timedelta())
+    store = world.service.datastore(world.datastore_id)
+    describe = store.describe
+    bad = {f"a{number:07d}".rjust(32, "0") for number in range(2)}
+    store.describe = lambda record: b"{" if record.image_set_id in bad else describe(record)
+
+    def between(number: int) -> None:
+        settle()
+        insert(world, f"new{number}")
+
+    world.watch(between, 6, with_metadata=True, max_attempts=3)
+    [told] = reports(world)
+    assert (told["rows_read"], told["metadata"]["malformed"]) == (15, {f"{TODAY:%Y-%m-%d}": 2})
 
 
 def test_a_failing_endpoint_costs_no_pass_and_is_caught_up_with(world: World, told: Callable[[], list[str]]) -> None:
@@ -194,6 +215,22 @@ def test_a_failing_endpoint_costs_no_pass_and_is_caught_up_with(world: World, to
     first, last = told()
     assert first.startswith("the metadata of what is new is not read: GetImageSetMetadata: AccessDeniedException")
     assert last == "no longer: the metadata of what is new is not read"
+
+
+def test_what_becomes_of_a_reading_is_no_report_of_its_watch(world: World) -> None:
+    """Neither where it fails: who runs several watches is handed the reports of these."""
+    world.fill(20, start=RECENT)
+    world.service.faults.add("access_denied", at=1, operation="GetImageSetMetadata")
+    stop = threading.Event()
+    wake = Script(world.service, stop, lambda _: settle(), passes=3)
+    job = partial(watch.watch, with_metadata=True, wake=wake, clock=world.service.now)
+    with open_threads(8) as executor:
+        [result] = run_many(
+            job, world.settings, [world.datastore_id], stop, executor_for=lambda _: executor, is_lasting=True
+        )
+    assert [each["outcome"] for each in reports(world)] == ["failed"]
+    assert result.report is not None
+    assert (result.report.flow, result.outcome) == ("watch", Outcome.STOPPED)
 
 
 def test_a_stop_ends_a_reading_in_order(world: World) -> None:

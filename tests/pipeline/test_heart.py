@@ -1,6 +1,7 @@
 """The heartbeat of a run: what is told of one that goes on, of one that was killed, and what it must not do."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_status_tells_of_runs_under_way(catalog: Catalog, capsys: pytest.Capture
     heart.beat()
     run(["status", "--catalog", catalog.store.url])
     shown = " ".join(capsys.readouterr().out.split())
-    assert "reading image sets: 25%, 12,345 rows, 9 requests, about 5.0 min left" in shown
+    assert "reading image sets: 25%, 12,345 image sets, 9 requests, about 5.0 min left" in shown
     run(["status", "--catalog", catalog.store.url, "--json"])
     [told] = json.loads(capsys.readouterr().out)["datastores"]
     assert told["runs"][0]["outcome"] == RUNNING
@@ -113,4 +114,22 @@ def test_off_a_terminal_a_run_is_told_in_a_line_a_minute(capsys: pytest.CaptureF
     told = capsys.readouterr()
     assert told.out == ""
     assert len(told.err.splitlines()) == 2
-    assert "reading image sets, 25%, 12,345 rows, 9 requests, about 5.0 min left" in told.err
+    assert "reading image sets, 25%, 12,345 image sets, 9 requests, about 5.0 min left" in told.err
+
+
+def test_a_run_that_does_not_know_how_much_there_is_tells_no_share(
+    catalog: Catalog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Metadata is looked for as it is read: its line and its status have what is done, and no percentage."""
+    now = datetime.now(UTC)
+    unknown = replace(PROGRESS, phase="reading metadata", seconds_done=0, seconds_total=0)
+    assert (unknown.share, unknown.seconds_left) == (None, None)
+    seconds = iter([0.0, 61.0])
+    Lines(lambda: next(seconds)).progressed(unknown)
+    assert "reading metadata, 12,345 image sets, 9 requests\n" in capsys.readouterr().err
+    catalog.store.put(f"{layout.STATE}datastore_id={ID}/checkpoint.json", b"{}", expected=None)
+    heart = Heart(catalog, make_report(now), lambda: now)
+    heart.progressed(unknown)
+    heart.beat()
+    run(["status", "--catalog", catalog.store.url])
+    assert "reading metadata, 12,345 image sets, 9 requests (as of" in " ".join(capsys.readouterr().out.split())

@@ -15,6 +15,7 @@ import pytest
 from ahi_catalog.connectors.catalog import open_catalog, open_store, parquet
 from ahi_catalog.connectors.catalog.verification import Finding, Verification
 from ahi_catalog.connectors.errors import AhiCatalogError, SourceError, UsageError
+from ahi_catalog.connectors.healthimaging.metadata import Left
 from ahi_catalog.connectors.settings import MetadataOptions
 from ahi_catalog.emulator.dicom_files import load_dicom_files
 from ahi_catalog.pipeline import metadata
@@ -131,11 +132,41 @@ def test_archived_image_sets_are_left_alone(world: World) -> None:
     world.sync()
     report = read(world)
     assert report.metadata is not None
-    assert (report.rows_read, report.metadata.archived, requests(world)) == (20, 40, 20)
+    assert (report.rows_read, report.metadata.total(Left.ARCHIVED), requests(world)) == (20, 40, 20)
     tiers = [row["storageTier"] for row in world.service.rows(world.datastore_id)]
     assert tiers.count("ARCHIVE_INSTANT_ACCESS") == 10
     assert read(world, archived=True).rows_read == 40
     assert origins(world) == origins(world, IMAGE_SETS)
+
+
+def test_what_reaches_the_archive_while_a_run_reads_is_left_alone(world: World) -> None:
+    """A long run goes by the time at which it reads, and in a partition by when the last of it is read."""
+    world.fill(30, start=TODAY - timedelta(days=28), step=timedelta(), prefix="new")
+    world.fill(30, start=TODAY - timedelta(days=30, hours=-1), step=timedelta())
+    world.sync()
+    store = world.service.datastore(world.datastore_id)
+    describe = store.describe
+
+    def slow(record: Any) -> bytes:
+        world.service.advance(timedelta(minutes=5))
+        return describe(record)
+
+    store.describe = slow
+    with open_threads(1) as executor:
+        settings = replace(world.settings, concurrency=1)
+        report = metadata.read_metadata(settings, executor, threading.Event(), clock=world.service.now)
+    assert report.metadata is not None
+    assert (report.rows_read, report.metadata.total(Left.ARCHIVED)) == (30, 30)
+
+
+def test_what_would_reach_the_archive_before_it_is_read_is_left_alone(world: World) -> None:
+    """Of a day that takes longer to read than it has left."""
+    world.fill(10, start=TODAY - timedelta(days=30, hours=-1), step=timedelta())
+    world.sync()
+    report = read(world, metadata_rate=9 / 3600)
+    assert report.metadata is not None
+    assert (report.rows_read, report.metadata.total(Left.ARCHIVED)) == (0, 10)
+    assert read(world).rows_read == 10
 
 
 def test_real_files_have_their_facts_and_instances(world: World) -> None:
@@ -198,7 +229,7 @@ def test_what_cannot_be_read_is_counted_by_partition(world: World, caplog: pytes
     store.describe = lambda record: b'{"Secret^Name"' if record.image_set_id == bad else describe(record)
     report = read(world)
     assert report.metadata is not None
-    assert (report.rows_read, dict(report.metadata.malformed)) == (19, {f"{RECENT:%Y-%m-%d}": 1})
+    assert (report.rows_read, dict(report.metadata.left[Left.MALFORMED])) == (19, {f"{RECENT:%Y-%m-%d}": 1})
     assert "Secret" not in caplog.text + str(report.document())
     assert bad not in caplog.text
     store.describe = describe
@@ -215,7 +246,7 @@ def test_what_is_gone_or_not_ready_is_left_for_later(make_world: Any, monkeypatc
     world.service.delete(world.datastore_id, "a0000003".rjust(32, "0"))
     report = read(world)
     assert report.metadata is not None
-    assert (report.rows_read, report.metadata.gone, report.metadata.not_ready) == (9, 1, 2)
+    assert (report.rows_read, report.metadata.total(Left.GONE), report.metadata.total(Left.NOT_READY)) == (9, 1, 2)
     assert requests(world) == 10 + 2 * 6
     world.service.advance(timedelta(minutes=2))
     assert read(world).rows_read == 2

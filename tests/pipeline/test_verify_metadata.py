@@ -15,6 +15,7 @@ import pytest
 from ahi_catalog.connectors.catalog import parquet
 from ahi_catalog.connectors.catalog.verification import Finding, Verification
 from ahi_catalog.connectors.errors import SourceError
+from ahi_catalog.connectors.healthimaging.metadata import Left
 from ahi_catalog.pipeline.executors import open_threads
 from ahi_catalog.pipeline.run_report import Outcome, RunReport
 from ahi_catalog.pipeline.verify import job
@@ -157,7 +158,7 @@ def test_archived_image_sets_are_never_read(world: World) -> None:
     for is_repairing in (False, True):
         report, found = verified(world, is_repairing=is_repairing)
         assert report.metadata is not None
-        assert (found.findings, compared(report), report.metadata.archived) == ({}, 40, 30)
+        assert (found.findings, compared(report), report.metadata.total(Left.ARCHIVED)) == ({}, 40, 30)
     assert requests(world) == 80
     tiers = {row["imageSetId"]: row["storageTier"] for row in world.service.rows(world.datastore_id)}
     assert {tiers[name] for name in names} == {"ARCHIVE_INSTANT_ACCESS"}
@@ -207,7 +208,7 @@ def test_what_the_last_reading_could_not_read_is_missing(world: World, monkeypat
     world.service.faults.add("conflict", next=6, operation="GetImageSetMetadata")
     left = read(world).metadata
     assert left is not None
-    assert left.not_ready == 1
+    assert left.total(Left.NOT_READY) == 1
     _, found = verified(world)
     assert found.findings == {f"{table} {DAY}": {Finding.MISSING: 1} for table in ("series", "instances")}
     assert verified(world, is_repairing=True)[1].unrepaired == 0
@@ -229,7 +230,7 @@ def test_what_goes_while_it_is_read_is_no_difference(world: World) -> None:
     store.describe = meanwhile
     report, found = verified(world)
     assert report.metadata is not None
-    assert (found.findings, report.metadata.gone, compared(report)) == ({}, 2, 48)
+    assert (found.findings, report.metadata.total(Left.GONE), compared(report)) == ({}, 2, 48)
 
 
 def test_an_interrupted_verify_goes_on_after_the_last_partition(world: World) -> None:
