@@ -34,7 +34,7 @@ def in_shell_words(text: str, group: click.Group | None = None) -> str:
     """
     for remedy, words in _COMMANDS.items():
         text = text.replace(remedy.value, words)
-    text = _RANGE.sub(r"\1 --from \2 --to \3", text).replace(" and `sample` ", " --sample ")
+    text = _RANGE.sub(r"\1 --from \2 --to \3", text)
     flags = _flags(group or _current_group())
     return _NAME.sub(lambda found: flags.get(found[1], found[0]), text)
 

@@ -10,7 +10,6 @@ from ahi_catalog.connectors.settings import (
     Burst,
     Catalog,
     MetadataBurst,
-    MetadataOptions,
     MetadataRate,
     Moment,
     Rate,
@@ -77,7 +76,8 @@ def verify(
         rate=rate,
         burst=burst,
         options=options,
-        metadata=MetadataOptions(metadata_rate=metadata_rate, metadata_burst=metadata_burst),
+        metadata_rate=metadata_rate,
+        metadata_burst=metadata_burst,
     )
     share = sample if metadata else None
     request = job.Request(start=start, end=end, part=part, is_repairing=repair, is_restart=restart, share=share)

@@ -189,10 +189,8 @@ class RunReport:
             return f"data objects are lost, of {', '.join(map(str, self.lost))}; {repair_of(self.lost)}"
         advice = "files that are none of the catalog's are yours to delete"
         if self.verification.is_repairable:
-            share, places = self.verification.share, self.verification.places
-            # A repair mends what it reads again, so it has to read as much.
-            again = repair_of(places, Remedy.REPAIR_METADATA)
-            advice = f"{again} and `sample` {share:g}" if share else repair_of(places)
+            remedy = Remedy.REPAIR_METADATA if self.verification.seed else Remedy.REPAIR
+            advice = repair_of(self.verification.places, remedy)
         return f"{self.unrepaired:,} differences between catalog and service; {advice}"
 
     @property

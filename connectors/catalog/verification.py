@@ -103,12 +103,6 @@ class Verification:
         """What is still to be verified."""
         return self.windows.minus(self.verified)
 
-    @property
-    def share(self) -> float | None:
-        """Of each partition's image sets, that whose metadata is read again; None: none."""
-        _, _, share = self.asked.partition(" metadata ")
-        return float(share) if share else None
-
     def verifying(self, windows: Iterable[Window]) -> "Verification":
         """With more windows verified."""
         return replace(self, verified=self.verified.union(windows))

@@ -25,10 +25,10 @@ def in_words(verification: Verification) -> str:
 
 def scope_in_words(verification: Verification) -> str:
     """What was asked for, where that was not all; else nothing."""
-    scope, share = verification.asked.partition(" metadata ")[0], verification.share
-    bounds, _, part = scope.partition(" part ")
+    bounds, _, rest = verification.asked.partition(" part ")
+    part, _, share = rest.partition(" metadata ")
     parts = [*([] if bounds == ".." else [bounds]), *([] if part == "1/1" else [f"part {part}"])]
-    return ", ".join([*parts, *([f"metadata of {share * 100:g} %"] if share else [])])
+    return ", ".join([*parts, *([f"metadata of {float(share) * 100:g} %"] if share else [])])
 
 
 def table(verification: Verification) -> tuple[list[str], list[list[str]]]:

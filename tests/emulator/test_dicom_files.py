@@ -111,5 +111,5 @@ def test_values_beyond_the_apis_limits_are_absent(tmp_path: Path) -> None:
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The demo's environment has no DICOM files; `emulate --dicom-files` says how to get them."""
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    assert run(["emulate", "--port", "0", "--dicom-files"]) == 1
+    assert run(["emulate", "--port", "0", "--dicom-files"]) == 2
     assert "pip install 'ahi-catalog[demo,dicom]'" in capsys.readouterr().err

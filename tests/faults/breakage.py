@@ -15,7 +15,7 @@ from ahi_catalog.connectors.storage import local, s3
 from ahi_catalog.connectors.storage.base import content_etag
 from ahi_catalog.connectors.storage.probe import PROBES
 from ahi_catalog.connectors.windows import Window
-from ahi_catalog.pipeline import engine, metadata
+from ahi_catalog.pipeline import engine, lacks, metadata
 from ahi_catalog.pipeline.buffer import Buffer
 from ahi_catalog.schemas import SERIES, Table
 
@@ -71,16 +71,16 @@ def merge_by_arrival(patch: Patch) -> None:
 
 def publish_series_alone(patch: Patch) -> None:
     """A reading of metadata publishes `series` and forgets `instances`."""
-    patch(metadata, "_tables", lambda _: [SERIES])
+    patch(metadata, "metadata_tables", lambda _: [SERIES])
 
 
 def trust_series_alone(patch: Patch) -> None:
     """What is in `series` counts as read, whether its instances are there or not."""
 
     def complete(_: Catalog, held: Mapping[Table, pa.Table]) -> pa.ChunkedArray:
-        return merge.origins_of(SERIES, held.get(SERIES, SERIES.schema.empty_table()))
+        return merge.origins_of(SERIES, held[SERIES])
 
-    patch(metadata, "_complete", complete)
+    patch(lacks, "_complete", complete)
 
 
 def commit_unchecked(patch: Patch) -> None:
