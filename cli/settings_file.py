@@ -26,7 +26,7 @@ SETTINGS_FILE: Final = "ahi-catalog.toml"
 _WITHOUT_SETTINGS: Final = frozenset({"demo", "emulate", "init", "completion"})
 _NO_SETTINGS: Final = frozenset(
     {"help", "debug", "json", "from", "to", "out", "format", "watch", "for", "only", "repair", "restart", "part"}
-    | {"since", "file", "param", "yes"}
+    | {"since", "file", "param", "yes", "forget"}
 )
 _ASKED_FOR: Final = frozenset({("plan", "metadata"), ("verify", "metadata")})
 """What a command does when it is asked to, though for others the option of that name is a setting."""
