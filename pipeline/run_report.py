@@ -57,7 +57,7 @@ class MetadataCounts:
         """What was left out, as people read it."""
         malformed = ", ".join(f"{partition} {count:,}" for partition, count in sorted(self.malformed.items()))
         return [
-            ("in the archive, not read", f"{self.archived:,}"),
+            ("archived or idle, not read", f"{self.archived:,}"),
             ("gone or changed meanwhile", f"{self.gone:,}"),
             ("not consistent yet", f"{self.not_ready:,}"),
             ("metadata not of its form", malformed or "none"),
