@@ -35,12 +35,12 @@ _METADATA_QUERIES: Final = {
         select modality, manufacturer, count(*) as series, sum(instances) as instances,
                round(sum(bytes) / 1e9, 1) as gigabytes
         from series group by 1, 2 order by sum(bytes) desc limit 8""",
-    "What does it cost? Storage by tier; what is not read as if each image set had the least that is billed": """
-        select storage_tier, sum(image_sets) as image_sets, sum(image_sets_read) as of_known_size,
-               round(sum(billed_gigabytes), 1) as billed_gigabytes, round(sum(dollars_a_month), 2) as dollars_a_month,
-               round(sum(archiving_saves), 2) as archiving_saves
+    "What does storage cost a month, and what would archiving it save, in dollars?": """
+        select storage_tier, sum(image_sets) as image_sets, sum(image_sets_read) as read,
+               round(sum(billed_gigabytes), 1) as gigabytes, sum(dollars_a_month)::decimal(18, 2) as dollars,
+               sum(archiving_saves)::decimal(18, 2) as saving
         from storage group by 1 order by 1 desc""",
-    "Which CT series have thin slices, under 1.5 mm? (The index does not say; these are made up)": """
+    "Which CT series have slices under 1.5 mm? (Made up: the index does not say)": """
         select manufacturer_model_name as model, slice_thickness, convolution_kernel as kernel, count(*) as series
         from series where modality = 'CT' and slice_thickness < 1.5 group by 1, 2, 3 order by 4 desc limit 5""",
 }

@@ -6,7 +6,7 @@ import click
 
 from ahi_catalog.cli.options import catalog_option, json_option, option, options, s3_options
 from ahi_catalog.cli.output import print_json, print_pairs
-from ahi_catalog.connectors.settings import Duration, Iceberg, S3Access
+from ahi_catalog.connectors.settings import Duration, Iceberg, ImageSetId, S3Access
 
 
 @click.command()
@@ -20,7 +20,12 @@ from ahi_catalog.connectors.settings import Duration, Iceberg, S3Access
 )
 @option("--overwrite", is_flag=True, help="Replace what other engines compacted, or wrote to the tables.")
 @option("--keep-snapshots", type=Duration, metavar="30d", help="Expire older ones, with files that only they need.")
-@option("--forget", metavar="IMAGE_SET_ID", help="Take the rows of a deleted image set out of the tables' history too.")
+@option(
+    "--forget",
+    type=ImageSetId,
+    metavar="IMAGE_SET_ID",
+    help="Take the rows of a deleted image set out of the tables' history too.",
+)
 @option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @json_option
 def iceberg(

@@ -143,6 +143,7 @@ def _plan_metadata(settings: Settings, price: float, prices: "StoragePrices", *,
     """
     from ahi_catalog.cli.opening import open_to_read
     from ahi_catalog.pipeline.lacks import plan_metadata
+    from ahi_catalog.schemas.views import GIGABYTE
 
     quota = settings.metadata.quota
     catalog = open_to_read(settings.catalog, bucket_owner=settings.bucket_owner, allow_http=settings.allow_http)
@@ -161,17 +162,19 @@ def _plan_metadata(settings: Settings, price: float, prices: "StoragePrices", *,
     if as_json:
         print_json(document)
         return
-    print_pairs(
-        f"Reading the metadata of data store {settings.datastore_id} would take",
-        [
-            ("requests", f"{found.image_sets:,}, one an image set"),
+    pairs = [("requests", f"{found.image_sets:,}, one an image set" if found.image_sets else "none")]
+    if found.image_sets:
+        pairs += [
             ("hours", f"{_amount(found.hours(quota), 1)} at {quota.rate:g} requests a second"),
             ("cost", f"{_amount(found.image_sets / 1000 * price, 2, '$')} for requests, at ${price:g} a thousand"),
-            ("in the archive", f"{found.archived:,} image sets, not read without --archived"),
+        ]
+    if found.archived:
+        pairs += [
+            ("archived or idle", f"{found.archived:,} image sets, not read without --archived"),
             ("waking these", f"{_amount(waking, 2, '$')} at least for storage in 30 days, and as many requests"),
-            ("their bytes", f"{found.archived_bytes / 1e9:,.1f} GB as billed: at least 5 MB each"),
-        ],
-    )
+            ("their bytes", f"{found.archived_bytes / GIGABYTE:,.1f} GB as billed: at least 5 MB each"),
+        ]
+    print_pairs(f"Reading the metadata of data store {settings.datastore_id} would take", pairs)
 
 
 def _amount(value: float, digits: int, unit: str = "") -> str:

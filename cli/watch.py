@@ -76,7 +76,7 @@ def watch(
     \b
     Half of the quota, for two data stores:
       ahi-catalog watch --catalog s3://bucket/imaging --datastore-id ID --datastore-id ID2 --share 0.5
-    With series, a request of metadata an image set, and an Iceberg table that follows within five minutes:
+    With series, and Iceberg tables that follow within five minutes:
       ahi-catalog watch --catalog s3://bucket/imaging --datastore-id ID --metadata --iceberg glue.imaging
     """
     from ahi_catalog.cli.running import make_settings, show_failures  # `--help` does without boto3 and pyarrow

@@ -63,6 +63,12 @@ def check_datastore_id(text: str) -> str:
     return text
 
 
+def _check_image_set_id(text: str) -> str:
+    if not re.fullmatch(DATASTORE_ID, text):
+        raise UsageError("an image set id is 32 of 0-9 and a-z")
+    return text
+
+
 def _check_start(moment: datetime) -> datetime:
     if moment < EARLIEST:
         raise UsageError("coverage cannot begin before 1970-01-01: no image set is that old")
@@ -158,6 +164,7 @@ DatastoreId = Annotated[
     ),
     Metavar("ID"),
 ]
+ImageSetId = Annotated[str, AfterValidator(_check_image_set_id)]
 _Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Burst = Annotated[int, Field(ge=1)]
 Rate = Annotated[

@@ -65,12 +65,14 @@ class TableReport:
     def rows(self) -> list[tuple[str, str]]:
         """As people read it: a label and a value a line."""
         done = self.mirrored
+        is_changed = any((done.added, done.replaced, done.removed, done.foreign))
+        none = "none: a dry run commits nothing" if is_changed else "none: nothing changed"
         found = [
             ("partitions added", f"{done.added:,}"),
             ("partitions replaced", f"{done.replaced:,}"),
             ("partitions removed", f"{done.removed:,}"),
             ("files of others replaced", f"{done.foreign:,}"),
-            ("snapshot", str(done.snapshot_id or "none: nothing was committed")),
+            ("snapshot", str(done.snapshot_id or none)),
         ]
         if self.expired is not None:
             found += [

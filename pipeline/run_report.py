@@ -59,7 +59,7 @@ class MetadataCounts:
         """What was left out, as people read it."""
         malformed = sorted(self.left[Left.MALFORMED].items())
         return [
-            ("in the archive, not read", f"{self.total(Left.ARCHIVED):,}"),
+            ("archived or idle, not read", f"{self.total(Left.ARCHIVED):,}"),
             ("gone or changed meanwhile", f"{self.total(Left.GONE):,}"),
             ("not consistent yet", f"{self.total(Left.NOT_READY):,}"),
             ("metadata not of its form", ", ".join(f"{each} {count:,}" for each, count in malformed) or "none"),

@@ -72,8 +72,11 @@ def figures(report: DatastoreReport) -> tuple[Figure, ...]:
 
 def run_figures(report: DatastoreReport) -> tuple[Figure, ...]:
     """The plots of the sync history; none where no run is known."""
-    measured = (_freshness(report.runs),) if any(run.published_after for run in report.runs) else ()
-    return (_lags(report.runs), *measured, _requests(report.runs)) if report.runs else ()
+    # Reading metadata moves no watermark.
+    lagging = [run for run in report.runs if run.flow != "metadata"]
+    lags = (_lags(lagging),) if lagging else ()
+    measured = (_freshness(lagging),) if any(run.published_after for run in lagging) else ()
+    return (*lags, *measured, _requests(report.runs)) if report.runs else ()
 
 
 def _draw(chart: Callable[[int], str], *, full: bool = False) -> Plot:
@@ -293,6 +296,8 @@ def _pale(counts: Iterable[int | None]) -> str:
 def _dollars(value: float | None) -> str:
     if value is None:
         return _HIDDEN
+    if 0 < value < 0.01:  # noqa: PLR2004  # a cent
+        return "under $0.01"
     return f"${value:,.2f}" if 0 < value < 100 else f"${value:,.0f}"  # noqa: PLR2004  # cents
 
 

@@ -82,7 +82,7 @@ def _identified(report: DatastoreReport) -> tuple[tuple[str, str, str], ...]:
 def _stored(report: DatastoreReport) -> tuple[tuple[str, str, str], ...]:
     if (stored := report.totals.stored) is None or not report.totals.image_sets:
         return ()
-    least = " at least: metadata is not read" if stored.read < report.totals.image_sets else ", as it is billed"
+    least = " at least: not all metadata is read" if stored.read < report.totals.image_sets else ", as it is billed"
     return (("Storage", f"${stored.dollars:,.2f} a month", f"{stored.gigabytes:,.1f} GB{least}"),)
 
 

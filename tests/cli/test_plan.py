@@ -73,3 +73,7 @@ def test_a_plan_of_metadata_asks_the_service_nothing(world: World, capsys: pytes
     assert not world.service.counters.requests
     assert run(plan_arguments(world, "--metadata")) == 0
     assert "not read without --archived" in capsys.readouterr().out
+    assert run(["metadata", *sync_arguments(world)[1:6], "--archived", "--yes"]) == 0
+    capsys.readouterr()
+    assert run(plan_arguments(world, "--metadata")) == 0
+    assert capsys.readouterr().out.split("take")[1].split() == ["requests", "none"]

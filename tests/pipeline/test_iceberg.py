@@ -183,14 +183,18 @@ def test_the_command_line_mirrors_by_itself_and_after_a_sync(world: World, capsy
     assert run(["backfill", *sync[1:], "--from", "2024-01-01", "--to", "2024-01-02"]) == 0
     capsys.readouterr()
     assert run(["iceberg", *place, "--to", TO, "--dry-run"]) == 0
-    assert "imaging.image_sets, as it would be" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "imaging.image_sets, as it would be" in shown
+    assert "none: a dry run commits nothing" in shown
     assert load().scan().count() == 30
     assert run(["iceberg", *place, "--to", TO, "--keep-snapshots", "30d", "--json"]) == 0
     [told] = json.loads(capsys.readouterr().out)
     assert (told["replaced"], told["expired"]["snapshots"]) == (1, 0)
     assert load().scan().count() == 40
-    assert run(["iceberg", *place, "--to", TO, "--keep-snapshots", "1d", "--forget", "x"]) == 2
+    assert run(["iceberg", *place, "--to", TO, "--keep-snapshots", "1d", "--forget", "f" * 32]) == 2
     assert "--keep-snapshots or --forget" in capsys.readouterr().err
+    assert run(["iceberg", *place, "--to", TO, "--forget", "F" * 32]) == 2
+    assert "32 of 0-9 and a-z" in capsys.readouterr().err
     assert run(["iceberg", *place, "--to", "tables"]) == 2
     assert "NAME.NAMESPACE" in capsys.readouterr().err
 

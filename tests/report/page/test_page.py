@@ -1,7 +1,7 @@
 """The page as a file: what is on it, and what must never be."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,10 +9,12 @@ import pytest
 
 from ahi_catalog.cli.main import run
 from ahi_catalog.connectors.catalog import Catalog
+from ahi_catalog.connectors.catalog.layout import run_key
 from ahi_catalog.report.page.render import render
 from ahi_catalog.schemas import Policy
-from tests.report.conftest import publish_rows, row
+from tests.report.conftest import ID, publish_rows, row
 from tests.report.page.conftest import NOW, SECRETS, page_of
+from tests.report.test_history import run_report
 
 ADDRESS = re.compile(r"\s(?:src|href|xlink:href|srcset|data|action|poster)=\"(?!#)|url\((?!#)|@import", re.IGNORECASE)
 VOID = {"meta", "path", "line", "rect", "pattern", "br"}
@@ -133,3 +135,16 @@ def test_days_without_image_sets_have_no_plot_of_their_own(tmp_path: Path) -> No
     page = page_of(publish_rows(tmp_path, old))
     assert "Image sets a week" in page
     assert "lately" not in page
+
+
+def test_runs_that_read_metadata_have_no_lag(tmp_path: Path) -> None:
+    """They move no watermark: among the lags there is no empty place for them, among the requests there is a bar."""
+    catalog = publish_rows(tmp_path, [row(number) for number in range(50)])
+    for hour, flow in enumerate(("sync", "metadata")):
+        started = NOW - timedelta(hours=3 - hour)
+        report = run_report(started_at=f"{started:%Y-%m-%dT%H:%M:%SZ}", flow=flow)
+        catalog.write_run(run_key(ID, started, f"{hour:08x}"), {"format": 1, **report})
+    page = page_of(catalog)
+    lags, requests = re.findall(r"<h3>(?:Lag after|Requests a run).*?</figure>", page, re.DOTALL)
+    assert "metadata" not in lags
+    assert "10 requests" in requests
