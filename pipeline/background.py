@@ -150,6 +150,6 @@ class MirrorJob(BackgroundJob):
         return False
 
     def end(self) -> None:
-        """End what is under way: a table is mirrored as a whole, or stays as it was."""
-        self._stop.set()
+        """Wait some seconds for what is under way, then have it copy nothing more, or the process would not end."""
         self._join(_LAST_SECONDS)
+        self._stop.set()
