@@ -102,7 +102,7 @@ def watch(
         run = partial(
             job.watch,
             with_metadata=metadata,
-            mirror=MirrorJob.of(settings),
+            mirror=stack.enter_context(MirrorJob.of(settings)),
             load_key=load_phi_key,
             inbox=Inbox(settings.queue, chosen),
         )

@@ -70,11 +70,12 @@ def watch(
         burst=burst,
         options=options,
     )
-    run = partial(
-        job.watch,
-        with_metadata=metadata,
-        mirror=MirrorJob.of(settings),
-        load_key=load_phi_key,
-        inbox=Inbox(queue, datastore_ids),
-    )
-    return run_in_flow(run, settings, datastore_ids, credentials, is_lasting=True)
+    with MirrorJob.of(settings) as mirror:
+        run = partial(
+            job.watch,
+            with_metadata=metadata,
+            mirror=mirror,
+            load_key=load_phi_key,
+            inbox=Inbox(queue, datastore_ids),
+        )
+        return run_in_flow(run, settings, datastore_ids, credentials, is_lasting=True)

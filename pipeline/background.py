@@ -4,7 +4,8 @@ import contextvars
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Final, Self
 
@@ -25,7 +26,7 @@ _FAILED: Final = timedelta(minutes=5)
 _MIRRORING: Final = timedelta(minutes=5)
 """Between the begins of two mirrors: each is a commit and a snapshot."""
 _LAST_SECONDS: Final = 10.0
-"""How long the end of a watch waits for a mirror, which may be killed at any point."""
+"""How long the end of watches waits for a mirror, which may be killed at any point."""
 
 
 class BackgroundJob(ABC):
@@ -69,10 +70,6 @@ class BackgroundJob(ABC):
     def request(self) -> None:
         """There is something to do, for when it is begun the next time."""
         self._is_due = True
-
-    def end(self) -> None:
-        """The watch ends: begin nothing any more, and wait some seconds for what is under way."""
-        self._join(_LAST_SECONDS)
 
     def start(self) -> None:
         """Begin a run, where there is something to do, none is under way, and the last one is long enough ago."""
@@ -132,15 +129,27 @@ class MirrorJob(BackgroundJob):
             f"the Iceberg tables in {settings.iceberg} are not up to date, the catalog is", clock, pause=_MIRRORING
         )
         self._settings = settings
+        self._stop = threading.Event()
 
     @classmethod
-    def of(cls, settings: Settings, *, clock: Clock = now) -> Self | None:
-        """The job of a watch whose settings name Iceberg tables; None where they name none."""
-        return cls(settings, clock=clock) if settings.iceberg else None
+    @contextmanager
+    def of(cls, settings: Settings, *, clock: Clock = now) -> Iterator[Self | None]:
+        """The job of watches whose settings name Iceberg tables, ended after them; None where they name none."""
+        job = cls(settings, clock=clock) if settings.iceberg else None
+        try:
+            yield job
+        finally:
+            if job is not None:
+                job.end()
 
     def work(self) -> bool:
         """Mirror."""
         to = self._settings.iceberg
         assert to is not None  # noqa: S101  # given
-        mirror_tables(self._settings.catalog, self._settings.s3, Request(to=to), clock=self._clock)
+        mirror_tables(self._settings.catalog, self._settings.s3, Request(to=to), clock=self._clock, stop=self._stop)
         return False
+
+    def end(self) -> None:
+        """Wait some seconds for what is under way, then have it copy nothing more, or the process would not end."""
+        self._join(_LAST_SECONDS)
+        self._stop.set()

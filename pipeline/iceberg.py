@@ -1,6 +1,7 @@
 """Mirroring a catalog into Iceberg tables, and what they remember; by itself, or at the end of another run."""
 
 import logging
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,7 +89,9 @@ class TableReport:
 
 
 @redact_errors
-def mirror_tables(url: str, access: S3Access, request: Request, *, clock: Clock = now) -> list[TableReport]:
+def mirror_tables(
+    url: str, access: S3Access, request: Request, *, clock: Clock = now, stop: threading.Event | None = None
+) -> list[TableReport]:
     """Make Iceberg tables equal to the tables of a catalog, one after another, then forget what is asked for.
 
     A table that the catalog has nothing of, and that is no Iceberg table yet, is left out.
@@ -98,6 +101,7 @@ def mirror_tables(url: str, access: S3Access, request: Request, *, clock: Clock 
         access: How its objects, and the tables' files, are read and written.
         request: What is asked for.
         clock: The local clock, aware.
+        stop: Set it to end the run early, with no part of a table changed.
 
     Raises:
         UsageError: There is no such catalog at either end, or PyIceberg is not installed.
@@ -119,6 +123,7 @@ def mirror_tables(url: str, access: S3Access, request: Request, *, clock: Clock 
         started=clock(),
         clock=clock,
         summary=_summary(catalog, run_id),
+        stop=stop or threading.Event(),
         is_overwriting=request.is_overwriting,
         is_dry=request.is_dry,
     )

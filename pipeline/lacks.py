@@ -113,6 +113,11 @@ def metadata_tables(catalog: Catalog) -> list[Table]:
     return [SERIES, INSTANCES] if catalog.description.has_instances else [SERIES]
 
 
+def kept(catalog: Catalog) -> list[str]:
+    """What a catalog keeps of metadata: its tables, and the keywords of the column `attributes`."""
+    return [*(table.name for table in metadata_tables(catalog)), *sorted(catalog.description.keywords)]
+
+
 def find_lack(
     catalog: Catalog, partition: Partition, at: Callable[[int], datetime], *, with_archived: bool
 ) -> Lack | None:

@@ -24,7 +24,7 @@ from ahi_catalog.connectors.healthimaging.source import Connection, connect, ope
 from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import MetadataOptions, Settings
-from ahi_catalog.pipeline.lacks import find_lack, metadata_tables, newest_first
+from ahi_catalog.pipeline.lacks import find_lack, kept, metadata_tables, newest_first
 from ahi_catalog.pipeline.privacy import LoadKey, make_protection
 from ahi_catalog.pipeline.results import Results
 from ahi_catalog.pipeline.run import Clock, Run, RunSetup, now, open_run
@@ -90,7 +90,7 @@ def reading(
     catalog, protect = setup.open_catalog()
     extend_catalog(catalog, setup.settings.metadata)
     with setup.running("metadata", catalog, protect, has_heartbeat=has_heartbeat) as run:
-        run.report.metadata = MetadataCounts()
+        run.report.metadata = MetadataCounts(keeps=kept(catalog))
         task = reading_task(run, setup.load_key, connection)
 
         def read(take: Take) -> Collection[Partition]:

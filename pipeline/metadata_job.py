@@ -90,9 +90,9 @@ class MetadataJob(BackgroundJob):
     def work(self) -> bool:
         """Read what is lacking; whether the service was not ready for some of it."""
         if self._is_new_hour or self._hour is None:
+            self._is_new_hour = False  # first, for the next hour may begin meanwhile
             self._end_hour()
             self._hour = self._open_hour()
-            self._is_new_hour = False
         run, taken = self._hour.run, set[Partition]()
         left: Collection[Partition] = taken
         written = run.report.partitions_written

@@ -35,9 +35,11 @@ class MetadataCounts:
     Attributes:
         compared: Read again, and compared with what the catalog has of them.
         left: By the reason, and by partition as of the last time that it was looked at.
+        keeps: What the catalog keeps of metadata, as `kept` names it.
     """
 
     compared: int = 0
+    keeps: list[str] = field(default_factory=list)
     left: Mapping[Left, Counter[str]] = field(default_factory=lambda: {why: Counter() for why in Left})
 
     def begin(self, partition: str, archived: int) -> None:
@@ -73,6 +75,7 @@ class MetadataCounts:
             "gone": self.total(Left.GONE),
             "not_ready": self.total(Left.NOT_READY),
             "malformed": dict(sorted(self.left[Left.MALFORMED].items())),
+            "keeps": self.keeps,
         }
 
 

@@ -18,7 +18,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -158,12 +158,15 @@ def watch(
     connection = connection or connect(settings)
     setup = open_run(settings, executor, stop, clock=clock, connection=connection, load_key=load_key)
     catalog, protect, _ = open_to_follow(setup)
-    mirror = mirror or MirrorJob.of(settings, clock=clock)
+    own = ExitStack()
+    mirror = mirror or own.enter_context(MirrorJob.of(settings, clock=clock))
     jobs: list[BackgroundJob] = [mirror] if mirror else []
     if with_metadata:
         extend_catalog(catalog, settings.metadata)
         then = mirror.request if mirror else None
-        jobs.append(MetadataJob(settings, clock=clock, connection=connection, load_key=load_key, then=then))
+        job = MetadataJob(settings, clock=clock, connection=connection, load_key=load_key, then=then)
+        own.callback(job.end)
+        jobs.append(job)
     wake = wake or _listen(inbox or Inbox(settings.queue, {settings.datastore_id}), settings, stop)
     watching = _Watch(setup, catalog, wake, jobs)
     failure: str | None = None
@@ -179,6 +182,7 @@ def watch(
         tell(settings, "watch", str(Outcome.FAILED), None)
         raise
     finally:
+        own.close()
         watching.end(failure)
 
 
@@ -263,9 +267,7 @@ class _Watch:
         self._run = None
 
     def end(self, failure: str | None) -> None:
-        """End what goes on in the background, and say that the watch has ended, and why."""
-        for job in self._jobs:
-            job.end()
+        """Say that the watch has ended, and why."""
         self._heart.end(failure)
 
     def _wait(self, began: datetime, pause: timedelta) -> None:

@@ -8,10 +8,11 @@ A commit holds only for the very state that was compared: where another one came
 """
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -36,7 +37,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ahi_catalog.connectors.catalog import Catalog
 from ahi_catalog.connectors.catalog.layout import Partition, Unit, parse_partition
-from ahi_catalog.connectors.errors import ConflictError, StateError, StoreError, UsageError
+from ahi_catalog.connectors.errors import ConflictError, StateError, StoppedError, StoreError, UsageError
 from ahi_catalog.connectors.iceberg import form
 from ahi_catalog.connectors.iceberg.files import TableFiles
 from ahi_catalog.connectors.retrying import retry_on_conflict
@@ -125,12 +126,14 @@ class Run:
         summary: For the snapshot: text by name.
         is_overwriting: Whether what others wrote to the table gives way.
         is_dry: Whether only to tell what would be done.
+        stop: Set when the run is asked to stop.
     """
 
     run_id: str
     started: datetime
     clock: Callable[[], datetime]
     summary: Mapping[str, str]
+    stop: threading.Event = field(default_factory=threading.Event)
     is_overwriting: bool = False
     is_dry: bool = False
 
@@ -202,6 +205,7 @@ def mirror(catalog: Catalog, target: Target, run: Run) -> Mirrored | None:
     Raises:
         StateError: Others wrote to the table, or it has another form.
         StoreError: A file cannot be read or written.
+        StoppedError: The run was asked to stop; the table is as it was.
     """
     copies: dict[tuple[str, Partition, str], DataFile] = {}
     return retry_on_conflict(_attempt, catalog, target, run, copies)
@@ -238,6 +242,8 @@ def _attempt(
 
     def copy(change: tuple[Partition, Entry]) -> DataFile:
         partition, entry = change
+        if run.stop.is_set():
+            raise StoppedError("stopped while data objects were copied")
         if (key := (mark, partition, entry.version)) not in copies:
             copies[key] = _copy(catalog, table, found, run, change)
         return copies[key]

@@ -22,7 +22,7 @@ from ahi_catalog.connectors.errors import StateError, StoppedError
 from ahi_catalog.connectors.rows import pick
 from ahi_catalog.connectors.settings import EARLIEST
 from ahi_catalog.connectors.windows import NOWHERE, Coverage, parse_time
-from ahi_catalog.pipeline.lacks import samples
+from ahi_catalog.pipeline.lacks import kept, samples
 from ahi_catalog.pipeline.metadata import requests_for
 from ahi_catalog.pipeline.run import Run
 from ahi_catalog.pipeline.run_report import MetadataCounts, Outcome
@@ -64,7 +64,7 @@ def check_metadata(
         StoppedError: The run was asked to stop.
     """
     began = time.monotonic()
-    run.report.metadata = counts = MetadataCounts()
+    run.report.metadata = counts = MetadataCounts(keeps=kept(run.catalog))
     found: dict[str, Counter[Finding]] = defaultdict(Counter)
     rows: dict[str, list[pa.Table]] = defaultdict(list)
     reads = _reads(run, verifier, task, share, has)
@@ -136,13 +136,14 @@ def _compare(run: Run, verifier: Verifier, table: Table, read: _Read, found: dic
 
 
 def _last_reading(run: Run) -> datetime:
-    """Up to when the last reading of metadata that came to its end has read everything, as far as reports tell."""
+    """Up to when the last reading that came to its end has read all that the catalog keeps, as far as reports tell."""
     for key in run.catalog.run_keys(run.datastore_id)[:_MOST_REPORTS]:
         try:
             report = run.catalog.run(key) or {}
         except StateError:
             continue  # `status` tells of it
-        if (report.get("flow"), report.get("outcome")) == ("metadata", Outcome.DONE):
+        is_whole = (report.get("flow"), report.get("outcome")) == ("metadata", Outcome.DONE)
+        if is_whole and report["metadata"].get("keeps") == kept(run.catalog):
             # What a sync beside it published late may have been too late for it.
             return parse_time(report["started_at"]) - run.settings.settle
     return EARLIEST

@@ -19,12 +19,13 @@ from ahi_catalog.cli.main import run
 from ahi_catalog.connectors.catalog import open_catalog, open_store
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.healthimaging.source import connect
-from ahi_catalog.connectors.iceberg import opening
+from ahi_catalog.connectors.iceberg import files, opening
 from ahi_catalog.connectors.phi_key import load_phi_key
-from ahi_catalog.connectors.storage import Store
+from ahi_catalog.connectors.storage import Entry, Store
 from ahi_catalog.connectors.storage.base import Stored
 from ahi_catalog.emulator.errors import denied
 from ahi_catalog.pipeline import background, metadata, watch
+from ahi_catalog.pipeline.background import MirrorJob
 from ahi_catalog.pipeline.executors import open_threads
 from ahi_catalog.pipeline.many import run_many
 from ahi_catalog.pipeline.metadata_job import MetadataJob
@@ -379,6 +380,39 @@ def test_a_failing_mirror_costs_no_pass_and_is_caught_up_with(world: World, told
     first, last = told()
     assert "are not up to date, the catalog is: the Iceberg catalog tables fails with ConnectionError" in first
     assert last.startswith("no longer: the Iceberg tables in tables.imaging")
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_mirror_ends_with_its_watches(
+    world: World, monkeypatch: pytest.MonkeyPatch, told: Callable[[], list[str]]
+) -> None:
+    """It copies nothing more, so that the process can end; the next one begins anew."""
+    world.fill(400, start=RECENT - timedelta(days=380), step=timedelta(days=1))
+    world.sync()
+    begun, ended = threading.Event(), threading.Event()
+    copied: list[str] = []
+    copy = files.Stores.copy
+
+    def held(self: files.Stores, source: Store, entry: Entry, *rest: Any) -> Any:
+        copied.append(entry.key)
+        begun.set()
+        ended.wait()
+        return copy(self, source, entry, *rest)
+
+    monkeypatch.setattr(files.Stores, "copy", held)
+    monkeypatch.setattr(background, "_LAST_SECONDS", 0.0)
+    settings = replace(world.settings, iceberg=TO)
+    with MirrorJob.of(settings, clock=world.service.now) as job:
+        assert job is not None
+        job.start()
+        begun.wait()
+    ended.set()
+    settle()
+    assert len(copied) <= 16
+    assert not told()
+    assert not load().snapshots()
+    world.watch(lambda _: settle(), 1, iceberg=TO)
+    assert_equal(open_catalog(open_store(str(world.catalog))), load())
 
 
 @pytest.mark.usefixtures("tables")

@@ -198,6 +198,25 @@ def test_what_changed_since_the_reading_is_no_difference(world: World) -> None:
     assert (changed, 2) in origins(world)
 
 
+@pytest.mark.parametrize("more", [{"keyword": ("ExposureTime",)}, {"instances": True}])
+def test_what_the_catalog_is_to_keep_from_now_on_is_no_difference(make_world: Any, more: dict[str, Any]) -> None:
+    """Before a reading has brought it everywhere, that is; it may take hours, or end early."""
+    world: World = make_world()
+    world.settings = replace(world.settings, metadata=FAST)
+    world.fill(30, start=RECENT.replace(hour=0), step=timedelta(hours=1))
+    world.sync()
+    world.service.advance(timedelta(hours=1))
+    read(world)
+    assert compared(verified(world)[0]) == 30
+    stopped = threading.Event()
+    stopped.set()
+    assert read(world, stopped, **more).outcome is Outcome.STOPPED
+    report, found = verified(world)
+    assert (found.findings, compared(report)) == ({}, 0)
+    read(world)
+    assert compared(verified(world)[0]) == 30
+
+
 def test_what_the_last_reading_could_not_read_is_missing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an image set that was not consistent then; it is read again, and mended."""
     monkeypatch.setattr("ahi_catalog.connectors.healthimaging.source.BACKOFF", lambda _: 0.0)
