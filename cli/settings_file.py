@@ -26,7 +26,7 @@ SETTINGS_FILE: Final = "ahi-catalog.toml"
 _WITHOUT_SETTINGS: Final = frozenset({"demo", "emulate", "init", "completion"})
 _NO_SETTINGS: Final = frozenset(
     {"help", "debug", "json", "from", "to", "out", "format", "watch", "for", "only", "repair", "restart", "part"}
-    | {"since", "file", "param", "yes", "forget"}
+    | {"since", "file", "param", "yes", "forget", "overwrite"}
 )
 _VARIABLES_ELSEWHERE: Final = frozenset({"AHI_CATALOG_PHI_KEY", "AHI_CATALOG_WORK_POOL"})
 """Variables that set no option: the key of the pseudonyms (connectors/phi_key.py), and what prefect.yaml reads."""
