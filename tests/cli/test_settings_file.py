@@ -48,7 +48,7 @@ def test_the_template_names_every_option_that_is_a_setting() -> None:
     """Each option of a command is in the template, but for ranges, forms of output, the demo and the like."""
     known = set().union(*(names for command, names in options().items() if command not in {"demo", "emulate"}))
     once = {"json", "debug", "from", "to", "out", "format", "watch", "for", "only", "part", "repair", "restart"}
-    once |= {"since", "file", "param", "yes", "forget"}
+    once |= {"since", "file", "param", "yes", "forget", "overwrite"}
     assert tomllib.loads(filled_in()).keys() == known - once
 
 

@@ -234,21 +234,27 @@ def test_what_becomes_of_a_reading_is_no_report_of_its_watch(world: World) -> No
     assert (result.report.flow, result.outcome) == ("watch", Outcome.STOPPED)
 
 
-def test_a_stop_ends_a_reading_in_order(world: World) -> None:
+def test_a_stop_ends_a_reading_in_order(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the middle of the first one: what is read is published, and the next watch reads the rest."""
     world.fill(200, start=RECENT)
     world.sync()
-    stop, seen = threading.Event(), 0
+    stop, is_ending, seen = threading.Event(), threading.Event(), 0
     store = world.service.datastore(world.datastore_id)
-    describe = store.describe
+    describe, join = store.describe, MetadataJob._join
+
+    def note_and_join(job: MetadataJob, seconds: float | None = None) -> None:
+        is_ending.set()
+        join(job, seconds)
 
     def stopping(record: Any) -> bytes:
         nonlocal seen
         seen += 1
         if seen == 60:
             stop.set()
+            is_ending.wait()
         return describe(record)
 
+    monkeypatch.setattr(MetadataJob, "_join", note_and_join)
     store.describe = stopping
     wake = Script(world.service, stop, lambda _: stop.wait(), passes=10**6)
     with open_threads(8) as executor:
