@@ -38,7 +38,7 @@ $(INSTALLED): $(DEMO) requirements.lock
 demo: $(DEMO)  ## Sync a real public catalog from the embedded service, then query it; again: incrementally (two minutes, the first of them to set up: 0.6 GB).
 	@$(BIN)/ahi-catalog demo
 
-test: $(INSTALLED)  ## Run all tests, the fault suite in its short form (five minutes, and one or two to set up: 1.3 GB).
+test: $(INSTALLED)  ## Run all tests, the fault suite in its short form (ten minutes, and one or two to set up: 1.3 GB).
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-faults: $(INSTALLED)  ## Run the fault suite in full, with a table of what was injected (AHI_FAULTS_SEED=1: the first seed).
