@@ -29,7 +29,7 @@ from benchmarks.harness import (
 
 RATE, BURST = 50, 100
 FREE = ("--metadata-rate", "100000", "--metadata-burst", "100000", "--concurrency", "1")
-SIZES = {20: 2.5, 1_000: 60.0}
+SIZES = {20: 2.5, 100: 10.0, 1_000: 60.0}
 """Instances of an image set, and the milliseconds of CPU that it may take."""
 
 
@@ -77,7 +77,7 @@ def cost(few: int, runs: int) -> list[Goal]:
     goals, lines = [], []
     with serving(rate=None) as served:
         for instances, most in SIZES.items():
-            large = few * (20 if instances < 100 else 2)
+            large = few * (20 if instances <= 100 else 2)
             stores = {count: served.uniform(count, instances) for count in (few, large)}
             spent: dict[str, dict[int, float]] = {"ahi-catalog": {}, "script": {}}
             for count, store in stores.items():
