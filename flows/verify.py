@@ -6,24 +6,9 @@ from typing import Annotated
 from prefect import State, flow
 from pydantic import Field
 
-from ahi_catalog.connectors.settings import (
-    Burst,
-    Catalog,
-    MetadataBurst,
-    MetadataRate,
-    Moment,
-    Rate,
-)
+from ahi_catalog.connectors.settings import Burst, Catalog, MetadataBurst, MetadataRate, Moment, Rate
 from ahi_catalog.flows.orchestration import run_in_flow
-from ahi_catalog.flows.parameters import (
-    USUAL,
-    BlockName,
-    DatastoreIds,
-    Rest,
-    described,
-    make_settings,
-    name_run,
-)
+from ahi_catalog.flows.parameters import USUAL, BlockName, DatastoreIds, Rest, described, make_settings, name_run
 from ahi_catalog.flows.secrets import load_phi_key
 from ahi_catalog.pipeline.verify import job
 

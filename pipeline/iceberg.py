@@ -129,7 +129,7 @@ def mirror_tables(
     )
     with open_iceberg(name, access) as iceberg:
         targets = [Target(catalog=iceberg, identifier=(*namespace, table.name), table=table) for table in TABLES]
-        reports = [_mirror_one(catalog, target, run, request, clock) for target in targets]
+        reports = [_mirror_one(catalog, target, run, request) for target in targets]
     return [each for each in reports if each is not None]
 
 
@@ -171,7 +171,7 @@ def mirror_after(settings: Settings) -> None:
         _log.warning("the Iceberg tables in %s are not up to date, the catalog is: %s", settings.iceberg, error)
 
 
-def _mirror_one(catalog: Catalog, target: "Target", run: "Run", request: Request, clock: Clock) -> TableReport | None:
+def _mirror_one(catalog: Catalog, target: "Target", run: "Run", request: Request) -> TableReport | None:
     from ahi_catalog.connectors.iceberg import history, mirror  # noqa: PLC0415  # as above
 
     mirrored = mirror.mirror(catalog, target, run)
@@ -179,9 +179,9 @@ def _mirror_one(catalog: Catalog, target: "Target", run: "Run", request: Request
         return None
     expired = None
     if request.forget is not None and target.table is not REMOVALS and (found := target.open()) is not None:
-        expired = history.forget(found, request.forget, clock(), is_dry=request.is_dry)
+        expired = history.forget(found, request.forget, run.clock(), is_dry=run.is_dry)
     if request.keep is not None and (found := target.open()) is not None:
-        expired = history.expire(found, clock() - request.keep, clock(), is_dry=request.is_dry)
+        expired = history.expire(found, run.clock() - request.keep, run.clock(), is_dry=run.is_dry)
     return TableReport(table=".".join(target.identifier), mirrored=mirrored, expired=expired)
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ahi_catalog.connectors.errors import DamagedError, StateError
+from ahi_catalog.connectors.storage.base import Part
 from ahi_catalog.schemas import Table
 
 ROW_GROUP_ROWS: Final = 24 * 1024
@@ -53,6 +54,13 @@ def encode(table: Table, rows: pa.Table) -> bytes:
     ) as writer:
         writer.write_table(rows, ROW_GROUP_ROWS)
     return sink.getvalue()
+
+
+def footer_start(tail: Part) -> int:
+    """Where the footer of an object begins, as its last eight bytes say: its length, and four letters."""
+    length = int.from_bytes(tail.body[-8:-4], "little")
+    # What is damaged may say anything; Arrow finds that out.
+    return max(0, tail.size - 8 - length) if tail.body.endswith(b"PAR1") else tail.start
 
 
 def decode(table: Table, body: bytes, names: Sequence[str] | None = None) -> pa.Table:

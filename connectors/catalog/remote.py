@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from pyarrow.fs import FileInfo, FileSystemHandler, FileType, PyFileSystem
 
+from ahi_catalog.connectors.catalog.parquet import footer_start
 from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError
-from ahi_catalog.connectors.storage.base import Part, RangeStore
+from ahi_catalog.connectors.storage.base import RangeStore
 
 _TAIL_BYTES: Final = 512 << 10
 """The end of an object, which is read first: the footer, and all of an object of some thousand rows."""
@@ -122,7 +123,7 @@ class RemoteDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow has 
                 raise ConflictError(f"{key} was written by another run while it was read; read again")
             held[start:stop] = part.body
 
-        if (missing := _footer_start(tail)) < tail.start:
+        if (missing := footer_start(tail)) < tail.start:
             fetch((missing, tail.start))
         loaded = _PARQUET.make_fragment(body, partition_expression=fragment.partition_expression)
         if tail.start and wanted:
@@ -239,13 +240,6 @@ class _WholeObjects(FileSystemHandler):  # type: ignore[misc]  # pyarrow has no 
 
     get_file_info_selector = create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = _refuse
     delete_file = move = copy_file = open_output_stream = open_append_stream = _refuse
-
-
-def _footer_start(tail: Part) -> int:
-    """Where the footer of a Parquet object begins, as its last eight bytes say: its length, and four letters."""
-    length = int.from_bytes(tail.body[-8:-4], "little")
-    # What is damaged may say anything; Arrow finds that out.
-    return max(0, tail.size - 8 - length) if tail.body.endswith(b"PAR1") else tail.start
 
 
 def _named(names: Sequence[str], columns: Columns, rows: Filter) -> set[str]:

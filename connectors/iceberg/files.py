@@ -4,7 +4,6 @@ PyIceberg calls `TableFiles` where it would use Arrow's S3 client, which has cre
 takes two requests to read a manifest and three to write one.
 """
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +21,14 @@ from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile, OutputStrea
 from pyiceberg.typedef import EMPTY_DICT, Properties
 
 from ahi_catalog.connectors import aws
+from ahi_catalog.connectors.catalog import parquet
 from ahi_catalog.connectors.errors import ConflictError, DamagedError, Remedy, StoreError
 from ahi_catalog.connectors.settings import S3Access
 from ahi_catalog.connectors.storage import Entry, Store
 from ahi_catalog.connectors.storage.base import Part, RangeStore
-from ahi_catalog.connectors.storage.local import LocalStore, sync_folder
+from ahi_catalog.connectors.storage.local import LocalStore
 from ahi_catalog.connectors.storage.opening import split_url
+from ahi_catalog.connectors.storage.private_files import PrivateFiles
 from ahi_catalog.connectors.storage.s3 import S3Store, open_s3_store
 
 _TAIL_BYTES: Final = 64 << 10
@@ -36,6 +37,7 @@ _HELD_BYTES: Final = 32 << 20
 """Of manifests that are read again in the same run."""
 _S3_TABLES: Final = "-table-s3"
 """The end of the name of a bucket of S3 Tables, into which S3 does not copy."""
+_LOCAL: Final = PrivateFiles("the Iceberg tables", "drop them and mirror again")
 _CREDENTIALS: Final = ("access-key-id", "secret-access-key", "session-token")
 
 
@@ -102,7 +104,7 @@ class Stores:
         """
         store, path = self.place(location, properties)
         if store is None:
-            _write_private(Path(path), body)
+            _write_local(Path(path), body)
         else:
             store.put(path, body, expected=None)
         self._hold(location, body)
@@ -272,10 +274,9 @@ def _tail(source: RangeStore, entry: Entry) -> Part:
         part = source.get_part(entry.key, -length, length)
         if part is None or part.etag != entry.version:
             raise ConflictError(f"{entry.key} was replaced since it was listed")
-        needed = int.from_bytes(part.body[-8:-4], "little") + 8
-        if needed <= length or not part.start:
+        if (start := parquet.footer_start(part)) >= part.start:
             return part
-        length = needed
+        length = part.size - start
 
 
 def _footer(key: str, body: bytes) -> pq.FileMetaData:
@@ -286,17 +287,8 @@ def _footer(key: str, body: bytes) -> pq.FileMetaData:
     raise failure
 
 
-def _write_private(path: Path, body: bytes) -> None:
-    """Write a file that is its user's alone, as those of a local catalog are; on the disk when this returns."""
+def _write_local(path: Path, body: bytes) -> None:
     try:
-        for folder in reversed([above for above in path.parents if not above.exists()]):
-            folder.mkdir(0o700, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.part")
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        sync_folder(path.parent)
+        _LOCAL.write(path, body, unfinished=path.with_name(f".{path.name}.part"))
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror or type(error).__name__}; check the path") from None

@@ -17,7 +17,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.iceberg.files import TableFiles
-from ahi_catalog.connectors.iceberg.mirror import LONGEST_RUN, conflicts, copied_at
+from ahi_catalog.connectors.iceberg.mirror import LONGEST_RUN, conflicts, copied_at, data_folder
 from ahi_catalog.connectors.retrying import retry_on_conflict
 
 _THREADS: Final = 16
@@ -153,7 +153,7 @@ def _expire(
     own = f"{found.location()}/"
     unneeded = {path for path in set().union(*expired.values()) - needed if path.startswith(own)}
     assert isinstance(found.io, TableFiles)  # noqa: S101  # as its catalog was loaded
-    orphans = {path for path in found.io.list(f"{own}data/") if _is_old(found, path, now)} - needed - unneeded
+    orphans = {path for path in found.io.list(data_folder(found)) if _is_old(found, path, now)} - needed - unneeded
     if not is_dry:
         with ThreadPoolExecutor(_THREADS) as threads:
             list(threads.map(found.io.delete, sorted(unneeded | orphans)))

@@ -52,7 +52,6 @@ _NAME: Final = re.compile(
     r"(?P<version>[0-9a-f]{32})\.(?P<started>\d{8}T\d{6}Z)\.(?P<run>[0-9a-f]{8})\.(?P<table>[0-9a-f]{8})\.parquet"
 )
 _STARTED: Final = "%Y%m%dT%H%M%SZ"
-_DATA: Final = "/data/"
 _DELETES: Final = ManifestContent.DELETES
 LONGEST_RUN: Final = timedelta(hours=12)
 """After which a run, as on a machine that slept, commits nothing: an expiry deletes copies that are twice as old."""
@@ -180,13 +179,18 @@ class _Difference:
 
 def copied_at(found: IcebergTable, path: str) -> datetime | None:
     """When the run began that made a file, or began to; None for a file that no mirror of this table made."""
-    if not path.startswith(f"{found.location()}{_DATA}"):
+    if not path.startswith(data_folder(found)):
         return None
     name = _NAME.fullmatch(path.rpartition("/")[2].removeprefix(".").removesuffix(".part"))
     # Another catalog's table may lie in the same place.
     if name is None or name["table"] != _mark(found):
         return None
     return datetime.strptime(name["started"], _STARTED).replace(tzinfo=UTC)
+
+
+def data_folder(found: IcebergTable) -> str:
+    """Where the data files of a table lie; ends in a slash."""
+    return f"{found.location()}/data/"
 
 
 def _mark(found: IcebergTable) -> str:
@@ -303,16 +307,16 @@ def _held(found: IcebergTable, table: Table) -> list[_Held]:
             file=entry.data_file,
             copied=None
             if (entry.sequence_number or 0) <= deleted_to
-            else _copied(found.location(), table, entry.data_file.file_path),
+            else _copied(data_folder(found), table, entry.data_file.file_path),
         )
         for kind, entry in entries
         if kind is not _DELETES
     ]
 
 
-def _copied(location: str, table: Table, path: str) -> tuple[Partition, str] | None:
+def _copied(data: str, table: Table, path: str) -> tuple[Partition, str] | None:
     """The partition, and the version of its object, that a data file is a copy of by its path."""
-    folder, _, name = path.removeprefix(f"{location}{_DATA}").rpartition("/")
+    folder, _, name = path.removeprefix(data).rpartition("/")
     partition = parse_partition(table, f"{table.folder}{folder}/{table.object_name}")
     found = _NAME.fullmatch(name)
     return (partition, found["version"]) if partition and found else None
@@ -357,7 +361,7 @@ def _copy(catalog: Catalog, table: Table, found: IcebergTable, run: Run, change:
     partition, entry = change
     folder = partition.key(table).removeprefix(table.folder).rpartition("/")[0]
     name = f"{_version(entry)}.{run.started:{_STARTED}}.{run.run_id}.{_mark(found)}.parquet"
-    location = f"{found.location()}{_DATA}{folder}/{name}"
+    location = f"{data_folder(found)}{folder}/{name}"
     assert isinstance(found.io, TableFiles)  # noqa: S101  # as its catalog was loaded
     footer, size = found.io.copy(catalog.store, entry, location)
     known = parquet_path_to_id_mapping(found.schema())

@@ -8,29 +8,22 @@ import errno
 import fcntl
 import logging
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import cache
-from io import BufferedWriter
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from ahi_catalog.connectors.errors import ConflictError, Remedy, StoppedError, StoreError
 from ahi_catalog.connectors.storage.base import Entry, Stored, check_key, content_etag, file_etag, is_folder_marker
+from ahi_catalog.connectors.storage.private_files import UNSUPPORTED, PrivateFiles
 
 _log = logging.getLogger(__name__)
 
 _SCRATCH: Final = "_state/.scratch"
 """Unfinished writes lie here, on the same file system as their targets, where no reader looks."""
 
-_FOLDER_MODE: Final = 0o700
-_FILE_MODE: Final = 0o600
-_FOR_OTHERS: Final = 0o077
-_UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-"""How file systems answer what they do not know."""
 _LONGEST_PAUSE: Final = 0.05
 """Seconds between two looks at the lock, which begin at a millisecond."""
 _LOCK_PATIENCE: Final = 10
@@ -64,6 +57,7 @@ class LocalStore:
 
     def __init__(self, root: Path, stop: threading.Event | None = None) -> None:
         self._root = root.absolute()
+        self._files = PrivateFiles(self.url, str(Remedy.REPAIR))
         self._stop = stop or threading.Event()
         self._has_waited_long = False
 
@@ -94,7 +88,7 @@ class LocalStore:
                     return etag
                 if found != expected:
                     raise ConflictError(f"{key} was written by another run")
-                self._replace(path, body, scratch)
+                self._files.write(path, body, unfinished=scratch / f"{path.name}.part")
         except OSError as error:
             raise _failure("write", key, error) from None
         return etag
@@ -114,8 +108,8 @@ class LocalStore:
     def _locked(self) -> Iterator[Path]:
         """Hold the folder's lock; where to write files that are not finished."""
         scratch = self._root / _SCRATCH
-        self._make_folder(scratch)
-        with self._opened(scratch / "lock") as lock:
+        self._files.make_folder(scratch)
+        with self._files.open(scratch / "lock") as lock:
             self._lock(lock.fileno())
             for left_over in scratch.glob("*.part"):
                 # Whoever wrote it held this lock and is gone.
@@ -140,7 +134,7 @@ class LocalStore:
         except BlockingIOError:
             return False
         except OSError as error:
-            if error.errno not in _UNSUPPORTED | {errno.ENOLCK}:
+            if error.errno not in UNSUPPORTED | {errno.ENOLCK}:
                 raise
             raise StoreError(
                 f"{self.url}: the file system has no locks, without which runs side by side lose rows: "
@@ -148,78 +142,10 @@ class LocalStore:
             ) from None
         return True
 
-    def _replace(self, path: Path, body: bytes, scratch: Path) -> None:
-        self._make_folder(path.parent)
-        descriptor, name = tempfile.mkstemp(dir=scratch, suffix=".part")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                self._make_private(descriptor, _FILE_MODE)
-                file.write(body)
-                file.flush()
-                self._sync(descriptor)
-            Path(name).replace(path)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
-        self._sync_folder(path.parent)
-
-    def _make_folder(self, folder: Path) -> None:
-        if not folder.is_dir():
-            self._make_folder(folder.parent)
-            with suppress(FileExistsError):
-                folder.mkdir(_FOLDER_MODE)
-                self._make_private(folder, _FOLDER_MODE)
-            self._sync_folder(folder.parent)
-
-    def _opened(self, path: Path) -> BufferedWriter:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, _FILE_MODE)
-        self._make_private(descriptor, _FILE_MODE)
-        return os.fdopen(descriptor, "wb")
-
-    def _make_private(self, made: int | Path, mode: int) -> None:
-        """What was made is its user's alone, whatever the umask takes away, where the file system keeps modes."""
-        with suppress(PermissionError):
-            _unless_unsupported(os.chmod, made, mode)
-        if os.stat(made).st_mode & _FOR_OTHERS:  # noqa: PTH116  # a descriptor too
-            _say_once(
-                f"{self.url}: the file system keeps no permissions of its own; who else may read there, the mount says "
-                "(file_mode=0600, dir_mode=0700)"
-            )
-
-    def _sync_folder(self, folder: Path) -> None:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            self._sync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def _sync(self, descriptor: int) -> None:
-        if not _unless_unsupported(os.fsync, descriptor):
-            _say_once(
-                f"{self.url}: the file system does not confirm what is on the disk, so a power cut may lose the last "
-                f"writes; after one, {Remedy.REPAIR}"
-            )
-
 
 def _entry(key: str, status: os.stat_result) -> Entry:
     # A put renames a new file into place, so that its inode and its time tell it from the one before.
     return Entry(key, status.st_size, f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}")
-
-
-def _unless_unsupported(call: Callable[..., object], *arguments: object) -> bool:
-    """Make a system call, and whether the file system knows it."""
-    try:
-        call(*arguments)
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
-        return False
-    return True
-
-
-@cache
-def _say_once(text: str) -> None:
-    _log.warning(text)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -245,15 +171,6 @@ def _etag_of(path: Path) -> str | None:
             return file_etag(file)
     except FileNotFoundError:
         return None
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk when this returns."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _failure(verb: str, key: str, error: OSError) -> StoreError:

@@ -3,6 +3,7 @@
 Each breakage is what a careless change would do, applied to the running program and to nothing on disk.
 """
 
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -50,7 +51,7 @@ def put_unconditionally(patch: Patch) -> None:
             return whole_folder(store, key, body, expected=expected)
         scratch = store._root / local._SCRATCH
         scratch.mkdir(parents=True, exist_ok=True)
-        store._replace(store._path(key), body, scratch)
+        store._files.write(store._path(key), body, unfinished=scratch / f"{uuid.uuid4().hex}.part")
         return content_etag(body)
 
     patch(s3.S3Store, "put", put_to_s3)

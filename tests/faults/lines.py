@@ -13,6 +13,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2] / "ahi_catalog"
 WATCHED = (
     "connectors/storage/local.py",
+    "connectors/storage/private_files.py",
     "connectors/storage/s3.py",
     "connectors/catalog/publishing.py",
     "connectors/retrying.py",

@@ -1,5 +1,7 @@
 """An Iceberg table equals its catalog after a mirror, whatever ran before; read back row by row."""
 
+import errno
+import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -252,6 +254,23 @@ def test_a_mirror_reads_on_where_an_expiry_took_the_snapshot_that_it_had_loaded(
     store.meddle = overtake
     assert run_mirror(catalog, sqlite.target) == Mirrored()
     assert_equal(catalog, sqlite.read())
+
+
+def test_tables_on_a_share_that_syncs_nothing_are_written(
+    sqlite: Ends, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As for the catalog's own files: one line says what a power cut may take."""
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    catalog = make_catalog(MemoryStore())
+    put(catalog, 0, ["a"])
+    assert run_mirror(catalog, sqlite.target).added == 1
+    assert_equal(catalog, sqlite.read())
+    [said] = [record.getMessage() for record in caplog.records if "power cut" in record.getMessage()]
+    assert said.startswith("the Iceberg tables: ")
 
 
 def test_a_table_that_is_dropped_meanwhile_is_made_anew(sqlite: Ends) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ahi_catalog.connectors.errors import StoppedError, StoreError
-from ahi_catalog.connectors.storage import LocalStore, local
+from ahi_catalog.connectors.storage import LocalStore, local, private_files
 
 # The limit on a file's size is a disk that is full after so many bytes.
 _FULL_DISK = """
@@ -126,7 +126,7 @@ def test_a_share_without_permissions_is_told_once_and_written(
 ) -> None:
     """Where chmod fails, or does nothing, and others may read what was made, one line says who decides that."""
     monkeypatch.setattr(os, "chmod", failing(os.chmod, code) if code else lambda *_: None)
-    monkeypatch.setattr(local, "_FOLDER_MODE", 0o755)  # as a mount makes them
+    monkeypatch.setattr(private_files, "_FOLDER_MODE", 0o755)  # as a mount makes them
     store = LocalStore(tmp_path / "catalog")
     etag = store.put("a/b", b"1", expected=None)
     store.put("a/b", b"2", expected=etag)
