@@ -105,6 +105,24 @@ def make_world(
         yield make
 
 
+@pytest.fixture(scope="module")
+def lasting_world(
+    zygote: Zygote,
+    session_proxy: S3Proxy,
+    make_place: Callable[[str], Place],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[str], FaultWorld]]:
+    """Worlds by the kind of their place that stages are set in, once for the tests of a file."""
+    with ExitStack() as stack:
+
+        def make(kind: str) -> FaultWorld:
+            output = tmp_path_factory.mktemp("runs")
+            world = running_world(make_place(kind), zygote, output, s3_endpoint=session_proxy.endpoint)
+            return stack.enter_context(world)
+
+        yield make
+
+
 @pytest.fixture
 def world(make_world: Callable[..., FaultWorld]) -> FaultWorld:
     """A catalog in a folder, and a service of the usual behaviour."""

@@ -6,10 +6,9 @@ seed. To run one again: ``pytest "tests/faults/test_iceberg.py::<name>[<kind>-<s
 
 import random
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -29,8 +28,7 @@ from tests.faults.mirrors import (
 from tests.faults.place import Place
 from tests.faults.scale import seeds, some
 from tests.faults.stages import choose_ending, run_until
-from tests.faults.world import FaultWorld, running_world
-from tests.faults.zygote import Zygote
+from tests.faults.world import FaultWorld
 from tests.support.s3_proxy import S3Proxy
 
 MakeWorld = Callable[..., FaultWorld]
@@ -40,26 +38,9 @@ Stages = Callable[[str], dict[str, MirrorStage]]
 
 
 @pytest.fixture(scope="module")
-def stages(
-    zygote: Zygote,
-    session_proxy: S3Proxy,
-    make_place: MakePlace,
-    open_mirrors: OpenMirrors,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Stages]:
+def stages(lasting_world: Callable[[str], FaultWorld], open_mirrors: OpenMirrors) -> Stages:
     """The stages of each kind of place, set once."""
-    made: dict[str, dict[str, MirrorStage]] = {}
-    with ExitStack() as stack:
-
-        def make(kind: str) -> dict[str, MirrorStage]:
-            if kind not in made:
-                output = tmp_path_factory.mktemp("mirrors")
-                endpoint = session_proxy.endpoint
-                world = stack.enter_context(running_world(make_place(kind), zygote, output, s3_endpoint=endpoint))
-                made[kind] = make_mirror_stages(world, partial(open_mirrors, kind))
-            return made[kind]
-
-        yield make
+    return cache(lambda kind: make_mirror_stages(lasting_world(kind), partial(open_mirrors, kind)))
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ A point is chosen by its seed. To run one again: ``pytest "tests/faults/test_kil
 
 import random
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable
+from functools import cache
 
 import pytest
 
@@ -15,8 +14,7 @@ from tests.faults.ledger import LEDGER
 from tests.faults.place import Place, read_coverage
 from tests.faults.scale import IS_FULL, seeds
 from tests.faults.stages import Stage, choose_ending, make_real_stage, make_stages, run_until
-from tests.faults.world import running_world
-from tests.faults.zygote import Zygote
+from tests.faults.world import FaultWorld
 from tests.support.s3_proxy import S3Proxy
 
 Stages = Callable[[str], dict[str, Stage]]
@@ -24,32 +22,18 @@ Stages = Callable[[str], dict[str, Stage]]
 
 @pytest.fixture(scope="module")
 def stages(
-    zygote: Zygote,
-    session_proxy: S3Proxy,
-    make_place: Callable[[str], Place],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Stages]:
+    lasting_world: Callable[[str], FaultWorld], session_proxy: S3Proxy, make_place: Callable[[str], Place]
+) -> Stages:
     """The stages of each kind of place, set once."""
-    made: dict[str, dict[str, Stage]] = {}
-    output: Path = tmp_path_factory.mktemp("runs")
-    with ExitStack() as stack:
 
-        def make(kind: str) -> dict[str, Stage]:
-            if kind not in made:
-                plain, real = (
-                    stack.enter_context(
-                        running_world(
-                            make_place(kind), zygote, output / f"{kind}-{name}", s3_endpoint=session_proxy.endpoint
-                        )
-                    )
-                    for name in ("plain", "real")
-                )
-                made[kind] = make_stages(plain, lambda: make_place(kind), session_proxy)
-                if IS_FULL or kind == "folder":
-                    made[kind]["real"] = make_real_stage(real, lambda: make_place(kind), session_proxy)
-            return made[kind]
+    def make(kind: str) -> dict[str, Stage]:
+        plain, real = lasting_world(kind), lasting_world(kind)
+        made = make_stages(plain, lambda: make_place(kind), session_proxy)
+        if IS_FULL or kind == "folder":
+            made["real"] = make_real_stage(real, lambda: make_place(kind), session_proxy)
+        return made
 
-        yield make
+    return cache(make)
 
 
 @pytest.mark.parametrize("seed", seeds(short=8, full=130))

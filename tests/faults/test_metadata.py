@@ -6,9 +6,9 @@ A point is chosen by its seed. To run one again: ``pytest "tests/faults/test_met
 import random
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 
 import pytest
 
@@ -21,8 +21,7 @@ from tests.faults.place import Place
 from tests.faults.reading import Reading, ReadingStage, fill, live, make_reading_stages
 from tests.faults.scale import seeds, some
 from tests.faults.stages import choose_ending, run_until
-from tests.faults.world import BORN, HOUR, METADATA, TODAY, FaultWorld, running_world
-from tests.faults.zygote import Zygote
+from tests.faults.world import BORN, HOUR, METADATA, TODAY, FaultWorld
 from tests.support.s3_orders import first_of_each_put
 from tests.support.s3_proxy import S3Proxy
 from tests.support.world import summary
@@ -35,22 +34,9 @@ STORE_KINDS = ["slow_down", "internal", "reset", "lost_answer", "applied_interna
 
 
 @pytest.fixture(scope="module")
-def stages(
-    zygote: Zygote, session_proxy: S3Proxy, make_place: MakePlace, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Stages]:
+def stages(lasting_world: Callable[[str], FaultWorld], make_place: MakePlace) -> Stages:
     """The stages of each kind of place, set once."""
-    made: dict[str, dict[str, ReadingStage]] = {}
-    with ExitStack() as stack:
-
-        def make(kind: str) -> dict[str, ReadingStage]:
-            if kind not in made:
-                output = tmp_path_factory.mktemp("readings")
-                endpoint = session_proxy.endpoint
-                world = stack.enter_context(running_world(make_place(kind), zygote, output, s3_endpoint=endpoint))
-                made[kind] = make_reading_stages(world, lambda: make_place(kind))
-            return made[kind]
-
-        yield make
+    return cache(lambda kind: make_reading_stages(lasting_world(kind), lambda: make_place(kind)))
 
 
 @pytest.fixture

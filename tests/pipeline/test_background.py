@@ -8,12 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
-from pyiceberg import catalog as pyiceberg
-from pyiceberg.utils.config import Config
 
 from ahi_catalog.cli.main import run
 from ahi_catalog.connectors.catalog import open_catalog, open_store
@@ -238,24 +235,19 @@ def test_a_stop_ends_a_reading_in_order(world: World, monkeypatch: pytest.Monkey
     """In the middle of the first one: what is read is published, and the next watch reads the rest."""
     world.fill(200, start=RECENT)
     world.sync()
-    stop, is_ending, seen = threading.Event(), threading.Event(), 0
-    store = world.service.datastore(world.datastore_id)
-    describe, join = store.describe, MetadataJob._join
+    stop, is_ending = threading.Event(), threading.Event()
+    join = MetadataJob._join
 
     def note_and_join(job: MetadataJob, seconds: float | None = None) -> None:
         is_ending.set()
         join(job, seconds)
 
-    def stopping(record: Any) -> bytes:
-        nonlocal seen
-        seen += 1
-        if seen == 60:
-            stop.set()
-            is_ending.wait()
-        return describe(record)
+    def stop_and_wait() -> None:
+        stop.set()
+        is_ending.wait()
 
     monkeypatch.setattr(MetadataJob, "_join", note_and_join)
-    store.describe = stopping
+    world.on_metadata(60, stop_and_wait)
     wake = Script(world.service, stop, lambda _: stop.wait(), passes=10**6)
     with open_threads(8) as executor:
         settings = replace(world.settings, concurrency=1)
@@ -334,16 +326,6 @@ def test_the_command_reads_metadata_where_it_is_told_to(world: World, capsys: py
     assert run([*place, "--metadata", "--keyword", "Nonsense"]) == 2
     assert "--keyword: Nonsense is no keyword" in capsys.readouterr().err
     assert run([*place, "--archived"]) == 2
-
-
-@pytest.fixture
-def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyIceberg's configuration, by variables, which it reads when it is imported."""
-    prefix = "PYICEBERG_CATALOG__TABLES__"
-    monkeypatch.setenv(f"{prefix}TYPE", "sql")
-    monkeypatch.setenv(f"{prefix}URI", f"sqlite:///{tmp_path}/tables.db")
-    monkeypatch.setenv(f"{prefix}WAREHOUSE", f"file://{tmp_path}/tables")
-    monkeypatch.setattr(pyiceberg, "_ENV_CONFIG", Config())
 
 
 @pytest.mark.usefixtures("tables")

@@ -3,7 +3,6 @@
 import json
 import logging
 from dataclasses import replace
-from pathlib import Path
 
 import boto3
 import pyarrow.parquet as pq
@@ -11,7 +10,6 @@ import pytest
 from pyiceberg import catalog as pyiceberg
 from pyiceberg.exceptions import ForbiddenError, NotInstalledError, ServiceUnavailableError
 from pyiceberg.table import Table as IcebergTable
-from pyiceberg.utils.config import Config
 from sqlalchemy.exc import OperationalError
 
 from ahi_catalog.cli.main import run
@@ -26,16 +24,7 @@ from tests.connectors.iceberg.tables import assert_equal, make_catalog, put_rows
 from tests.support.world import World
 
 TO = "tables.imaging"
-
-
-@pytest.fixture(autouse=True)
-def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyIceberg's configuration, by variables, which it reads when it is imported."""
-    prefix = "PYICEBERG_CATALOG__TABLES__"
-    monkeypatch.setenv(f"{prefix}TYPE", "sql")
-    monkeypatch.setenv(f"{prefix}URI", f"sqlite:///{tmp_path}/tables.db")
-    monkeypatch.setenv(f"{prefix}WAREHOUSE", f"file://{tmp_path}/tables")
-    monkeypatch.setattr(pyiceberg, "_ENV_CONFIG", Config())
+pytestmark = pytest.mark.usefixtures("tables")
 
 
 def load(name: str = "image_sets") -> IcebergTable:

@@ -257,17 +257,7 @@ def test_a_stop_publishes_what_was_read_and_the_next_run_resumes(world: World) -
     world.fill(150, start=RECENT)
     world.sync()
     stop = threading.Event()
-    store = world.service.datastore(world.datastore_id)
-    describe, seen = store.describe, 0
-
-    def stopping(record: Any) -> bytes:
-        nonlocal seen
-        seen += 1
-        if seen == 60:
-            stop.set()
-        return describe(record)
-
-    store.describe = stopping
+    world.on_metadata(60, stop.set)
     first = read(world, stop)
     assert first.outcome is Outcome.STOPPED
     assert 60 <= first.rows_read < 150

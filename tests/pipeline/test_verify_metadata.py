@@ -236,17 +236,12 @@ def test_what_the_last_reading_could_not_read_is_missing(world: World, monkeypat
 
 def test_what_goes_while_it_is_read_is_no_difference(world: World) -> None:
     """Deleted, or of a newer version, since the search found it: counted, and left to the next run."""
-    store = world.service.datastore(world.datastore_id)
-    describe, told = store.describe, threading.Event()
 
-    def meanwhile(record: Any) -> bytes:
-        if not told.is_set():
-            told.set()
-            world.service.delete(world.datastore_id, "a0000002".rjust(32, "0"))
-            world.service.update(world.datastore_id, "a0000003".rjust(32, "0"), {})
-        return describe(record)
+    def meanwhile() -> None:
+        world.service.delete(world.datastore_id, "a0000002".rjust(32, "0"))
+        world.service.update(world.datastore_id, "a0000003".rjust(32, "0"), {})
 
-    store.describe = meanwhile
+    world.on_metadata(1, meanwhile)
     report, found = verified(world)
     assert report.metadata is not None
     assert (found.findings, report.metadata.total(Left.GONE), compared(report)) == ({}, 2, 48)
@@ -259,17 +254,7 @@ def test_an_interrupted_verify_goes_on_after_the_last_partition(world: World) ->
         found = parquet.decode(SERIES, path.read_bytes())
         path.write_bytes(parquet.encode(SERIES, with_value("manufacturer", "Other")(found)))
     stop = threading.Event()
-    store = world.service.datastore(world.datastore_id)
-    describe, seen = store.describe, 0
-
-    def stopping(record: Any) -> bytes:
-        nonlocal seen
-        seen += 1
-        if seen == 40:
-            stop.set()
-        return describe(record)
-
-    store.describe = stopping
+    world.on_metadata(40, stop.set)
     with open_threads(1) as executor:
         settings = replace(world.settings, concurrency=1)
         first = job.verify(settings, job.Request(share=1.0), executor, stop, clock=world.service.now)

@@ -1,5 +1,6 @@
 """A data store on a running service, a catalog folder, and runs on plain threads."""
 
+import itertools
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -130,6 +131,18 @@ class World:
             self.datastore_id,
             (summary(f"{prefix}{number:07d}", start + step * (number - number % 10)) for number in range(count)),
         )
+
+    def on_metadata(self, number: int, act: Callable[[], None]) -> None:
+        """Act when metadata is asked for the so-manieth time, before that is answered."""
+        store = self.service.datastore(self.datastore_id)
+        describe, asked = store.describe, itertools.count(1)
+
+        def act_and_describe(record: Any) -> bytes:
+            if next(asked) == number:
+                act()
+            return describe(record)
+
+        store.describe = act_and_describe
 
     def rows(self) -> dict[str, dict[str, Any]]:
         """The catalog's rows, by image set id."""
