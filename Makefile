@@ -4,6 +4,9 @@
 .PHONY: help install demo test test-faults test-contract test-prefect test-spark docs lint bench audit lock clean
 .DEFAULT_GOAL := help
 
+# Without bytecode every process that a test starts would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 BIN := .venv/bin
 # What is installed: what the demo needs, then all the rest.

@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.loaders import JSONFileLoader
+from botocore.loaders import create_loader
 from moto.server import ThreadedMotoServer
 
 from ahi_catalog.emulator import Emulator, Service, ServiceOptions
@@ -23,17 +23,10 @@ _BUCKET = "catalogs"
 
 @pytest.fixture(scope="session", autouse=True)
 def service_models_read_once() -> Iterator[None]:
-    """botocore reads each of its JSON files once a process, not once a session: that is half of making a client."""
-    load = JSONFileLoader.load_file
-    known: dict[str, Any] = {}
-
-    def load_once(loader: JSONFileLoader, file_path: str) -> Any:
-        if file_path not in known:
-            known[file_path] = load(loader, file_path)
-        return known[file_path]
-
+    """botocore finds and reads each service's model once a process, not once a session: half of making a client."""
+    loader = create_loader()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JSONFileLoader, "load_file", load_once)
+        patch.setattr("botocore.session.create_loader", lambda _search_path=None: loader)
         yield
 
 

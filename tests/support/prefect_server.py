@@ -1,5 +1,6 @@
 """A real Prefect server process, and a worker of a process work pool: each stopped by its process id."""
 
+import http.client
 import os
 import subprocess
 import sys
@@ -104,5 +105,6 @@ def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  # loopback
             return bool(answer.status == 200)
-    except OSError:
+    except (OSError, http.client.HTTPException):
+        # Before the server listens, a connection to its port may meet its own end.
         return False
