@@ -22,7 +22,7 @@ from ahi_catalog.pipeline.executors import open_threads
 from ahi_catalog.pipeline.run_report import RunReport
 from tests.faults.scale import IS_FULL
 
-PASSES = 10_000 if IS_FULL else 1_500
+PASSES = 10_000 if IS_FULL else 600
 EVERY = timedelta(seconds=8.64)
 DATASTORE = "0" * 32
 QUOTA = Quota(rate=1e9, burst=10**9)

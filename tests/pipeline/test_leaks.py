@@ -154,6 +154,7 @@ def leaks(world: World, tmp_path: Path) -> Leaks:
 RANGE = ["--from", f"{BORN:%Y-%m-%d}", "--to", f"{BORN + timedelta(days=1):%Y-%m-%d}"]
 FEW = ["--concurrency", "2"]
 """Scans side by side, and so many fewer in all: as Prefect's tasks, each has its events and its log."""
+EITHER_WAY = pytest.mark.parametrize("prefect", ["--no-prefect", pytest.param("--prefect", marks=pytest.mark.prefect)])
 BAD_PAGES = [{"kind": kind, "next": 2} for kind in ("cut", "shorten", "garble_bytes")]
 HOSTILE = (
     "select cast(patient_name as int) from image_sets",
@@ -164,7 +165,7 @@ HOSTILE = (
 )
 
 
-@pytest.mark.parametrize("prefect", ["--no-prefect", "--prefect"])
+@EITHER_WAY
 def test_nothing_leaks_whatever_fails(leaks: Leaks, prefect: str, request: pytest.FixtureRequest) -> None:
     """Commands that go through, retry and fail at DEBUG leave no mark outside of image_sets/."""
     if prefect == "--prefect":
@@ -193,7 +194,7 @@ def test_nothing_leaks_whatever_fails(leaks: Leaks, prefect: str, request: pytes
     assert leaks.found() == []
 
 
-@pytest.mark.parametrize("prefect", ["--no-prefect", "--prefect"])
+@EITHER_WAY
 def test_metadata_leaks_nothing(leaks: Leaks, prefect: str, request: pytest.FixtureRequest) -> None:
     """Metadata that is read, spoilt and refused at DEBUG leaves no mark outside of the tables."""
     if prefect == "--prefect":
@@ -297,7 +298,12 @@ def test_a_key_leaks_nowhere(leaks: Leaks) -> None:
 
 @pytest.mark.parametrize(
     ("plant", "where"),
-    [("log", ".err"), ("bodies", ".err"), ("temp", "tmp"), ("prefect", "prefect.db")],
+    [
+        ("log", ".err"),
+        ("bodies", ".err"),
+        ("temp", "tmp"),
+        pytest.param("prefect", "prefect.db", marks=pytest.mark.prefect),
+    ],
 )
 def test_a_planted_leak_is_found(leaks: Leaks, plant: str, where: str, request: pytest.FixtureRequest) -> None:
     """The search finds rows in our log, in botocore's and in a temporary file, and a name in a Prefect artifact."""
