@@ -103,10 +103,13 @@ def test_a_raised_quota_is_used_by_more_workers(times: Times, most_requests: flo
 
 
 @pytest.mark.parametrize("latency", [0.06, 0.11])
-@pytest.mark.parametrize(("rate", "burst"), [(5, 10), (10, 20), (25, 5), (200, 12), (400, 50)])
-def test_a_small_burst_is_enough(rate: float, burst: int, latency: float) -> None:
+@pytest.mark.parametrize(
+    ("rate", "burst", "rows"),
+    [(5, 10, 40_000), (10, 20, 40_000), (25, 5, 40_000), (200, 12, 150_000), (400, 50, 150_000)],
+)
+def test_a_small_burst_is_enough(rate: float, burst: int, rows: int, latency: float) -> None:
     """Scans start as well where little goes out at once."""
-    times, quota = spread(150_000, SIX_YEARS.start, timedelta(days=2_000)), Quota(rate=rate, burst=burst)
+    times, quota = spread(rows, SIX_YEARS.start, timedelta(days=2_000)), Quota(rate=rate, burst=burst)
     run = simulate(times, SIX_YEARS, workers=quota.workers, quota=quota, latency=latency)
     assert check(times, run) <= 1.03
     assert used(run, quota) >= 0.88
