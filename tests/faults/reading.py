@@ -104,6 +104,13 @@ class Reading:
         self.asked.update(asked)
         return self.admit(undisturbed)
 
+    def admit_versions(self, world: FaultWorld) -> None:
+        """The versions that the service has now may be there from now on, though none of them may last."""
+        now = world.moved(self.make_place())
+        now.sync()
+        now.read_metadata()
+        self.admit(now)
+
     def admit(self, world: FaultWorld) -> Tables:
         """The rows of both tables, which may be there from now on."""
         found = {table: read_rows(world.place.objects(table.folder), table.key) for table in TABLES}

@@ -121,6 +121,7 @@ def test_readings_among_other_runs(kind: str, seed: int, read_world: Callable[..
     choice = random.Random(f"{kind} {seed}")
     world, reading = read_world(kind)
     live(world)
+    reading.admit_versions(world)
     specs = [world.spec("metadata"), *(choose_run(world, choice) for _ in range(3))]
     children = [world.start(spec) for spec in specs]
     doomed = [child for child in children if choice.random() < 0.3]
@@ -128,6 +129,7 @@ def test_readings_among_other_runs(kind: str, seed: int, read_world: Callable[..
     for number in range(4):
         world.update(f"a{choice.randint(0, 30):05d}", DICOMTags={"DICOMStudyId": f"{number}"})
         world.update(f"d{choice.randint(0, 7):05d}", DICOMTags={"DICOMStudyId": f"{number}"})
+        reading.admit_versions(world)
         if number == 1:
             world.delete("a00033")
             world.verify(is_repairing=True)
