@@ -104,7 +104,7 @@ def test_marking_as_read_what_is_not_is_caught(
         for number in range(2, 13):
             attempt = stage.attempt(make_place(kind))
             line = before_the_renewal(number) if kind == "folder" else None
-            ending = Ending(kind="line" if line else "instances before", number=(number + 1) // 2, line=line)
+            ending = Ending(kind="line" if line else "series after", number=number // 2, line=line)
             assert run_until(stage, attempt, ending, proxy, signal.SIGKILL).code == -signal.SIGKILL
             assert attempt.run_apart("metadata", breaks="trust_series_alone").code == 0
             stage.compare(attempt)
