@@ -42,7 +42,7 @@ demo: $(DEMO)  ## Sync a real public catalog from the embedded service, then que
 	@$(BIN)/ahi-catalog demo
 
 test: $(INSTALLED)  ## Run all tests, the fault suite in its short form (ten minutes, and one or two to set up: 1.3 GB).
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
 test-faults: $(INSTALLED)  ## Run the fault suite in full, with a table of what was injected (AHI_FAULTS_SEED=1: the first seed).
 	AHI_FAULTS=full $(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/faults
