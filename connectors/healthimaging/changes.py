@@ -2,8 +2,8 @@
 
 The API's older reference has neither ``sort`` nor a filter on updatedAt; its order is updatedAt descending. An image
 set that is updated while others are read moves to the front: the scan of a window passes it over, and so may this
-reading. So the front is read again, back to where the pass before began, until one page holds all of it: one page is
-one moment, and nothing moves within it.
+reading. So the front is read again, back to where the pass before began, until one page holds all of it (one page is
+one moment, and nothing moves within it), or nothing has moved since the pass before.
 """
 
 from collections.abc import Iterator
@@ -36,6 +36,7 @@ def read_changes(fetch: Fetch, since: datetime, counts: RequestCounts) -> Iterat
         SourceError: The service refuses, or rejects page tokens again and again.
     """
     pages: list[Rows] = []
+    met_before: int | None = None
     while True:
         reading = _Pass(fetch, since, counts)
         for page in reading.pages():
@@ -44,9 +45,9 @@ def read_changes(fetch: Fetch, since: datetime, counts: RequestCounts) -> Iterat
                 yield flatten(pages)
                 pages = []
         # In another order nothing moves to the front.
-        if reading.pages_read <= 1 or not reading.is_newest_first:
+        if reading.pages_read <= 1 or not reading.is_newest_first or reading.met == met_before:
             break
-        since = max(since, reading.began_at)
+        since, met_before = max(since, reading.began_at), reading.met
     if pages:
         yield flatten(pages)
 
@@ -58,12 +59,14 @@ class _Pass:
         pages_read: How many pages, those of restarts too.
         is_newest_first: Whether the rows came newest update first.
         began_at: The service's clock at the first page.
+        met: A hash of which image sets came with which updatedAt, in their order.
     """
 
     def __init__(self, fetch: Fetch, since: datetime, counts: RequestCounts) -> None:
         self.pages_read = 0
         self.is_newest_first = True
         self.began_at = since
+        self.met = 0
         self._fetch = fetch
         self._back_to = to_epoch_microseconds(since)
         self._counts = counts
@@ -83,6 +86,7 @@ class _Pass:
                     break
                 self.began_at = page.served_at if self.pages_read == 0 else self.began_at
                 self.pages_read += 1
+                self.met = hash((self.met, page.ids, page.updated))
                 yield page
                 moments = (*last, *page.updated)
                 self.is_newest_first &= list(moments) == sorted(moments, reverse=True)

@@ -74,3 +74,13 @@ def test_tokens_that_are_always_rejected_end_in_an_error() -> None:
     """The walk begins again a few times, and then says so."""
     with pytest.raises(SourceError, match="page tokens"):
         list(read_changes(service(50, rejects=range(1_000)), NOW - timedelta(days=1), RequestCounts()))
+
+
+def test_more_than_a_page_of_one_moment_ends_where_nothing_moves() -> None:
+    """While the service's clock stands, or its second goes on, all of it is read twice at most."""
+    walked, counts = service(0, page_rows=50), RequestCounts()
+    walked.updated = {f"i{number:03d}": micros(NOW) for number in range(120)}
+    walked.created = dict.fromkeys(walked.updated, created(0))
+    tables = list(read_changes(walked, NOW - timedelta(seconds=100), counts))
+    assert {name for table in tables for name in table["image_set_id"].to_pylist()} == walked.updated.keys()
+    assert counts.requests == 6
