@@ -41,7 +41,7 @@ $(INSTALLED): $(DEMO) requirements.lock
 demo: $(DEMO)  ## Sync a real public catalog from the embedded service, then query it; again: incrementally (two minutes, the first of them to set up: 0.6 GB).
 	@$(BIN)/ahi-catalog demo
 
-test: $(INSTALLED)  ## Run all tests, the fault suite in its short form (ten minutes, and one or two to set up: 1.3 GB).
+test: $(INSTALLED)  ## Run all tests, the fault suite in its short form (seven minutes, and one or two to set up: 1.3 GB).
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
 test-faults: $(INSTALLED)  ## Run the fault suite in full, with a table of what was injected (AHI_FAULTS_SEED=1: the first seed).
@@ -57,7 +57,7 @@ test-contract: $(INSTALLED)  ## Prove the data contract by datacontract-cli.
 	PATH="$$PATH:$(CURDIR)/.venv-contract/bin" $(BIN)/python -m pytest -m contract tests/contract
 	rm -r .venv-contract
 
-test-prefect: $(INSTALLED)  ## Run the deployments on real Prefect servers and workers (three minutes).
+test-prefect: $(INSTALLED)  ## Run what needs real Prefect servers and workers (five minutes).
 	$(BIN)/python -m pytest -m prefect
 
 lint: $(INSTALLED)  ## Check style, formatting and types (a minute).
