@@ -117,7 +117,8 @@ class _Handler(BaseHTTPRequestHandler):
             status, code, more = refusal
             if status:
                 self._fail(status, code, more)
-            self.close_connection = True
+            else:
+                self.close_connection = True
         else:
             return False
         return True
