@@ -21,6 +21,11 @@ from tests.support.world import World
 _BUCKET = "catalogs"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares a Prefect server runs first and so in one process: xdist hands on the last of what waits."""
+    items.sort(key=lambda item: "prefect_server" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def service_models_read_once() -> Iterator[None]:
     """botocore finds and reads each service's model once a process, not once a session: half of making a client."""

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.settings import PREFECT_API_URL
-from prefect.testing.utilities import prefect_test_harness
 
 from ahi_catalog.connectors.errors import StoreError
 from ahi_catalog.flows.backfill import backfill
@@ -23,6 +21,7 @@ from tests.faults.lines import ROOT
 from tests.faults.scale import IS_FULL
 from tests.faults.stages import begin_synced, change
 from tests.faults.world import BORN, HOUR, TODAY, FaultWorld
+from tests.support.prefect_server import flows_on_a_server
 from tests.support.s3_proxy import S3Proxy
 
 pytestmark = pytest.mark.skipif(not IS_FULL, reason="a minute of Prefect; part of the full form: make test-faults")
@@ -38,12 +37,9 @@ sync(**parameters_of(pickle.loads(Path(sys.argv[1]).read_bytes())))
 
 @pytest.fixture(scope="module", autouse=True)
 def prefect_server() -> Iterator[None]:
-    """A temporary Prefect server with a database of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DO_NOT_TRACK", "1")
-        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        with prefect_test_harness(server_startup_timeout=120):
-            yield
+    """One server for all of them."""
+    with flows_on_a_server():
+        yield
 
 
 @pytest.fixture
@@ -101,7 +97,7 @@ def test_a_flow_that_is_killed(s3_world: FaultWorld, proxy: S3Proxy, tmp_path: P
     """kill -9 of the process of a flow run, just after a partition was put, leaves nothing that is not so."""
     settings = tmp_path / "settings"
     settings.write_bytes(pickle.dumps(s3_world.settings))
-    environment = {**os.environ, "PREFECT_API_URL": PREFECT_API_URL.value() or "", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     flow = subprocess.Popen([sys.executable, "-c", _FLOW, str(settings)], env=environment, stderr=subprocess.DEVNULL)
     proxy.call("after", lambda _: flow.kill(), method="PUT", key="image-sets.parquet", at=[2])
     assert flow.wait(120) == -signal.SIGKILL

@@ -17,8 +17,7 @@ from prefect import flow
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter, FlowRunFilterId
-from prefect.settings import PREFECT_API_URL, PREFECT_TASKS_DEFAULT_RETRIES, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
+from prefect.settings import PREFECT_TASKS_DEFAULT_RETRIES, temporary_settings
 from prefect_aws import AwsCredentials
 from pydantic import SecretStr
 from pyiceberg import catalog as pyiceberg
@@ -48,6 +47,7 @@ from ahi_catalog.pipeline.many import EACH, Result
 from ahi_catalog.pipeline.run_report import RunReport
 from ahi_catalog.pipeline.scan_task import ScanTask
 from ahi_catalog.schemas import PhiKey, PhiPolicy
+from tests.support.prefect_server import flows_on_a_server
 from tests.support.reference import expected_rows, read_folder
 from tests.support.s3_server import ACCESS_KEY, SECRET_KEY
 from tests.support.world import BORN, TODAY, World, summary
@@ -55,14 +55,9 @@ from tests.support.world import BORN, TODAY, World, summary
 
 @pytest.fixture(scope="module", autouse=True)
 def prefect_server() -> Iterator[None]:
-    """A temporary Prefect server with a database of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DO_NOT_TRACK", "1")
-        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        with prefect_test_harness(server_startup_timeout=120):
-            # Blocks are saved and read through clients of their own making, in threads of the flows too.
-            patch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
-            yield
+    """One server for all of them."""
+    with flows_on_a_server():
+        yield
 
 
 def test_flows_through_prefect_equal_the_service(world: World) -> None:

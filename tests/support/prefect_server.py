@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
+import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL
 
 from tests.support.s3_server import free_ports
 
@@ -44,6 +46,21 @@ def running_prefect_server(folder: Path, **settings: str) -> Iterator[dict[str, 
     with running(server, folder, environment | settings, name="server"):
         wait_for(lambda: _answers(environment["PREFECT_API_URL"] + "/health"), "the Prefect server")
         yield environment
+
+
+@contextmanager
+def flows_on_a_server() -> Iterator[None]:
+    """Give the flows of this process a temporary server with a database of its own."""
+    # Prefect's server takes seconds to import, and most processes of the tests run none of these.
+    from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DO_NOT_TRACK", "1")
+        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        with prefect_test_harness(server_startup_timeout=120):
+            # Blocks are saved and read through clients of their own making, in threads of the flows too.
+            patch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
+            yield
 
 
 @contextmanager
