@@ -66,6 +66,7 @@ def _tell_run(catalog: str, result: Result) -> None:
 
 
 def _tell_refresh(catalog: str, results: Sequence[Result]) -> None:
+    """After any run that wrote rows: one that failed may have published what the next one finds unchanged."""
     reports = [result.report for result in results if result.report and result.report.partitions_written]
     if not reports:
         return

@@ -1,4 +1,8 @@
-"""Rows that are read but not yet published, by partition, bounded in bytes. Pure."""
+"""Rows that are read but not yet published, by partition. Pure.
+
+They are bounded in bytes (`buffer_bytes`), so that memory does not depend on how rows arrive. On an endpoint that does
+not sort, the days that are being read come on top: nothing of a day is proven before its end.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator

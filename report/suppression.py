@@ -1,8 +1,9 @@
 """Which groups are too small to show. Pure.
 
-A group of fewer than 11 patients is hidden, the threshold of the Centers for Medicare & Medicaid Services'
-cell size suppression policy. Where a total is shown beside the groups, a single hidden one would follow by
-subtraction; so at least two are hidden, of 11 patients together or more.
+A group of fewer than 11 patients is hidden, the threshold of the Centers for Medicare & Medicaid Services' cell size
+suppression policy; of patients, since forty image sets of one patient still tell of that one. Where a total is shown
+beside the groups, a single hidden one would follow by subtraction; so at least two are hidden, of 11 patients together
+or more.
 """
 
 from collections.abc import Sequence

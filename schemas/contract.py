@@ -1,4 +1,7 @@
-"""A catalog's tables as an Open Data Contract (ODCS 3.1, https://bitol.io/open-data-contract-standard). Pure."""
+"""A catalog's tables as an Open Data Contract (ODCS 3.1, https://bitol.io/open-data-contract-standard). Pure.
+
+Columns are classified as the catalog's PHI policy leaves them: who reads it wants to know what is in this catalog.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta

@@ -1,7 +1,8 @@
 """The views over the tables: studies, patients, what contradicts itself, what changed, and what storage costs.
 
-Their SQL is written once, in what DuckDB, Athena (Trino) and Spark have in common. Texts are without the padding
-that they may have in the table.
+Their SQL is written once, in what DuckDB, Athena (Trino) and Spark have in common, so that a view means the same
+everywhere. Texts are without the padding that they may have in the table, since "P1" and "P1 " are one patient. The
+price: a look-up in a view reads that column of every object, one in `image_sets` the objects that may have it.
 """
 
 from collections.abc import Callable

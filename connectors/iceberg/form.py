@@ -1,4 +1,8 @@
-"""A declared table in Iceberg's terms: its columns, partitions, order and properties."""
+"""A declared table in Iceberg's terms: its columns, partitions, order and properties.
+
+One table holds all data stores, and its files are copied byte for byte: ``datastore_id`` is an identity partition that
+no file holds, and a name mapping finds the columns.
+"""
 
 from typing import Any, Final
 

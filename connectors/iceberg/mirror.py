@@ -356,7 +356,9 @@ def _version(entry: Entry) -> str:
 def _copy(catalog: Catalog, table: Table, found: IcebergTable, run: Run, change: tuple[Partition, Entry]) -> DataFile:
     """Copy an object beside the table's files; nothing shows before it is committed.
 
-    The run is part of the name: a file that expiry deletes is then none that a run is about to add again.
+    The run is part of the name: a file that expiry deletes is then none that a run is about to add again, and what a
+    crash left behind is known by its age. So is the table: those of two Iceberg catalogs in one place leave each
+    other's copies alone.
     """
     partition, entry = change
     folder = partition.key(table).removeprefix(table.folder).rpartition("/")[0]

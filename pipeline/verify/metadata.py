@@ -1,6 +1,8 @@
 """A sample of the metadata, read again and compared with `series` and `instances`; repaired if asked to.
 
-It is read as :mod:`ahi_catalog.pipeline.metadata` reads, and nothing of it that may be in the archive.
+It is read as :mod:`ahi_catalog.pipeline.metadata` reads, and nothing of it that may be in the archive. The sample
+follows from image set ids and a seed: each verify looks elsewhere, and a repair, which takes the seed of the verify
+that found something, mends it without reading everything.
 """
 
 import time
