@@ -54,8 +54,8 @@ GARBLED: Final = (
 )
 """An answer that cannot be read."""
 
-INVALID: Final = (boto.ParamValidationError,)
-"""A request that botocore does not send."""
+UNANSWERED: Final = (boto.BotoCoreError, ResponseParserError, UnicodeDecodeError)
+"""What a call may raise beside a refusal (ClientError)."""
 
 _SSO: Final = (boto.SSOError, boto.TokenRetrievalError, boto.NoAuthTokenError)
 CREDENTIALS: Final = (
@@ -121,7 +121,7 @@ _ISSUERS: Final = {
     "CreateOAuth2Token": ("signin", "log in again"),
 }
 """The requests by which boto3 itself gets credentials: their service, and what to do where they are refused."""
-_BUSY: Final = frozenset({"Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded"})
+THROTTLED: Final = frozenset({"Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded"})
 _SERVER_ERROR: Final = 500
 
 
@@ -154,7 +154,7 @@ def may_pass(error: Exception) -> bool:
     """Whether credentials that were had before may be had again in a moment."""
     if isinstance(error, boto.ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return status >= _SERVER_ERROR or error_code(error) in _BUSY
+        return status >= _SERVER_ERROR or error_code(error) in THROTTLED
     return isinstance(error, (*LOST, *GARBLED, boto.CredentialRetrievalError)) and not _cannot_check_certificate(error)
 
 

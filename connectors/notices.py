@@ -36,8 +36,12 @@ def check_receiver(url: str) -> str:
     Raises:
         UsageError: It is none; the message does not quote it.
     """
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in {"https", "http"} or not parts.hostname:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        is_one = parts.scheme in {"https", "http"} and bool(parts.hostname)
+    except ValueError:
+        is_one = False
+    if not is_one:
         raise UsageError("a receiver of notices is an http or https URL")
     return url
 

@@ -72,15 +72,19 @@ def _from_file(path: str) -> bytes:
 def _from_aws(name: str) -> bytes:
     # A third of a second that other places do without.
     import botocore.exceptions as boto  # noqa: PLC0415
-    from botocore.parsers import ResponseParserError  # noqa: PLC0415
 
     from ahi_catalog.connectors import aws  # noqa: PLC0415
-    from ahi_catalog.connectors.aws_failures import REFUSED_CREDENTIALS, error_code, no_answer  # noqa: PLC0415
+    from ahi_catalog.connectors.aws_failures import (  # noqa: PLC0415
+        REFUSED_CREDENTIALS,
+        UNANSWERED,
+        error_code,
+        no_answer,
+    )
 
     client = aws.make_client("secretsmanager", connections=1, read_timeout=30)
     try:
         answer: dict[str, Any] = client.get_secret_value(SecretId=name)
-    except (boto.BotoCoreError, boto.ClientError, ResponseParserError) as error:
+    except (boto.ClientError, *UNANSWERED) as error:
         if isinstance(error, boto.ClientError):
             code = error_code(error)
             advice = REFUSED_CREDENTIALS.get(code, "check the name, the region and secretsmanager:GetSecretValue")

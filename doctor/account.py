@@ -5,6 +5,7 @@ from typing import Any, Final
 import botocore.exceptions
 
 from ahi_catalog.connectors.aws import Credentials, current_session, has_custom_endpoint
+from ahi_catalog.connectors.aws_failures import UNANSWERED
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.healthimaging.pages import PAGE_ROWS
 from ahi_catalog.connectors.settings import Quota
@@ -52,7 +53,7 @@ def check_quota(quotas: Any, asked: Quota) -> Check:
     try:
         pages = quotas.get_paginator("list_service_quotas").paginate(ServiceCode="medical-imaging")
         values = [quota["Value"] for page in pages for quota in page["Quotas"] if _QUOTA_OF in quota["QuotaName"]]
-    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
+    except (botocore.exceptions.ClientError, *UNANSWERED):
         return note(name, f"{pace}; allow servicequotas:ListServiceQuotas to have it compared with the account's quota")
     if not values:
         return note(name, f"{pace}; Service Quotas tells none for {_QUOTA_OF} (25 unless it was raised)")

@@ -11,8 +11,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import botocore.exceptions
-from botocore.parsers import ResponseParserError
 
+from ahi_catalog.connectors.aws_failures import UNANSWERED
 from ahi_catalog.connectors.errors import InvalidRequestError, SourceError, ThrottledError
 from ahi_catalog.connectors.healthimaging.failures import is_not_found, translate
 from ahi_catalog.connectors.healthimaging.pages import Field, Search
@@ -55,7 +55,7 @@ def ask(call: Callable[..., dict[str, Any]], operation: str, clock: Callable[[],
             is_absent=is_not_found(error),
             skew=_skew(error.response, clock()),
         )
-    except (botocore.exceptions.BotoCoreError, ResponseParserError, UnicodeDecodeError) as error:
+    except UNANSWERED as error:
         return Reply(failure=translate(error, operation))
     return Reply(answer=answer, skew=_skew(answer, clock()))
 

@@ -3,6 +3,7 @@
 Columns are classified as the catalog's PHI policy leaves them: who reads it wants to know what is in this catalog.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
@@ -67,7 +68,7 @@ def contract(
         "slaProperties": [
             {
                 "property": "latency",
-                "value": int(max_lag.total_seconds()) // 60,
+                "value": math.ceil(max_lag / timedelta(minutes=1)),
                 "unit": "minutes",
                 "element": ",".join(f"{table.name}.{table.created}" for table in declared),
                 "description": "From an image set's creation until its row can be read.",

@@ -26,11 +26,12 @@ _RUNS: Final = "runs"
 _TABLES: Final = (IMAGE_SETS, REMOVALS, *DERIVED_TABLES)
 NAMES: Final = (IMAGE_SETS.name, *(view.name for view in VIEWS), *(table.name for table in _TABLES[1:]), _RUNS)
 """What a query may ask: the tables, the views over them, and the run reports."""
-_COLUMNS: Final = frozenset(
-    {*RUNS.names, "created_date", "created_month"}
-    | {name for table in _TABLES for name in table.schema.names}
-    | {column.name for view in VIEWS for column in view.columns}
-)
+_COLUMNS: Final[dict[str, set[str]]] = {
+    **{table.name: {*table.schema.names, "created_date", "created_month"} for table in _TABLES},
+    **{view.name: {column.name for column in view.columns} for view in VIEWS},
+    _RUNS: {*RUNS.names},
+}
+"""By table or view."""
 _READ_BY: Final = {REMOVALS: (CHANGES,), SERIES: (STUDIES, PATIENTS, STORAGE)}
 """Views over tables beside `image_sets`."""
 # DuckDB makes several statements of a PIVOT, and calls them MULTI.
@@ -173,8 +174,11 @@ def _told(connection: duckdb.DuckDBPyConnection, sql: str, params: dict[str, Any
                 found, ahead = _details(again), len("EXPLAIN ")
     reason = str(found.get("exception_message", error)).partition("\n")[0].removesuffix("!")
     is_table = found.get("type") == "Table"
-    names = {*NAMES} if is_table else {*NAMES, *_COLUMNS}
-    if near := difflib.get_close_matches(str(found.get("name", "")).lower(), names, cutoff=0.7):
+    name = str(found.get("name", "")).lower()
+    names = {*NAMES} if is_table else {*NAMES}.union(*_COLUMNS.values())
+    if not is_table and (holders := [table for table, columns in _COLUMNS.items() if name in columns]):
+        reason += f"; it is a column of {', '.join(holders)}"
+    elif near := difflib.get_close_matches(name, names, cutoff=0.7):
         reason += f"; did you mean {' or '.join(near)}?"
     elif is_table:
         reason += f"; there are {', '.join(NAMES)}"

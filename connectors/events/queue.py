@@ -12,10 +12,9 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Protocol
 
 import botocore.exceptions as boto
-from botocore.parsers import ResponseParserError
 
 from ahi_catalog.connectors import aws
-from ahi_catalog.connectors.aws_failures import REFUSED_CREDENTIALS, error_code, no_answer
+from ahi_catalog.connectors.aws_failures import REFUSED_CREDENTIALS, UNANSWERED, error_code, no_answer
 from ahi_catalog.connectors.errors import QueueError, Remedy
 from ahi_catalog.connectors.events.message import Event, parse_message
 
@@ -153,7 +152,7 @@ def _call(function: Callable[..., dict[str, Any]], request: dict[str, Any]) -> d
         return function(**request)
     except boto.ClientError as error:
         code = error_code(error).removeprefix("AWS.SimpleQueueService.")
-    except (boto.BotoCoreError, ResponseParserError, UnicodeDecodeError) as error:
+    except UNANSWERED as error:
         advice = no_answer(error, "AWS_ENDPOINT_URL_SQS").advice
         raise QueueError(f"the queue: {advice}") from None
     denied = code in _DENIED

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import botocore.exceptions as boto
-from botocore.parsers import ResponseParserError
 
 from ahi_catalog.connectors import aws
-from ahi_catalog.connectors.aws_failures import REFUSED_CREDENTIALS, error_code, no_answer
+from ahi_catalog.connectors.aws_failures import REFUSED_CREDENTIALS, UNANSWERED, error_code, no_answer
 from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, UsageError
 from ahi_catalog.connectors.glue.table import Json, brought_up_to_date, new_table
 from ahi_catalog.connectors.retrying import retry_on_conflict
@@ -117,6 +116,6 @@ def _call(function: Any, **request: Any) -> Json | None:
             ) from None
         advice = REFUSED_CREDENTIALS.get(code, "see the service's documentation of that error")
         raise AhiCatalogError(f"Glue refuses {error.operation_name} with {code}: {advice}") from None
-    except (boto.BotoCoreError, ResponseParserError) as error:
+    except UNANSWERED as error:
         raise AhiCatalogError(f"Glue: {no_answer(error, 'AWS_ENDPOINT_URL_GLUE').advice}") from None
     return answer

@@ -11,8 +11,8 @@ from functools import partial
 from typing import Final, TypeVar
 
 import botocore.exceptions
-from botocore.parsers import ResponseParserError
 
+from ahi_catalog.connectors.aws_failures import UNANSWERED
 from ahi_catalog.connectors.errors import NotReadyError, SourceError, ThrottledError, TransientError
 from ahi_catalog.connectors.healthimaging.failures import translate
 from ahi_catalog.connectors.healthimaging.limiter import Limiter
@@ -90,13 +90,7 @@ class RequestExecutor:
         counts.requests += 1
         try:
             return send()
-        except (
-            botocore.exceptions.BotoCoreError,
-            botocore.exceptions.ClientError,
-            ResponseParserError,
-            UnicodeDecodeError,
-            MalformedSummaryError,
-        ) as error:
+        except (botocore.exceptions.ClientError, *UNANSWERED, MalformedSummaryError) as error:
             # Not chained: botocore's errors may quote the request, and a parser's the answer.
             failure: SourceError = translate(error, operation)
         if isinstance(failure, ThrottledError):

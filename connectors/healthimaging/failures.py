@@ -4,7 +4,7 @@ from typing import Final
 
 import botocore.exceptions as boto
 
-from ahi_catalog.connectors.aws_failures import REFUSED_CREDENTIALS, error_code, no_answer
+from ahi_catalog.connectors.aws_failures import REFUSED_CREDENTIALS, THROTTLED, error_code, no_answer
 from ahi_catalog.connectors.errors import (
     InvalidRequestError,
     NotReadyError,
@@ -16,7 +16,6 @@ from ahi_catalog.connectors.errors import (
 from ahi_catalog.schemas import MalformedSummaryError
 
 METADATA: Final = "GetImageSetMetadata"
-_THROTTLED: Final = frozenset({"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"})
 _NOT_FOUND: Final = "ResourceNotFoundException"
 _CONFLICT: Final = "ConflictException"
 _TRANSIENT_STATUS: Final = frozenset({408, 500, 502, 503, 504})
@@ -60,7 +59,7 @@ def is_not_ready(error: Exception) -> bool:
 def _translate_answer(error: boto.ClientError, operation: str) -> SourceError:
     code = error_code(error)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    if code in _THROTTLED or status == _TOO_MANY_REQUESTS:
+    if code in THROTTLED or status == _TOO_MANY_REQUESTS:
         return ThrottledError(f"{operation}: throttled by the service; lower `rate` if others share the quota")
     if code == _CONFLICT and operation == METADATA:
         return NotReadyError(f"{operation}: not consistent yet, as after an import", remedy=Remedy.RESUME)

@@ -20,7 +20,7 @@ from pyiceberg.utils.config import Config
 from sqlalchemy.exc import SQLAlchemyError
 
 from ahi_catalog.connectors import aws
-from ahi_catalog.connectors.aws_failures import error_code
+from ahi_catalog.connectors.aws_failures import UNANSWERED, error_code
 from ahi_catalog.connectors.errors import AhiCatalogError, StateError, StoreError, UsageError
 from ahi_catalog.connectors.iceberg.files import Stores, TableFiles, opening
 from ahi_catalog.connectors.settings import S3Access
@@ -54,7 +54,7 @@ def open_iceberg(name: str, access: S3Access) -> Iterator[IcebergCatalog]:
         raise StateError(
             f"a file that an Iceberg table of {name} names is missing: drop the table to have it made anew"
         ) from None
-    except (RESTError, SQLAlchemyError, boto.BotoCoreError, OSError) as error:
+    except (RESTError, SQLAlchemyError, *UNANSWERED, OSError) as error:
         raise StoreError(f"the Iceberg catalog {name} fails with {type(error).__name__}: {_CHECK}") from None
 
 

@@ -13,10 +13,9 @@ from typing import Any, Final, Protocol, TypeVar
 
 import botocore.exceptions as boto
 from botocore.config import Config
-from botocore.parsers import ResponseParserError
 
 from ahi_catalog.connectors import aws
-from ahi_catalog.connectors.aws_failures import REFUSED_CREDENTIALS, error_code, no_answer
+from ahi_catalog.connectors.aws_failures import REFUSED_CREDENTIALS, UNANSWERED, error_code, no_answer
 from ahi_catalog.connectors.errors import AhiCatalogError, ConflictError, RefusedError, Remedy, StoreError
 from ahi_catalog.connectors.retrying import Backoff, full_jitter, retry
 from ahi_catalog.connectors.settings import S3Access
@@ -269,7 +268,7 @@ class S3Store:
     def _call(self, function: Callable[..., _T], **request: Any) -> _T:
         try:
             return function(Bucket=self._bucket, **request, **self._owner)
-        except (boto.BotoCoreError, boto.ClientError, ResponseParserError) as error:
+        except (boto.ClientError, *UNANSWERED) as error:
             # Not chained: a parser's error quotes the answer.
             failure = self._translate(error, f"s3://{self._bucket}/{request['Key']}" if "Key" in request else self.url)
         raise failure

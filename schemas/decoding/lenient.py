@@ -7,7 +7,7 @@ names; times may be ISO texts.
 import json
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from ahi_catalog.schemas.decoding.answer import Answer, MalformedSummaryError
 from ahi_catalog.schemas.image_sets import RECEIVED, RECEIVED_SCHEMA, SUMMARIES, TAGS
 from ahi_catalog.schemas.tables import EARLIEST, LATEST, TIMESTAMP
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECONDS: Final = 1e6
 _MOST_DIGITS: Final = 1000
 
@@ -124,22 +125,17 @@ def _hold(value: Any, type_: pa.DataType) -> Any:
 
 def _to_microseconds(value: Any) -> int | None:
     """Epoch microseconds of epoch seconds or of an ISO 8601 text with a zone (botocore reads both)."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            microseconds = round(value * _MICROSECONDS)
-        except OverflowError:
-            return None
-        return microseconds if EARLIEST <= microseconds // 10**6 <= LATEST else None
-    if not isinstance(value, str):
-        return None
     try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
+        if isinstance(value, str):
+            microseconds = (datetime.fromisoformat(value) - _EPOCH) // timedelta(microseconds=1)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            microseconds = round(value * _MICROSECONDS)
+        else:
+            return None
+    except (ValueError, OverflowError, TypeError):
+        # No number or no time, too great for either, or a time without a zone.
         return None
-    if moment.tzinfo is None:
-        return None
-    since_epoch = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since_epoch.days * 86_400 + since_epoch.seconds) * 1_000_000 + since_epoch.microseconds
+    return microseconds if EARLIEST <= microseconds // 10**6 <= LATEST else None
 
 
 def _is_unicode(text: str) -> bool:

@@ -28,6 +28,9 @@ def test_a_contract_names_columns_keys_freshness_and_quality(world: World, capsy
     [freshness] = document["slaProperties"]
     assert (freshness["property"], freshness["value"], freshness["unit"]) == ("latency", 90, "minutes")
     assert document["servers"][0]["path"].startswith(str(world.catalog))
+    assert run([*told[:-1], "30s", "--json"]) == 0
+    [freshness] = json.loads(capsys.readouterr().out)["slaProperties"]
+    assert freshness["value"] == 1, "no less than was promised"
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,7 @@ def test_objects_are_listed_once(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> N
         ("from studie", "did you mean studies"),
         ("from image_set", "did you mean image_sets?"),
         ("select series_modalty from image_sets", "did you mean series_modality"),
+        ("select manufacturer from image_sets", "it is a column of series"),
         (
             "from xyz",
             "there are image_sets, studies, patients, conflicts, changes, storage, removals, series, instances, runs",

@@ -50,7 +50,7 @@ GROUPS = [
     aws_failures.CONFIGURATION,
     aws_failures.LOST,
     aws_failures.GARBLED,
-    aws_failures.INVALID,
+    (boto.ParamValidationError,),
 ]
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,15 +21,20 @@ from botocore.exceptions import EndpointConnectionError
 from ahi_catalog.cli.main import run
 from ahi_catalog.connectors import retrying
 from ahi_catalog.connectors.catalog import open_catalog, open_or_create, open_store, reading
-from ahi_catalog.connectors.errors import StoreError, UsageError
+from ahi_catalog.connectors.errors import AhiCatalogError, StoreError, UsageError
+from ahi_catalog.connectors.events import open_queue
+from ahi_catalog.connectors.glue import register
 from ahi_catalog.connectors.glue.registering import open_glue
 from ahi_catalog.connectors.healthimaging.client import make_client
+from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.settings import S3Access
 from ahi_catalog.connectors.storage import s3
+from ahi_catalog.schemas import IMAGE_SETS
+from ahi_catalog.schemas.external import ExternalTable
 from tests.report.conftest import publish_rows, row
 from tests.support.certificates import make_certificate
 from tests.support.s3_stub import Refusal, S3Stub, running_s3_stub
-from tests.support.world import World
+from tests.support.world import TODAY, World
 
 URL = "s3://catalogs/x"
 COUNT = "select count(*) as n from image_sets"
@@ -164,6 +169,58 @@ def test_a_proxy_is_used_for_reading_and_writing_alike(tmp_path: Path, monkeypat
             with pytest.raises(StoreError, match="cannot be reached"):
                 open_store(URL).get("k")
             assert not asked
+
+
+class _Page(BaseHTTPRequestHandler):
+    """What a proxy says of itself to everything, in no encoding that botocore expects."""
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.send_response(403)
+        self.end_headers()
+        self.wfile.write("<html>Zugriff verweigert für alle".encode("latin-1"))
+
+    do_GET = do_POST = _answer  # noqa: N815  # as http.server names them
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+TABLE = ExternalTable(
+    table=IMAGE_SETS,
+    name=IMAGE_SETS.name,
+    location="s3://bucket/imaging/image_sets",
+    partition_key="created_date",
+    datastore_ids=(),
+    first_day=TODAY.date(),
+    database="imaging",
+)
+
+
+@pytest.mark.parametrize(
+    ("variable", "ask"),
+    [
+        ("AWS_ENDPOINT_URL_GLUE", lambda: register(open_glue(), TABLE)),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", lambda: load_phi_key("aws-secret:phi")),
+        ("AWS_ENDPOINT_URL_SQS", lambda: open_queue("https://sqs.us-east-1.amazonaws.com/1/q").receive(0, Event())),
+        ("AWS_ENDPOINT_URL_S3", lambda: open_store(URL).get("k")),
+    ],
+    ids=["Glue", "Secrets Manager", "SQS", "S3"],
+)
+def test_a_page_of_a_proxy_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch, variable: str, ask: Callable[[], object]
+) -> None:
+    """One line, without the page; S3's XML parser takes it for a refusal without a code."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Page) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{server.server_address[1]}")
+        with pytest.raises(AhiCatalogError) as failed:
+            ask()
+        server.shutdown()
+        thread.join()
+    assert "cannot be read" in str(failed.value) or "denied" in str(failed.value)
+    assert "verweigert" not in str(failed.value)
 
 
 AWS = "us-east-1.amazonaws.com"

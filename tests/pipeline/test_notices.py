@@ -134,4 +134,5 @@ def test_the_option_sets_the_receiver(world: World, receiver: Receiver, monkeypa
     arguments = ["check", "--catalog", str(world.catalog), "--max-lag", "1h", "--notify"]
     assert run([*arguments, receiver.url]) == 1
     assert receiver.states == [("check", "failed")]
-    assert run([*arguments, "ftp://x"]) == 2
+    for url in ("ftp://x", "https://[hooks.example/x"):
+        assert run([*arguments, url]) == 2

@@ -125,6 +125,21 @@ def test_a_time_outside_of_the_calendar_is_kept_in_extra(seconds: float, held: d
 
 
 @pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        ("9999-12-31T23:59:59.5Z", datetime(9999, 12, 31, 23, 59, 59, 500_000, tzinfo=UTC)),
+        ("9999-12-31T23:59:59-12:00", None),
+        ("0001-01-01T00:00:00+12:00", None),
+        ("2024-02-29T12:00:00", None),
+    ],
+)
+def test_a_text_of_a_time_that_no_column_holds_is_kept_in_extra(text: str, held: datetime | None) -> None:
+    """As a number would be: beyond the calendar in UTC, or without a zone."""
+    [row] = flattened([page([{"imageSetId": "0" * 32, "createdAt": 0, "updatedAt": text}])]).to_pylist()
+    assert (row["updated_at"], json.loads(row["extra"] or "{}")) == (held, {} if held else {"updatedAt": text})
+
+
+@pytest.mark.parametrize(
     ("field", "name", "bits"),
     [("DICOMSeriesNumber", "series_number", 32), ("DICOMNumberOfStudyRelatedInstances", None, 64)],
 )
