@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ahi_catalog.cli.datastores import chosen_datastores
 from ahi_catalog.cli.options import DATES, Share, creation_options, option, run_options, setting, sync_options
 from ahi_catalog.connectors.settings import Moment, Settings
 
@@ -32,7 +33,7 @@ def sync(**given: Any) -> int:
     from ahi_catalog.pipeline import sync as job
     from ahi_catalog.pipeline.inbox import Inbox
 
-    inbox = Inbox(given["queue"], given["datastore_id"] or None)
+    inbox = Inbox(given["queue"], chosen_datastores(given["datastore_id"], every=given["all"]))
     return run_chosen(partial(job.sync, load_key=load_phi_key, inbox=inbox), _sync_flow, **given)
 
 

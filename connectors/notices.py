@@ -46,10 +46,11 @@ def check_receiver(url: str) -> str:
     return url
 
 
-def tell_change(store: Store, datastore_id: str, subject: str, state: str, notice: Mapping[str, Any]) -> None:
+def tell_change(store: Store, datastore_id: str, subject: str, state: str, notice: Mapping[str, Any]) -> bool:
     """Post a notice where a state is another than the one that was told last; never fails, and waits ten seconds.
 
-    A receiver that cannot be reached is told by the next run, for only what it took is kept as told.
+    A receiver that cannot be reached is told by the next run, for only what it took is kept as told. Where the store
+    cannot be read, which may be what is wrong, nobody knows what was told, and whatever is wrong is told.
 
     Args:
         store: Where the catalog lies.
@@ -57,19 +58,30 @@ def tell_change(store: Store, datastore_id: str, subject: str, state: str, notic
         subject: What is in that state: a flow, or a check.
         state: `WELL`, or what is wrong.
         notice: What is posted: a ``text``, counts and times.
+
+    Returns:
+        Whether there is nothing left to tell.
     """
     url = os.environ.get(VARIABLE)
     if not url:
-        return
+        return True
+    key = layout.notices_key(datastore_id)
     try:
-        key = layout.notices_key(datastore_id)
         stored = store.get(key)
-        told = _told(stored.body) if stored else {}
-        if told.get(subject, WELL) != state and _took(url, notice):
-            document = {"format": _FORMAT, "told": {**told, subject: state}}
-            store.put(key, json.dumps(document).encode(), expected=stored.etag if stored else None)
     except AhiCatalogError as error:
-        _log.warning("what was told last cannot be read or kept: %s", error)
+        _log.warning("what was told last cannot be read: %s", error)
+        return state == WELL or _took(url, notice)
+    told = _told(stored.body) if stored else {}
+    if told.get(subject, WELL) == state:
+        return True
+    if not _took(url, notice):
+        return False
+    document = {"format": _FORMAT, "told": {**told, subject: state}}
+    try:
+        store.put(key, json.dumps(document).encode(), expected=stored.etag if stored else None)
+    except AhiCatalogError as error:
+        _log.warning("what was told cannot be kept: %s", error)
+    return True
 
 
 def tell_event(notice: Mapping[str, Any]) -> None:

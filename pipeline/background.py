@@ -16,6 +16,7 @@ from ahi_catalog.connectors.settings import Settings
 from ahi_catalog.pipeline.iceberg import Request, mirror_tables
 from ahi_catalog.pipeline.observers import watched_by_nobody
 from ahi_catalog.pipeline.run import Clock, now
+from ahi_catalog.pipeline.run_report import Outcome
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class BackgroundJob(ABC):
         self._pause = pause
         self._is_due = True  # What was published before the watch, nobody here knows.
         self._is_failing = False
+        self._told: Outcome | None = None
         self._rest: tuple[datetime, timedelta] | None = None
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -57,6 +59,11 @@ class BackgroundJob(ABC):
         Raises:
             AhiCatalogError: It is all to be done again.
         """
+
+    def tell(self, outcome: Outcome) -> bool:
+        """Have a receiver of notices told that it fails, or is well again; whether there is nothing left to tell."""
+        del outcome
+        return True
 
     def begin_hour(self) -> None:  # noqa: B027  # only some have to know
         """A watch begins, or goes on for another hour."""
@@ -105,15 +112,22 @@ class BackgroundJob(ABC):
             if not self._is_failing:
                 told = str(error) if isinstance(error, AhiCatalogError) else f"unexpected {describe(error)}"
                 _log.warning("%s: %s; it is tried again", self._failure, told)
+            else:
+                self._tell(Outcome.FAILED)  # One may pass.
             self._is_due = self._is_failing = True
             self._rest = self._clock(), max(self._pause, _FAILED)
             return
         if self._is_failing:
             self._is_failing = False
             _log.warning("no longer: %s", self._failure)
+        self._tell(Outcome.DONE)
         if is_left:
             self.request()
         self._rest = (self._clock(), max(self._pause, _LEFT)) if is_left else (began, self._pause)
+
+    def _tell(self, outcome: Outcome) -> None:
+        if self._told is not outcome and self.tell(outcome):
+            self._told = outcome
 
 
 class MirrorJob(BackgroundJob):

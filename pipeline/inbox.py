@@ -101,6 +101,7 @@ class Inbox:
         self._lock = threading.Lock()
         self._draining = threading.Lock()
         self._mailboxes: dict[str, Mailbox] = {}
+        self._closed: set[str] = set()
         self._counts = EventCounts()
         self._malformed = 0
         self._is_away = False
@@ -111,17 +112,26 @@ class Inbox:
         with self._lock:
             return self._mailboxes.setdefault(datastore_id, Mailbox(self))
 
+    def close(self, datastore_id: str) -> None:
+        """Hold no more events of a data store that is read no longer: they stay on the queue, and hold up no other."""
+        with self._lock:
+            self._closed.add(datastore_id)
+            self._mailboxes.pop(datastore_id, None)
+
     def drain(self, stop: threading.Event) -> None:
-        """Take in what is on the queue now; once for all the runs of a process, and each waits until it is in."""
+        """Take in what is on the queue now; once for all the runs of a process, and each waits until it is in.
+
+        Of a queue that holds very much, a part: the rest would come again before this run has published anything.
+        """
         if self._url is None:
             return
         with self._draining:
             if self._is_filled:
                 return
             self._is_filled = True
-            self._open(self._url)
-            while (received := self._receive(_DRAIN_SECONDS, stop, is_draining=True)) and not stop.is_set():
-                _log.debug("%d events taken from the queue", received)
+            self._queue = open_queue(self._url)
+            while not (stop.is_set() or self._is_full) and self._receive(_DRAIN_SECONDS, stop, is_draining=True):
+                pass
 
     def listen(self, stop: threading.Event) -> None:
         """Take in what comes from now on, in a thread of its own, until the process is asked to stop."""
@@ -132,7 +142,7 @@ class Inbox:
                 return
             self._is_filled = True
             # Here, where the session is known and a failure is heard of.
-            self._open(self._url)
+            self._queue = open_queue(self._url)
         threading.Thread(target=self._listen, args=(stop,), name="events", daemon=True).start()
 
     def delete(self, events: Collection[Event]) -> None:
@@ -149,21 +159,23 @@ class Inbox:
             counts, self._counts = self._counts, EventCounts()
         return counts
 
-    def _open(self, url: str) -> None:
-        self._queue = open_queue(url)
-
     def _listen(self, stop: threading.Event) -> None:
         while not stop.is_set():
             # What is held and not done with comes again, and wears its number of deliveries out: so no more of it.
-            boxes = list(self._mailboxes.values())
-            if any(box.is_failing for box in boxes) or sum(box.held for box in boxes) > _MOST:
+            if self._is_full or any(box.is_failing for box in list(self._mailboxes.values())):
                 stop.wait(1)
             elif self._receive(_POLL_SECONDS, stop) is None:
                 stop.wait(_AWAY_SECONDS)
         for box in self._mailboxes.values():
             box.woken.set()
 
+    @property
+    def _is_full(self) -> bool:
+        return sum(box.held for box in list(self._mailboxes.values())) > _MOST
+
     def _box_of(self, event: Event, *, is_draining: bool) -> Mailbox | None:
+        if event.datastore_id in self._closed:
+            return None
         ids = self._datastore_ids
         # Runs of data stores that were not named may begin after the queue was drained.
         is_ours = event.datastore_id in ids if ids is not None else is_draining

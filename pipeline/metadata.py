@@ -25,6 +25,7 @@ from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import MetadataOptions, Settings
 from ahi_catalog.pipeline.lacks import find_lack, kept, metadata_tables, newest_first
+from ahi_catalog.pipeline.notifying import notified
 from ahi_catalog.pipeline.privacy import LoadKey, make_protection
 from ahi_catalog.pipeline.results import Results
 from ahi_catalog.pipeline.run import Clock, Run, RunSetup, now, open_run
@@ -42,6 +43,7 @@ Take = Callable[[Collection[Partition]], Partition | None]
 """The partition to look at next, which is none of those that are under way; None: that was all for now."""
 
 
+@notified("metadata")
 @redact_errors
 def read_metadata(
     settings: Settings,

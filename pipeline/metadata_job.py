@@ -14,8 +14,10 @@ from ahi_catalog.pipeline.background import BackgroundJob
 from ahi_catalog.pipeline.executors import open_threads
 from ahi_catalog.pipeline.lacks import newest_first
 from ahi_catalog.pipeline.metadata import Take, for_metadata, reading
+from ahi_catalog.pipeline.notifying import tell
 from ahi_catalog.pipeline.privacy import LoadKey
 from ahi_catalog.pipeline.run import Clock, Run, open_run
+from ahi_catalog.pipeline.run_report import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,10 @@ class MetadataJob(BackgroundJob):
         """Have partitions that were published looked at."""
         self._add(changed)
         super().follow(changed)
+
+    def tell(self, outcome: Outcome) -> bool:
+        """The same; of the data store's metadata."""
+        return tell(self._settings, "metadata", str(outcome), None)
 
     def end(self) -> None:
         """End the reading in order: what is read is published, and the report is kept."""

@@ -57,7 +57,7 @@ def tell_ended(settings: Settings, flow: str, report: RunReport) -> None:
         tell(settings, flow, outcome_in_words(str(Outcome.DONE), report.unrepaired), report)
 
 
-def tell(settings: Settings, flow: str, outcome: str, report: RunReport | None) -> None:
+def tell(settings: Settings, flow: str, outcome: str, report: RunReport | None) -> bool:
     """Have the receiver told how a flow of a data store is, where that is another than what was told last.
 
     Args:
@@ -65,13 +65,16 @@ def tell(settings: Settings, flow: str, outcome: str, report: RunReport | None) 
         flow: What it is called.
         outcome: ``done``, ``failed`` or ``differs``.
         report: What counts there are; None: none.
+
+    Returns:
+        Whether there is nothing left to tell.
     """
     state = notices.WELL if outcome == _DONE else outcome
     try:
         store = open_store(settings.catalog, settings.s3)
     except AhiCatalogError:
-        return  # There is no such place, and the run says so.
-    notices.tell_change(store, settings.datastore_id, flow, state, _notice(settings, flow, state, report))
+        return True  # There is no such place, and the run says so.
+    return notices.tell_change(store, settings.datastore_id, flow, state, _notice(settings, flow, state, report))
 
 
 def _notice(settings: Settings, flow: str, state: str, report: RunReport | None) -> dict[str, object]:

@@ -46,7 +46,7 @@ from ahi_catalog.pipeline.deletions import is_young, remove_deleted
 from ahi_catalog.pipeline.inbox import Inbox
 from ahi_catalog.pipeline.metadata import extend_catalog
 from ahi_catalog.pipeline.metadata_job import MetadataJob
-from ahi_catalog.pipeline.notifying import tell, tell_ended
+from ahi_catalog.pipeline.notifying import notified, tell, tell_ended
 from ahi_catalog.pipeline.observers import Progress, watched_by
 from ahi_catalog.pipeline.planning import check_start
 from ahi_catalog.pipeline.privacy import LoadKey
@@ -120,6 +120,7 @@ class Timer:
         pass
 
 
+@notified("watch")
 @redact_errors
 def watch(
     settings: Settings,
@@ -167,7 +168,9 @@ def watch(
         job = MetadataJob(settings, clock=clock, connection=connection, load_key=load_key, then=then)
         own.callback(job.end)
         jobs.append(job)
-    wake = wake or _listen(inbox or Inbox(settings.queue, {settings.datastore_id}), settings, stop)
+    inbox = inbox or Inbox(settings.queue, {settings.datastore_id})
+    own.callback(inbox.close, settings.datastore_id)
+    wake = wake or _listen(inbox, settings, stop)
     watching = _Watch(setup, catalog, wake, jobs)
     failure: str | None = None
     try:
@@ -179,17 +182,15 @@ def watch(
                 return run.report
     except Exception as error:
         failure = str(error) if isinstance(error, AhiCatalogError) else f"unexpected {describe(error)}"
-        tell(settings, "watch", str(Outcome.FAILED), None)
         raise
     finally:
         own.close()
         watching.end(failure)
 
 
-def _listen(inbox: Inbox | None, settings: Settings, stop: threading.Event) -> Wake:
+def _listen(inbox: Inbox, settings: Settings, stop: threading.Event) -> Wake:
     if settings.queue is None:
         return Timer(stop)
-    inbox = inbox or Inbox(settings.queue, {settings.datastore_id})
     mailbox = inbox.mailbox(settings.datastore_id)
     inbox.listen(stop)
     return mailbox
@@ -215,6 +216,8 @@ class _Watch:
         self._seen: dict[Partition, pa.Table] = {}
         self._gone: dict[str, datetime] = {}
         self._failed_in_a_row = 0
+        self._is_told = False
+        """Whether a receiver knows that passes fail."""
         seconds = self._every.total_seconds()
         self._backoff = full_jitter(first=seconds, longest=max(_LONGEST_WAIT, seconds))
         self._heart = _Heart(setup, catalog)
@@ -238,13 +241,13 @@ class _Watch:
                 pause = max(pause, timedelta(seconds=self._backoff(self._failed_in_a_row)))
                 _log.warning("%s; the next pass follows in %d s", error.while_retrying, pause.total_seconds())
                 self._heart.failure = error.while_retrying
-                if self._failed_in_a_row == _TOLD_AFTER:
-                    tell(run.settings, "watch", str(Outcome.FAILED), run.report)
+                if self._failed_in_a_row >= _TOLD_AFTER and not self._is_told:
+                    self._is_told = tell(run.settings, "watch", str(Outcome.FAILED), run.report)
             else:
                 if self._failed_in_a_row:
                     tell(run.settings, "watch", str(Outcome.DONE), run.report)
                     _log.warning("passes succeed again, after %d failed ones", self._failed_in_a_row)
-                self._failed_in_a_row, self._heart.failure = 0, None
+                self._failed_in_a_row, self._is_told, self._heart.failure = 0, False, None
             self._heart.beat(run.report)
             if run.stop.is_set():
                 return
@@ -262,7 +265,7 @@ class _Watch:
     def finished(self, report: RunReport) -> None:
         """Count an hour's passes."""
         self._heart.add(report)
-        if self._run is not None and report.outcome is not Outcome.FAILED and not self._failed_in_a_row:
+        if self._run is not None and report.outcome is Outcome.DONE and not self._failed_in_a_row:
             tell_ended(self._run.settings, "watch", report)
         self._run = None
 

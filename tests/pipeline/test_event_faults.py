@@ -29,7 +29,7 @@ class ScriptedQueue(Script):
         super().__init__(world.service, self.stop, between, passes)
         self.inbox = Inbox(url, {world.datastore_id})
         self._mailbox = self.inbox.mailbox(world.datastore_id)
-        self.inbox._open(url)
+        self.inbox._queue = open_queue(url)
         self.receipts: set[str] = set()
 
     def wait(self, seconds: float) -> None:

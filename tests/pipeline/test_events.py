@@ -9,9 +9,11 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from ahi_catalog.cli.main import run
 from ahi_catalog.connectors.errors import DamagedError
 from ahi_catalog.pipeline import inbox, watch
 from ahi_catalog.pipeline.executors import open_threads
@@ -190,3 +192,59 @@ def test_an_event_wakes_a_watch(world: World, event_queue: EventQueue) -> None:
             stop.set()
         assert watching.result(timeout=60).passes == 2
     assert event_queue.left() == 1
+
+
+def test_a_watch_that_has_ended_holds_up_no_other(world: World, event_queue: EventQueue) -> None:
+    """Its data store's events stay on the queue, and those of another data store wake its watch."""
+    other = "f" * 32
+    shared, stop = inbox.Inbox(event_queue.url, {world.datastore_id, other}), threading.Event()
+    ended, goes_on = shared.mailbox(other), shared.mailbox(world.datastore_id)
+    for _ in range(2):
+        ended.deleted()
+    assert ended.is_failing
+    shared.close(other)
+    event_queue.tell(CREATED, other, name(1))
+    event_queue.tell(CREATED, world.datastore_id, name(2))
+    shared.listen(stop)
+    assert goes_on.woken.wait(60)
+    stop.set()
+    goes_on.deleted()
+    assert goes_on.awaited() == [name(2)]
+    assert ended.held == 0
+    assert event_queue.left() == 2
+
+
+def test_of_a_very_full_queue_a_sync_takes_a_part(
+    world: World, event_queue: EventQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left is for the next one, which comes before messages were delivered too often."""
+    monkeypatch.setattr(inbox, "_MOST", 25)
+    world.fill(200)
+    world.sync()
+    gone = [name(number) for number in range(60)]
+    for each in gone:
+        world.service.delete(world.datastore_id, each)
+    event_queue.tell(DELETED, world.datastore_id, *gone)
+    taken = []
+    while event_queue.left():
+        taken.append(world.sync(queue=event_queue.url).events.received)
+    assert taken == [30, 30]
+    world.assert_catalog_equals_service()
+
+
+def test_events_of_all_data_stores_are_taken_where_all_are_read(
+    world: World, event_queue: EventQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the settings file names one: `--all` counts."""
+    other = world.service.create_datastore(name="other", created_at=BORN)
+    world.service.insert(other, [summary("b1", BORN), summary("b2", BORN)])
+    world.fill(20)
+    (tmp_path / "ahi-catalog.toml").write_text(f'datastore-id = ["{world.datastore_id}"]\nrate = 1000\n')
+    monkeypatch.chdir(tmp_path)
+    sync = ["sync", "--catalog", str(world.catalog), "--all", "--no-prefect", "--queue", event_queue.url]
+    assert run(sync) == 0
+    gone = summary("b1", BORN)["imageSetId"]
+    world.service.delete(other, gone)
+    event_queue.tell(DELETED, other, gone)
+    assert run(sync) == 0
+    assert event_queue.left() == 0

@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -11,7 +12,12 @@ from typing import Any
 import pytest
 
 from ahi_catalog.cli.main import run
-from ahi_catalog.connectors.errors import SourceError
+from ahi_catalog.connectors.errors import SourceError, StoreError, UsageError
+from ahi_catalog.connectors.settings import MetadataOptions
+from ahi_catalog.emulator.errors import denied
+from tests.pipeline.test_background import reading, settle
+from tests.pipeline.test_metadata import RECENT
+from tests.support.s3_stub import running_s3_stub
 from tests.support.world import BORN, TODAY, World, summary
 
 SECRET = "T0PSECRET"
@@ -136,3 +142,62 @@ def test_the_option_sets_the_receiver(world: World, receiver: Receiver, monkeypa
     assert receiver.states == [("check", "failed")]
     for url in ("ftp://x", "https://[hooks.example/x"):
         assert run([*arguments, url]) == 2
+
+
+def test_metadata_that_keeps_failing_beside_a_watch_is_told(world: World, receiver: Receiver) -> None:
+    """Once, at its second failure in a row, and once when it is well again; the passes go on all the time."""
+    reading(world).fill(20, start=RECENT)
+    store = world.service.datastore(world.datastore_id)
+    describe = store.describe
+
+    def refuse(_: object) -> bytes:
+        raise denied()
+
+    def between(number: int) -> None:
+        settle()
+        store.describe = refuse if number < 6 else describe
+
+    between(0)
+    assert world.watch(between, 9, with_metadata=True, every=timedelta(minutes=5)).failed_passes == 0
+    assert receiver.states == [("metadata", "failed"), ("metadata", "well")]
+
+
+def test_a_watch_that_cannot_begin_is_told(world: World, receiver: Receiver) -> None:
+    """However often it is started again: once."""
+    world.settings = replace(world.settings, metadata=MetadataOptions(keyword=("Nonsense",)))
+    for _ in range(2):
+        with pytest.raises(UsageError):
+            world.watch(lambda _: None, 1, with_metadata=True)
+    assert receiver.states == [("watch", "failed")]
+
+
+def test_a_receiver_that_was_away_is_told_by_a_later_pass(world: World, receiver: Receiver) -> None:
+    """That passes fail is told as soon as it can be, and once."""
+    world.fill(30)
+
+    def between(number: int) -> None:
+        receiver.status = 503 if number < 5 else 200
+        asked = world.service.counters.requests["SearchImageSets"]
+        if number < 8:
+            world.service.faults.add("500", at=asked + 1, operation="SearchImageSets")
+
+    world.watch(between, 12, max_attempts=1)
+    assert receiver.states == [("watch", "failed"), ("watch", "well")]
+
+
+def test_a_store_that_cannot_be_read_keeps_nobody_from_being_told(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be what is wrong; a run that is well says nothing then."""
+    with running_s3_stub() as stub:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.endpoint)
+        world.settings = replace(world.settings, catalog="s3://catalogs/x")
+        world.fill(30)
+        world.sync()
+        stub.refuse = lambda _, key, __: (403, "AccessDenied", "") if "notices" in key else None
+        world.sync()
+        assert receiver.states == []
+        stub.refuse = lambda *_: (403, "AccessDenied", "")
+        with pytest.raises(StoreError):
+            world.sync()
+    assert receiver.states == [("sync", "failed")]
