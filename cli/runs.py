@@ -158,8 +158,7 @@ def verify(
         from ahi_catalog.flows.verify import verify as flow  # Prefect takes seconds to import
 
         asked: dict[str, Any] = {"start": start, "end": end, "part": part, "repair": repair, "restart": restart}
-        of_metadata = {name: getattr(settings.metadata, name) for name in ("metadata_rate", "metadata_burst")}
-        asked |= {"metadata": metadata, "sample": sample, "datastore_ids": datastore_ids, **of_metadata}
-        return flow(**parameters_of(settings) | asked, return_state=True)
+        asked |= {"metadata": metadata, "sample": sample, "datastore_ids": datastore_ids}
+        return flow(**parameters_of(settings, "metadata_rate", "metadata_burst") | asked, return_state=True)
 
     return run_chosen(partial(job.verify, request=request, load_key=load_phi_key), run_flow, **given)

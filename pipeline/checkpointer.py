@@ -27,17 +27,13 @@ class Checkpointer:
         self._settle = settle
         self._report = report
         self._upper: datetime | None = None
-        self._first_served_at: datetime | None = None
-
-    @property
-    def served_at(self) -> datetime | None:
+        self.served_at: datetime | None = None
         """The service's clock when the run began to read; aware UTC. None: nothing was read yet."""
-        return self._first_served_at
 
     def note_clock(self, served_at: datetime | None) -> None:
         """Take note of the service's clock when a scan began; the local one may be fast."""
         if served_at is not None:
-            self._first_served_at = min(self._first_served_at or served_at, served_at)
+            self.served_at = min(self.served_at or served_at, served_at)
 
     def open(
         self, upper: datetime, *, start: datetime | None = None, datastore_created_at: datetime | None = None
@@ -55,7 +51,7 @@ class Checkpointer:
         Raises:
             UsageError: Syncs of this data store begin elsewhere.
         """
-        self._upper, self._first_served_at = upper, None
+        self._upper, self.served_at = upper, None
         fresh = Checkpoint(datastore_id=self._report.datastore_id, coverage=Coverage(), followed_to=upper)
         checkpoint = self._catalog.update_checkpoint(
             self._report.datastore_id, lambda found: (found or fresh).beginning(start).created(datastore_created_at)
@@ -111,18 +107,19 @@ class Checkpointer:
 
     def _settled_to(self) -> datetime:
         """What is older had settled when the run began to read, by the earlier of the two clocks."""
-        if self._first_served_at is None:
+        if self.served_at is None:
             raise StateError("the service told no time")
-        settled = floor_second(self._first_served_at - self._settle)
+        settled = floor_second(self.served_at - self._settle)
         return settled if self._upper is None else min(settled, self._upper)
 
     def _update(self, change: Callable[[Checkpoint], Checkpoint]) -> Checkpoint:
         report, met = self._report, set(self._report.unknown_fields)
 
         def change_existing(found: Checkpoint | None) -> Checkpoint:
-            known = _existing(found)
-            drift.update(met - set(known.unknown_fields))
-            return change(known).meeting(met, floor_second(report.started_at))
+            if found is None:
+                raise StateError("the checkpoint was deleted while the run was going on; run again")
+            drift.update(met - set(found.unknown_fields))
+            return change(found).meeting(met, floor_second(report.started_at))
 
         drift: set[str] = set()
         checkpoint = self._catalog.update_checkpoint(report.datastore_id, change_existing)
@@ -133,9 +130,3 @@ class Checkpointer:
                 ", ".join(sorted(news)),
             )
         return checkpoint
-
-
-def _existing(checkpoint: Checkpoint | None) -> Checkpoint:
-    if checkpoint is None:
-        raise StateError("the checkpoint was deleted while the run was going on; run again")
-    return checkpoint

@@ -31,13 +31,13 @@ from ahi_catalog.connectors.errors import AhiCatalogError, ClusterError, SourceE
 from ahi_catalog.connectors.healthimaging.client import make_client
 from ahi_catalog.connectors.healthimaging.limiter import Limiter
 from ahi_catalog.connectors.healthimaging.metadata import MetadataRequest, MetadataResult
-from ahi_catalog.connectors.healthimaging.scan import ScanRequest, ScanResult
+from ahi_catalog.connectors.healthimaging.scan import ScanResult
 from ahi_catalog.connectors.healthimaging.source import FLOW_SHARE, Connection, open_metadata_source, open_source
 from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import Quota, Settings
 from ahi_catalog.pipeline.privacy import LoadKey, make_protection
 from ahi_catalog.pipeline.scan_task import Pending, ScanTask, WorkRequest, make_reading, make_scan
-from ahi_catalog.schemas import IMAGE_SETS, PhiPolicy, Protect, Table
+from ahi_catalog.schemas import PhiPolicy
 
 _Future: TypeAlias = "distributed.Future[Any]"
 
@@ -266,17 +266,9 @@ class _Process:
                 limiter.change(share)
             return cls.connection
 
-    @staticmethod
-    @cache
-    def protection(
-        policy: PhiPolicy,
-        settings: Settings,
-        load_key: LoadKey,
-        table: Table = IMAGE_SETS,
-        keywords: tuple[tuple[str, str], ...] = (),
-    ) -> Protect:
-        """What a policy makes of rows; the process reads the key once, from its own place."""
-        return make_protection(policy, settings, load_key, table, keywords)
+
+_protection = cache(make_protection)
+"""What a policy makes of rows; the process reads the key once, from its own place."""
 
 
 def _scan_on_worker(  # noqa: PLR0917  # as Dask hands them on
@@ -285,7 +277,7 @@ def _scan_on_worker(  # noqa: PLR0917  # as Dask hands them on
     phi: PhiPolicy,
     load_key: LoadKey,
     shares: tuple[Quota, Quota],
-    request: ScanRequest | MetadataRequest,
+    request: WorkRequest,
 ) -> ScanResult | MetadataResult | AhiCatalogError:
     """What a task does, in the worker's process.
 
@@ -301,10 +293,10 @@ def _scan_on_worker(  # noqa: PLR0917  # as Dask hands them on
         connection = _Process.connect(settings, shares)
         # Rows are put under the policy here, before they travel.
         if isinstance(request, MetadataRequest):
-            protection = partial(_Process.protection, phi, settings, load_key)
+            protection = partial(_protection, phi, settings, load_key)
             return make_reading(open_metadata_source(settings, stop, connection), protection, stop)(request)
         source = open_source(settings, stop, connection)
-        return make_scan(source, settings, _Process.protection(phi, settings, load_key), stop)(request)
+        return make_scan(source, settings, _protection(phi, settings, load_key), stop)(request)
     except AhiCatalogError as error:
         return error
     except Exception as error:  # noqa: BLE001  # told by its kind alone

@@ -38,14 +38,12 @@ class Lack:
     """What a partition lacks.
 
     Attributes:
-        partition: The partition.
         to_read: Image sets to read, newest first; in the columns of `image_sets` that the guard looks at.
         archived: Image sets that lack their series and are, or may be, in the archive.
         archived_bytes: As they are billed: what an earlier version's series say, at least the least.
         is_stale: Whether there are rows of image sets that are gone, or newer by now.
     """
 
-    partition: Partition
     to_read: pa.Table = field(repr=False)
     archived: int
     archived_bytes: int
@@ -139,7 +137,6 @@ def find_lack(
     to_read = lacking if with_archived else lacking.filter(is_frequent)
     archived = lacking.filter(pc.invert(is_frequent))
     return Lack(
-        partition=partition,
         to_read=to_read.sort_by([("created_at", "descending"), ("image_set_id", "ascending")]),
         archived=len(archived),
         archived_bytes=_billed(archived, held[SERIES]) if len(archived) else 0,

@@ -10,23 +10,11 @@ from ahi_catalog.connectors.healthimaging.scan import ScanRequest, ScanResult, s
 from ahi_catalog.connectors.healthimaging.source import Source
 from ahi_catalog.connectors.redaction import redact_errors
 from ahi_catalog.connectors.settings import Settings
-from ahi_catalog.connectors.windows import Window
 from ahi_catalog.pipeline.privacy import LoadKey
 from ahi_catalog.schemas import PhiPolicy, Protect, Table
 
-
-class WorkRequest(Protocol):
-    """What one unit of work reads."""
-
-    @property
-    def by(self) -> str:
-        """What is read, in a word."""
-        ...
-
-    @property
-    def window(self) -> Window:
-        """The range of time that it lies in."""
-        ...
+WorkRequest = ScanRequest | MetadataRequest
+"""What one unit of work reads."""
 
 
 @dataclass(frozen=True, slots=True)
