@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ahi_catalog.cli.opening import open_to_read
 from ahi_catalog.cli.options import (
     catalog_option,
     datastore_options,
@@ -90,12 +91,10 @@ def _ask_first(frequent_price: float, archive_price: float, *, datastore_id: Seq
     """
     from datetime import UTC, datetime
 
-    from ahi_catalog.connectors.catalog import open_catalog, open_store
-    from ahi_catalog.connectors.settings import S3Access
     from ahi_catalog.pipeline.lacks import plan_metadata
     from ahi_catalog.schemas.views import StoragePrices
 
-    catalog = open_catalog(open_store(given["catalog"], S3Access(bucket_owner=given["bucket_owner"])))
+    catalog = open_to_read(given["catalog"], bucket_owner=given["bucket_owner"], allow_http=given["allow_http"])
     plans = [plan_metadata(catalog, each, datetime.now(UTC)) for each in datastore_id or catalog.datastore_ids()]
     archived = sum(plan.archived for plan in plans)
     if not archived:

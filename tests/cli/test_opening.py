@@ -9,7 +9,7 @@ import pytest
 from ahi_catalog.cli.main import run
 from ahi_catalog.connectors.catalog import open_or_create, open_store
 from tests.cli.test_terminal import PROGRAM
-from tests.report.conftest import publish_rows, row
+from tests.report.conftest import ID, publish_rows, row
 from tests.support.s3_stub import running_s3_stub
 
 
@@ -27,6 +27,21 @@ def test_a_bucket_of_another_account_is_not_read(
             assert run(arguments) == 1, command
             [line] = capsys.readouterr().err.splitlines()
             assert "another account than --bucket-owner says" in line
+
+
+def test_archived_image_sets_are_counted_in_a_store_of_plain_http(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --allow-http `metadata --archived` comes as far as its question."""
+    with running_s3_stub() as stub:
+        # Where names are known to a proxy only, the stub is that proxy.
+        monkeypatch.setenv("HTTP_PROXY", stub.endpoint)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", stub.endpoint)
+        publish_rows("s3://catalogs/x", [row(1, storage_tier="ARCHIVE_INSTANT_ACCESS")])
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://minio:9000")
+        common = ["--catalog", "s3://catalogs/x", "--datastore-id", ID, "--allow-http"]
+        assert run(["metadata", *common, "--archived"]) == 2
+    assert "give --yes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
