@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ahi_catalog.connectors.catalog import Catalog
+from ahi_catalog.connectors.catalog.checks import count_unparsable
 from ahi_catalog.connectors.catalog.summary import Summary, summarize
 from ahi_catalog.connectors.windows import Coverage
 from ahi_catalog.report import facts, groups, quality
@@ -113,7 +114,7 @@ def collect(
             by_tier=tiers,
             by_age=groups.by_age(loaded, summary.followed_to or now),
             idle=_idle(loaded, tiers, summary.followed_to or now),
-            unparsable=quality.unparsable_values(loaded),
+            unparsable=quality.unparsable_values(count_unparsable(catalog, datastore_id)),
             findings=quality.findings(loaded),
             runs=history(summary.runs, now),
         )

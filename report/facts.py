@@ -1,4 +1,4 @@
-"""The facts that all counts derive from: one scan of a data store's objects into a narrow table of DuckDB.
+"""The facts that counts derive from: one scan of a data store's objects into a narrow table of DuckDB.
 
 Identifiers are hashed on their way in; no name, description, accession number or study ID is read.
 """
@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import duckdb
-import pyarrow as pa
 
 from ahi_catalog.connectors.catalog import Catalog
 from ahi_catalog.connectors.catalog.dataset import open_dataset, refuse_damaged, store_failure
@@ -57,16 +56,6 @@ from image_sets left join (select image_set_id, sum(bytes) as bytes from series 
 )
 """  # noqa: S608  # made of our own columns
 
-_UNPARSABLE: Final = """
-select dicom_patient_birth_date, dicom_study_date, dicom_study_time,
-       patient_birth_date, study_date, study_datetime, extra
-from image_sets
-where (dicom_patient_birth_date <> '' and patient_birth_date is null)
-   or (dicom_study_date <> '' and study_date is null)
-   or (dicom_study_time <> '' and study_datetime is null)
-   or extra is not null
-"""
-
 
 class Facts:
     """The facts of one data store; made by `load`.
@@ -92,10 +81,6 @@ class Facts:
         tier is not known).
         """
         return self._connection.execute(sql, values).fetchall()
-
-    def possibly_unparsable(self) -> pa.Table:
-        """The texts, and what was parsed, of rows that have one which its column could not hold, and of some others."""
-        return self._connection.sql(_UNPARSABLE).to_arrow_table()
 
 
 @contextmanager

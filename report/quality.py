@@ -1,11 +1,11 @@
 """Where the data contradict themselves, or say nothing: counts of image sets, series and studies."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from ahi_catalog.report.facts import Facts
 from ahi_catalog.report.suppression import SMALLEST, is_small
-from ahi_catalog.schemas import unparsable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +60,8 @@ def findings(facts: Facts) -> tuple[QualityIssue, ...]:
     )
 
 
-def unparsable_values(facts: Facts) -> tuple[QualityIssue, ...]:
+def unparsable_values(counts: Mapping[str, int]) -> tuple[QualityIssue, ...]:
     """By column, the values that the service sent and that the column cannot hold; most first."""
-    counts = unparsable(facts.possibly_unparsable())
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return tuple(
         QualityIssue(what=name, unit="values of", count=count if count >= SMALLEST else None) for name, count in ordered

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
-from ahi_catalog.connectors.catalog.dataset import open_dataset
+from ahi_catalog.connectors.catalog.dataset import open_dataset, refuse_damaged, store_failure
+from ahi_catalog.connectors.catalog.publishing import read_object
 from ahi_catalog.connectors.catalog.summary import Summary
 from ahi_catalog.connectors.durations import format_duration
 from ahi_catalog.connectors.windows import format_time
@@ -70,11 +71,12 @@ def check(catalog: Catalog, summary: Summary, limits: Limits, now: datetime) -> 
         now: Aware.
 
     Raises:
+        DamagedError: A data object is no Parquet object of a catalog.
         StoreError: The store refuses, or cannot be reached.
     """
     checks = list(_of_summary(summary, limits, now))
     if limits.max_unparsable:
-        counts = _unparsable(catalog, summary.datastore_id)
+        counts = count_unparsable(catalog, summary.datastore_id)
         for column, limit in limits.max_unparsable.items():
             share = counts[column] / max(summary.rows, 1)
             told = f"{counts[column]:,} of {summary.rows:,} rows ({share:.2%})"
@@ -128,9 +130,25 @@ def _conflicts(catalog: Catalog, datastore_id: str) -> dict[str, int]:
     return dict(zip(answer["conflict"].to_pylist(), answer["n"].to_pylist(), strict=True))
 
 
-def _unparsable(catalog: Catalog, datastore_id: str) -> Counter[str]:
+def count_unparsable(catalog: Catalog, datastore_id: str) -> Counter[str]:
+    """How many values of each column the service sent and the column cannot hold; reads a few columns of all objects.
+
+    Raises:
+        DamagedError: A data object is no Parquet object of a catalog.
+        StoreError: One cannot be got.
+    """
     keys = [partition.key(IMAGE_SETS) for partition in catalog.partitions(datastore_id)]
+    dataset = open_dataset(catalog, keys)
     counts = Counter[str]()
-    for batch in open_dataset(catalog, keys).to_batches(columns=QUALITY_COLUMNS):
-        counts.update(unparsable(pa.Table.from_batches([batch])))
+    try:
+        for batch in dataset.to_batches(columns=QUALITY_COLUMNS):
+            counts.update(unparsable(pa.Table.from_batches([batch])))
+    except (pa.ArrowException, OSError):
+        if failure := store_failure(dataset):
+            raise failure from None
+        refuse_damaged(catalog, keys)
+        # All footers can be read, so the damage is between them.
+        for key in keys:
+            read_object(IMAGE_SETS, key, catalog.store.get(key))
+        raise
     return counts

@@ -81,6 +81,21 @@ def test_people_read_a_verdict(fresh: World, capsys: pytest.CaptureFixture[str])
     assert out.splitlines()[-1] == "Not fit to be used."
 
 
+@pytest.mark.parametrize("part", ["pages", "footer"])
+def test_a_damaged_object_is_named(fresh: World, capsys: pytest.CaptureFixture[str], part: str) -> None:
+    """In one line, with what helps, and not as Arrow's own error."""
+    damaged = fresh.object(BORN.date())
+    body = bytearray(damaged.read_bytes())
+    footer = len(body) - 8 - int.from_bytes(body[-8:-4], "little")
+    place = slice(4, footer) if part == "pages" else slice(footer, -8)
+    body[place] = b"\xff" * len(body[place])
+    damaged.write_bytes(body)
+    assert run(["check", "--catalog", str(fresh.catalog), "--max-unparsable", "study_date=0"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert damaged.relative_to(fresh.catalog).as_posix() in line
+    assert "verify --repair" in line
+
+
 def test_a_column_that_is_always_held_is_refused(fresh: World, capsys: pytest.CaptureFixture[str]) -> None:
     """A limit on a column that there is not would be met for ever."""
     assert run(["check", "--catalog", str(fresh.catalog), "--max-unparsable", "studydate=1%"]) == 2
