@@ -6,13 +6,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from ahi_catalog.cli.options import Number, Rows, option
 from ahi_catalog.connectors.errors import missing_extra
-from ahi_catalog.connectors.settings import Settings
 
 _QUERIES: Final = {
     "What is there? Series, studies and patients by modality": """
@@ -70,12 +69,14 @@ def demo(*, catalog: str, rows: int, rate: float, prefect: bool) -> int:
     The embedded service plays AWS HealthImaging, quota and all, with the NCI Imaging Data Commons in it. The first
     run syncs all but the newest release of it (two minutes); a second run is incremental and brings that release.
     """
-    from ahi_catalog.cli.metadata import run_metadata
+    from ahi_catalog.cli.metadata import metadata_flow
     from ahi_catalog.cli.query import write_answer
-    from ahi_catalog.cli.running import make_settings
-    from ahi_catalog.cli.runs import run_sync
+    from ahi_catalog.cli.running import run_chosen
+    from ahi_catalog.cli.runs import sync_flow
     from ahi_catalog.connectors.catalog import open_catalog, open_store  # `--help` does without pyarrow
     from ahi_catalog.connectors.catalog.querying import run_query
+    from ahi_catalog.pipeline.metadata import for_metadata, read_metadata
+    from ahi_catalog.pipeline.sync import sync
 
     try:
         from ahi_catalog.emulator.idc import ATTRIBUTION
@@ -86,13 +87,20 @@ def demo(*, catalog: str, rows: int, rate: float, prefect: bool) -> int:
     click.echo(f"Data: {ATTRIBUTION}", err=True)
     click.echo(f"Loading the embedded service with the catalog as of {as_of:%Y-%m-%d} …", err=True)
     with _embedded_service(rows, as_of) as datastore_id:
-        settings: Settings = make_settings(
-            catalog=catalog, datastore_id=datastore_id, rate=rate, burst=50, share=1.0, as_json=False, prefect=prefect
-        )
-        code = run_sync(settings, prefect=prefect, as_json=False)
+        given: dict[str, Any] = {
+            "catalog": catalog,
+            "datastore_id": [datastore_id],
+            "all": False,
+            "rate": rate,
+            "burst": 50,
+            "share": 1.0,
+            "prefect": prefect,
+            "as_json": False,
+        }
+        code = run_chosen(sync, sync_flow, **given)
         if not code:
             click.echo("Reading the metadata of what is not archived …", err=True)
-            code = run_metadata(settings, prefect=prefect, as_json=False)
+            code = run_chosen(read_metadata, metadata_flow, adjust=for_metadata, **given)
     if code:
         return code
     opened = open_catalog(open_store(catalog))
@@ -107,7 +115,7 @@ def demo(*, catalog: str, rows: int, rate: float, prefect: bool) -> int:
 
 def _as_of(catalog: str) -> datetime:
     """The day that the demo plays: after the release before last; on later runs one release further."""
-    from ahi_catalog.connectors.catalog import Catalog, open_catalog, open_store
+    from ahi_catalog.connectors.catalog import open_catalog, open_store
     from ahi_catalog.connectors.catalog.layout import DESCRIPTION_KEY
     from ahi_catalog.emulator.idc import RELEASE_SPAN, RELEASES
 
@@ -115,7 +123,7 @@ def _as_of(catalog: str) -> datetime:
     store = open_store(catalog)
     if store.get(DESCRIPTION_KEY) is None:
         return playable[0]
-    opened: Catalog = open_catalog(store)
+    opened = open_catalog(store)
     checkpoints = (opened.checkpoint(found) for found in opened.datastore_ids())
     watermarks = [c.watermark for c in checkpoints if c and c.watermark]
     latest = max(watermarks, default=datetime.min.replace(tzinfo=UTC))

@@ -62,20 +62,11 @@ def metadata(*, yes: bool, frequent_price: float, archive_price: float, **given:
     if given["archived"] and not yes:
         _ask_first(frequent_price, archive_price, **given)
     run = partial(job.read_metadata, load_key=load_phi_key)
-    return run_chosen(run, _metadata_flow, adjust=job.for_metadata, **given)
+    return run_chosen(run, metadata_flow, adjust=job.for_metadata, **given)
 
 
-def run_metadata(settings: Settings, *, prefect: bool, as_json: bool) -> int:
-    """Read the metadata of one data store, show the report, and say the exit code."""
-    from ahi_catalog.cli.running import run_job  # `--help` does without boto3 and pyarrow
-    from ahi_catalog.pipeline import metadata as job
-
-    adjusted = job.for_metadata(settings)
-    flow = partial(_metadata_flow, adjusted, [settings.datastore_id])
-    return run_job(job.read_metadata, flow, adjusted, prefect=prefect, as_json=as_json)
-
-
-def _metadata_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
+def metadata_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
+    """The reading of data stores' metadata (None: of all) as a Prefect flow; its final state."""
     from ahi_catalog.flows.metadata import metadata as flow  # Prefect takes seconds to import
     from ahi_catalog.flows.metadata import metadata_parameters
 

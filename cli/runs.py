@@ -34,19 +34,11 @@ def sync(**given: Any) -> int:
     from ahi_catalog.pipeline.inbox import Inbox
 
     inbox = Inbox(given["queue"], chosen_datastores(given["datastore_id"], every=given["all"]))
-    return run_chosen(partial(job.sync, load_key=load_phi_key, inbox=inbox), _sync_flow, **given)
+    return run_chosen(partial(job.sync, load_key=load_phi_key, inbox=inbox), sync_flow, **given)
 
 
-def run_sync(settings: Settings, *, prefect: bool, as_json: bool) -> int:
-    """Sync one data store, show the report, and say the exit code."""
-    from ahi_catalog.cli.running import run_job  # `--help` does without boto3 and pyarrow
-    from ahi_catalog.pipeline import sync as job
-
-    flow = partial(_sync_flow, settings, [settings.datastore_id])
-    return run_job(job.sync, flow, settings, prefect=prefect, as_json=as_json)
-
-
-def _sync_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
+def sync_flow(settings: Settings, datastore_ids: list[str] | None) -> Any:
+    """The sync of data stores (None: of all) as a Prefect flow; its final state."""
     from ahi_catalog.flows.parameters import parameters_of
     from ahi_catalog.flows.sync import sync as flow  # Prefect takes seconds to import
 
