@@ -84,12 +84,14 @@ def status(
 
 def _watch(opened: "Catalog", runs: int, seconds: float, *, is_for_people: bool) -> None:
     """Ctrl-C is how watching ends, so it is no failure."""
-    from ahi_catalog.cli.refreshing import keep_showing
+    from rich.live import Live
 
     if not is_for_people or not sys.stdout.isatty():
         raise UsageError("--watch is for a terminal; for machines call status --json again and again")
-    with suppress(KeyboardInterrupt):
-        keep_showing(lambda: _picture(opened, _summaries(opened, runs)), lambda: time.sleep(seconds))
+    with suppress(KeyboardInterrupt), Live(_picture(opened, _summaries(opened, runs)), auto_refresh=False) as live:
+        while True:
+            time.sleep(seconds)
+            live.update(_picture(opened, _summaries(opened, runs)), refresh=True)
 
 
 def _everything(opened: "Catalog", summaries: "list[Summary]") -> dict[str, Any]:
