@@ -100,15 +100,9 @@ def _name(key: str) -> str:
 
 def template(group: click.Group) -> str:
     """A settings file in which every setting is named, told about, and commented out."""
-    settings: dict[str, click.Option] = {}
-    users: dict[str, list[str]] = {}
-    for name, command in _commands(group):
-        for key, option in _settable(command):
-            settings.setdefault(key, option)
-            users.setdefault(key, []).append(name)
     return _HEAD + "".join(
-        f"\n{_comment(option.help or '', users[key])}\n# {key} = {_literal(key, option)}\n"
-        for key, option in settings.items()
+        f"\n{_comment(option.help or '', users)}\n# {key} = {_literal(key, option)}\n"
+        for key, (option, users) in _settings(group).items()
     )
 
 
@@ -119,18 +113,12 @@ def _default(option: click.Option) -> Any:
 
 def reference(group: click.Group) -> str:
     """Every setting as a row of a Markdown table, for docs/settings.md, which a test keeps so."""
-    settings: dict[str, click.Option] = {}
-    users: dict[str, list[str]] = {}
-    for name, command in _commands(group):
-        for key, option in _settable(command):
-            settings.setdefault(key, option)
-            users.setdefault(key, []).append(name)
     lines = ["| key, and flag | variable | default | what it is | commands |", "|---|---|---|---|---|"]
-    for key, option in settings.items():
+    for key, (option, users) in _settings(group).items():
         default = _default(option)
         told = "" if default in (None, (), False, "") else f"`{default}`"
         help_text = (option.help or "").partition("  [default")[0].replace("|", "&#124;")
-        lines.append(f"| `{key}` | `{option.envvar or ''}` | {told} | {help_text} | {', '.join(users[key])} |")
+        lines.append(f"| `{key}` | `{option.envvar or ''}` | {told} | {help_text} | {', '.join(users)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -148,6 +136,15 @@ def init(context: click.Context) -> None:
     except OSError as error:
         raise UsageError(f"{SETTINGS_FILE} cannot be written here: {error.strerror}") from None
     click.echo(f"Wrote {SETTINGS_FILE}; take the # away from what you need.", err=True)
+
+
+def _settings(group: click.Group) -> dict[str, tuple[click.Option, list[str]]]:
+    """By key: the option of the first command that has it, and the names of all that do."""
+    found: dict[str, tuple[click.Option, list[str]]] = {}
+    for name, command in _commands(group):
+        for key, option in _settable(command):
+            found.setdefault(key, (option, []))[1].append(name)
+    return found
 
 
 def _commands(group: click.Group) -> Iterator[tuple[str, click.Command]]:
