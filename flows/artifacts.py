@@ -1,7 +1,6 @@
 """Prefect's artifacts of a run: its progress, its report, and what a verify found. Counts and times, never rows."""
 
 import time
-from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,6 +11,7 @@ from ahi_catalog.pipeline.run_report import Outcome, RunReport
 from ahi_catalog.pipeline.verify import findings
 
 _PROGRESS_SECONDS: Final = 2.0
+"""Between two sendings of the progress, at least."""
 _DONE_PERCENT: Final = 100.0
 
 
@@ -19,12 +19,10 @@ class PrefectObserver:
     """Keeps a progress artifact while a run goes on, and makes a table artifact of its report.
 
     Args:
-        clock: Monotonic seconds; the progress is sent every two of them at most.
         of: The data store that artifacts are named after, where a flow reads several.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, *, of: str | None = None) -> None:
-        self._clock = clock
+    def __init__(self, *, of: str | None = None) -> None:
         self._suffix = "" if of is None else f"-{of}"
         self._where = "" if of is None else f" of data store {of}"
         self._artifact: UUID | None = None
@@ -32,7 +30,7 @@ class PrefectObserver:
         self._percent = 0.0
 
     def progressed(self, progress: Progress) -> None:
-        if self._clock() - self._sent_at < _PROGRESS_SECONDS:
+        if time.monotonic() - self._sent_at < _PROGRESS_SECONDS:
             return
         share = "" if progress.share is None else f"{progress.share:.0%}, "
         # A run's page shows the description alone.
@@ -57,7 +55,7 @@ class PrefectObserver:
             )
 
     def _send(self, percent: float, description: str) -> None:
-        self._sent_at, self._percent = self._clock(), percent
+        self._sent_at, self._percent = time.monotonic(), percent
         if self._artifact is None:
             artifact: Any = create_progress_artifact(progress=percent, description=description)
             self._artifact = artifact
