@@ -25,10 +25,10 @@ class DatastoreReport:
         datastore_id: The data store.
         phi: The PHI policy of the catalog.
         totals: Image sets, studies, patients.
-        data_bytes, data_objects: Of the table.
+        data_bytes: Of the table.
         watermark: End of the first covered stretch; None where nothing is covered.
         followed_to: How far changes are followed; None where nothing was ever synced.
-        coverage, gaps: What is covered, and what lies between.
+        gaps: What lies between what is covered.
         arrivals: Image sets over time; None where there are none and nothing is covered.
         zone: In which hours are told.
         by_hour, by_modality, by_body_part, by_tier, by_age: Image sets by group.
@@ -42,10 +42,8 @@ class DatastoreReport:
     phi: PhiPolicy
     totals: Group
     data_bytes: int
-    data_objects: int
     watermark: datetime | None
     followed_to: datetime | None
-    coverage: Coverage
     gaps: Coverage
     arrivals: Arrivals | None
     zone: str
@@ -101,10 +99,8 @@ def collect(
             phi=catalog.description.phi,
             totals=groups.totals(loaded),
             data_bytes=summary.bytes,
-            data_objects=summary.partitions,
             watermark=summary.watermark,
             followed_to=summary.followed_to,
-            coverage=summary.coverage,
             gaps=summary.gaps,
             arrivals=_arrivals(loaded, summary),
             zone=zone,
