@@ -12,7 +12,7 @@ from ahi_catalog.cli.options import DATES, json_option, option, setting
 from ahi_catalog.cli.output import print_json, print_pairs
 from ahi_catalog.connectors.errors import UsageError
 from ahi_catalog.connectors.settings import Moment
-from ahi_catalog.connectors.windows import Coverage, Window, ceil_second, floor_second, format_time
+from ahi_catalog.connectors.windows import Coverage, Window, ceil_second, floor_second
 
 if TYPE_CHECKING:
     from ahi_catalog.connectors.catalog import Catalog
@@ -81,6 +81,8 @@ def _show(catalog: "Catalog", datastore_ids: Iterable[str], *, as_json: bool) ->
 
 
 def _forget(catalog: "Catalog", datastore_id: str, window: Window, *, is_asking: bool, as_json: bool) -> None:
+    from ahi_catalog.connectors.catalog.checkpoint import format_windows  # `--help` does without pyarrow
+
     found = catalog.checkpoint(datastore_id)
     if found is None:
         raise UsageError(f"nothing of data store {datastore_id} was ever synced into this catalog")
@@ -93,7 +95,7 @@ def _forget(catalog: "Catalog", datastore_id: str, window: Window, *, is_asking:
             click.confirm(f"{_words(forgotten)} is covered. Read it again?", abort=True, err=True)
         found = catalog.update_checkpoint(datastore_id, lambda now: (now or known).forgetting(window))
     if as_json:
-        print_json({"format": 1, "forgotten": _pairs(forgotten), "coverage": _pairs(found.coverage)})
+        print_json({"format": 1, "forgotten": format_windows(forgotten), "coverage": format_windows(found.coverage)})
     elif forgotten:
         click.echo(f"{_words(forgotten)} is forgotten; the next sync reads it")
     else:
@@ -102,7 +104,3 @@ def _forget(catalog: "Catalog", datastore_id: str, window: Window, *, is_asking:
 
 def _words(coverage: Coverage) -> str:
     return ", ".join(map(str, coverage))
-
-
-def _pairs(coverage: Coverage) -> list[list[str]]:
-    return [[format_time(window.start), format_time(window.end)] for window in coverage]

@@ -133,6 +133,7 @@ def _summaries(opened: "Catalog", runs: int) -> "list[Summary]":
 
 
 def _document(summary: "Summary", now: datetime) -> dict[str, Any]:
+    from ahi_catalog.connectors.catalog.checkpoint import format_windows
     from ahi_catalog.connectors.catalog.freshness import Freshness
     from ahi_catalog.connectors.catalog.verification import outcome_told
     from ahi_catalog.pipeline.verify import findings  # `--help` does without pyarrow
@@ -147,10 +148,10 @@ def _document(summary: "Summary", now: datetime) -> dict[str, Any]:
         "watermark": _time(summary.watermark),
         "followed_to": _time(summary.followed_to),
         "lag_seconds": _lag(summary, now),
-        "coverage": [[_time(w.start), _time(w.end)] for w in summary.coverage],
-        "gaps": [[_time(w.start), _time(w.end)] for w in summary.gaps],
-        "lost": [[_time(w.start), _time(w.end)] for w in summary.lost],
-        "to_repair": None if summary.to_repair is None else [[_time(w.start), _time(w.end)] for w in summary.to_repair],
+        "coverage": format_windows(summary.coverage),
+        "gaps": format_windows(summary.gaps),
+        "lost": format_windows(summary.lost),
+        "to_repair": None if summary.to_repair is None else format_windows(summary.to_repair),
         "unknown_fields": {name: _time(since) for name, since in summary.unknown_fields.items()},
         "freshness": summary.freshness.document(),
         "watch": summary.heartbeat and summary.heartbeat.document(),
