@@ -115,8 +115,9 @@ def check_clock(replies: list[Reply]) -> Check:
     skew = min(skews, key=abs)
     if abs(skew) < _SKEW:
         return ok(name, "agrees with the service's, to the minute")
+    off = timedelta(seconds=round(abs(skew).total_seconds()))
     where = "behind" if skew > timedelta() else "ahead of"
-    return fix(name, f"{_words(abs(skew))} {where} the service's: set it (NTP); AWS refuses requests 5 minutes off")
+    return fix(name, f"{off} {where} the service's: set it (NTP); AWS refuses requests 5 minutes off")
 
 
 def ask_everything(client: Any, datastore_id: str, clock: Callable[[], datetime]) -> tuple[Reply, Reply, Reply]:
@@ -139,7 +140,3 @@ def _skew(answer: Mapping[str, Any], now: datetime) -> timedelta | None:
         return parsedate_to_datetime(header) - now
     except (TypeError, ValueError):
         return None
-
-
-def _words(length: timedelta) -> str:
-    return str(timedelta(seconds=round(length.total_seconds())))
