@@ -3,9 +3,7 @@
 from typing import Final
 
 import click
-from click.shell_completion import get_completion_class
-
-from ahi_catalog.connectors.errors import UsageError
+from click.shell_completion import shell_complete
 
 _PROGRAM: Final = "ahi-catalog"
 _VARIABLE: Final = "_AHI_CATALOG_COMPLETE"
@@ -15,7 +13,7 @@ _VARIABLE: Final = "_AHI_CATALOG_COMPLETE"
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
-def completion(context: click.Context, *, shell: str) -> None:
+def completion(context: click.Context, *, shell: str) -> int:
     """Print the script that completes commands, options and their values in a shell.
 
     \b
@@ -26,7 +24,4 @@ def completion(context: click.Context, *, shell: str) -> None:
     fish, once:
       ahi-catalog completion fish > ~/.config/fish/completions/ahi-catalog.fish
     """
-    made = get_completion_class(shell)
-    if made is None:
-        raise UsageError(f"this version of click knows no completion for {shell}")
-    click.echo(made(context.find_root().command, {}, _PROGRAM, _VARIABLE).source())
+    return shell_complete(context.find_root().command, {}, _PROGRAM, _VARIABLE, f"{shell}_source")
