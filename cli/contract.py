@@ -29,8 +29,7 @@ def contract(*, catalog: str, bucket_owner: str | None, allow_http: bool, max_la
     For a catalog of data products:
       ahi-catalog contract --catalog s3://bucket/imaging > image-sets.odcs.yaml
     """
-    from ahi_catalog.connectors.catalog.layout import Unit  # `--help` does without pyarrow
-    from ahi_catalog.schemas import IMAGE_SETS
+    from ahi_catalog.schemas import IMAGE_SETS  # `--help` does without pyarrow
     from ahi_catalog.schemas import contract as contracts
     from ahi_catalog.schemas.dictionary import TABLES
 
@@ -39,7 +38,7 @@ def contract(*, catalog: str, bucket_owner: str | None, allow_http: bool, max_la
         [table for table in TABLES if table is IMAGE_SETS or any(opened.store.entries(table.folder))],
         catalog_id=opened.description.catalog_id,
         location=opened.store.url,
-        key="created_date" if opened.description.unit is Unit.DAY else "created_month",
+        key=opened.description.unit.column,
         phi=opened.description.phi,
         max_lag=max_lag,
     )

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from ahi_catalog.connectors.rows import pick
 from ahi_catalog.connectors.windows import Window
 from ahi_catalog.schemas import Table
+from ahi_catalog.schemas.external import PartitionKey
 
 STATE: Final = "_state/"
 DESCRIPTION_KEY: Final = f"{STATE}catalog.json"
@@ -37,7 +38,7 @@ class Unit(StrEnum):
     MONTH = "month"
 
     @property
-    def column(self) -> str:
+    def column(self) -> PartitionKey:
         """The partition key in the path."""
         return "created_date" if self is Unit.DAY else "created_month"
 
