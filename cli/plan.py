@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ahi_catalog.cli.opening import read_options
+from ahi_catalog.cli.opening import open_to_read, read_options
 from ahi_catalog.cli.options import (
     DATES,
     Count,
@@ -141,7 +141,6 @@ def _plan_metadata(settings: Settings, price: float, prices: "StoragePrices", *,
         prices: Of storage.
         as_json: For machines.
     """
-    from ahi_catalog.cli.opening import open_to_read
     from ahi_catalog.pipeline.lacks import plan_metadata
     from ahi_catalog.schemas.views import GIGABYTE
 

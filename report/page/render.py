@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import jinja2
 
@@ -98,5 +98,5 @@ def _count(value: int | None) -> str:
     return "not shown" if value is None else f"{value:,}"
 
 
-def _moment(value: Any) -> str:
-    return f"{value:{_TIME}}" if isinstance(value, datetime) else "never"
+def _moment(value: datetime) -> str:
+    return f"{value:{_TIME}}"
