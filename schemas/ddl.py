@@ -14,7 +14,7 @@ from ahi_catalog.schemas.external import ExternalTable, projection
 from ahi_catalog.schemas.image_sets import IMAGE_SETS
 from ahi_catalog.schemas.removals import REMOVALS
 from ahi_catalog.schemas.series import SERIES
-from ahi_catalog.schemas.tables import LOCAL_DATETIME, NUMBERS, TEXTS, TIMESTAMP, Table
+from ahi_catalog.schemas.tables import LOCAL_DATETIME, NUMBERS, TEXTS, TIMESTAMP, Column, Table
 from ahi_catalog.schemas.views import VIEWS, StoragePrices, View
 
 HIVE_TYPES: Final[dict[pa.DataType, str]] = {
@@ -48,9 +48,6 @@ DUCKDB_TYPES: Final = {
 BESIDE: Final = (REMOVALS, SERIES)
 """Tables that the views read beside `image_sets`; they are declared even before they hold anything."""
 
-_Declared = tuple[str, pa.DataType, str]
-"""Name, type and comment of a column."""
-
 
 @dataclass(frozen=True, slots=True)
 class Statement:
@@ -72,8 +69,8 @@ def _tables(table: ExternalTable) -> list[ExternalTable]:
 
 
 def _athena_table(table: ExternalTable) -> Statement:
-    columns = _declared(_data_columns(table.table), HIVE_TYPES)
-    keys = _declared(_key_columns(table), HIVE_TYPES)
+    columns = _declared(table.table.columns, HIVE_TYPES)
+    keys = _declared(table.keys, HIVE_TYPES)
     properties = ",\n".join(
         f"  {_backslashed(name)} = {_backslashed(value)}"
         for name, value in {"classification": "parquet", **projection(table)}.items()
@@ -100,7 +97,7 @@ def spark(table: ExternalTable) -> list[Statement]:
 
 
 def _spark_table(table: ExternalTable) -> list[Statement]:
-    columns = _declared([*_data_columns(table.table), *_key_columns(table)], SPARK_TYPES)
+    columns = _declared([*table.table.columns, *table.keys], SPARK_TYPES)
     name = _qualified(table, table.name, _backticked)
     # Spark 3 refuses days before 1582 and times before 1900 otherwise, since its version 2 wrote other ones.
     create = (
@@ -139,14 +136,16 @@ def _duckdb_table(table: ExternalTable) -> list[Statement]:
         f"SELECT {selected}{keys}\nFROM read_parquet(\n  {_quote_doubled(pattern)},\n  hive_partitioning = false\n)"
     )
     doc = table.table.doc
+    columns = [*table.table.columns, *table.keys]
     if table.table.name in table.empty:
         # It reads no pattern that nothing matches.
-        columns = [*_data_columns(table.table), *_key_columns(table)]
-        nulls = ",\n".join(f"  CAST(NULL AS {DUCKDB_TYPES[kind]}) AS {_double_quoted(its)}" for its, kind, _ in columns)
+        nulls = ",\n".join(
+            f"  CAST(NULL AS {DUCKDB_TYPES[column.type]}) AS {_double_quoted(column.name)}" for column in columns
+        )
         select = f"SELECT\n{nulls}\nWHERE false"
         doc += " Nothing was there when this was made: make it again by the DDL of a later day."
     create = f"CREATE OR REPLACE VIEW {name} AS\n{select}"
-    docs = {column: doc for column, _, doc in [*_data_columns(table.table), *_key_columns(table)]}
+    docs = {column.name: _comment(column.doc) for column in columns}
     return [Statement(table.table.name, create), *_commented(table.table.name, name, doc, docs)]
 
 
@@ -159,7 +158,7 @@ ENGINES: Final[dict[str, Callable[[ExternalTable], list[Statement]]]] = {
 
 def hive_columns(table: Table) -> list[tuple[str, str, str]]:
     """Name, Hive type and comment of each column in a table's data objects."""
-    return [(name, HIVE_TYPES[type_], doc) for name, type_, doc in _data_columns(table)]
+    return [(column.name, HIVE_TYPES[column.type], _comment(column.doc)) for column in table.columns]
 
 
 def duckdb_views(prices: StoragePrices) -> list[str]:
@@ -172,17 +171,12 @@ def quoted_name(name: str) -> str:
     return _double_quoted(name)
 
 
-def _data_columns(table: Table) -> list[_Declared]:
-    return [(column.name, column.type, _comment(column.doc)) for column in table.columns]
-
-
-def _key_columns(table: ExternalTable) -> list[_Declared]:
-    return [(key.name, key.type, _comment(key.doc)) for key in table.keys]
-
-
-def _declared(columns: Iterable[_Declared], types: Mapping[pa.DataType, str]) -> str:
+def _declared(columns: Iterable[Column], types: Mapping[pa.DataType, str]) -> str:
     """A list of columns with types and comments, as Hive and Spark write it."""
-    return ",\n".join(f"  {_backticked(name)} {types[kind]} COMMENT {_backslashed(doc)}" for name, kind, doc in columns)
+    return ",\n".join(
+        f"  {_backticked(column.name)} {types[column.type]} COMMENT {_backslashed(_comment(column.doc))}"
+        for column in columns
+    )
 
 
 def _views(table: ExternalTable, described: Callable[[View], str], quote: Callable[[str], str]) -> Iterator[Statement]:

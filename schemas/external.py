@@ -9,25 +9,18 @@ from typing import Final, Literal
 
 import pyarrow as pa
 
-from ahi_catalog.schemas.tables import Table
+from ahi_catalog.schemas.tables import Column, Table
 from ahi_catalog.schemas.views import US_EAST, StoragePrices
 
 PartitionKey = Literal["created_date", "created_month"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    """One partition key: in the path of a data object, not in the object itself."""
-
-    name: str
-    type: pa.DataType
-    doc: str
-
-
-_DATASTORE_ID: Final = Key(name="datastore_id", type=pa.string(), doc="The data store, 32 of [0-9a-z].")
-_CREATED: Final[dict[PartitionKey, Key]] = {
-    "created_date": Key(name="created_date", type=pa.date32(), doc="The day of created_at, in UTC."),
-    "created_month": Key(name="created_month", type=pa.string(), doc="The month of created_at in UTC, as yyyy-MM."),
+_DATASTORE_ID: Final = Column(name="datastore_id", type=pa.string(), source=(), doc="The data store, 32 of [0-9a-z].")
+_CREATED: Final[dict[PartitionKey, Column]] = {
+    "created_date": Column(name="created_date", type=pa.date32(), source=(), doc="The day of created_at, in UTC."),
+    "created_month": Column(
+        name="created_month", type=pa.string(), source=(), doc="The month of created_at in UTC, as yyyy-MM."
+    ),
 }
 
 
@@ -59,7 +52,7 @@ class ExternalTable:
     prices: StoragePrices = US_EAST
 
     @property
-    def keys(self) -> tuple[Key, Key]:
+    def keys(self) -> tuple[Column, Column]:
         """The partition keys, from the outside in."""
         return partition_keys(self.partition_key)
 
@@ -73,8 +66,8 @@ class ExternalTable:
         return view if self.name == self.table.name else f"{self.name}_{view}"
 
 
-def partition_keys(key: PartitionKey) -> tuple[Key, Key]:
-    """The partition keys of a catalog, from the outside in."""
+def partition_keys(key: PartitionKey) -> tuple[Column, Column]:
+    """The partition keys of a catalog, from the outside in: in the path of a data object, not in the object itself."""
     return _DATASTORE_ID, _CREATED[key]
 
 
