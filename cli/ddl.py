@@ -62,13 +62,14 @@ def ddl(
       ahi-catalog ddl athena --catalog s3://bucket/imaging --database imaging --only image_sets
       ahi-catalog ddl athena --catalog s3://bucket/imaging --database imaging --only studies
     """
-    from ahi_catalog.connectors.catalog.external import describe_all  # `--help` does without pyarrow
+    from ahi_catalog.connectors.catalog.external import describe, further  # `--help` does without pyarrow
     from ahi_catalog.schemas.ddl import ENGINES
     from ahi_catalog.schemas.views import StoragePrices
 
     opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
     prices = StoragePrices(frequent=frequent_price, archive=archive_price)
-    tables = describe_all(opened, engine, injected=injected, database=database, name=table, prices=prices)
+    main = describe(opened, engine, injected=injected, database=database, name=table, prices=prices)
+    tables = [main, *further(opened, main)]
     statements = [found for each in tables for found in ENGINES[engine](each) if only in {None, found.makes}]
     if not statements and only == "instances":
         raise UsageError("there is no table instances yet: read the metadata first, with instances")

@@ -34,15 +34,15 @@ def register(
     \b
       ahi-catalog register --catalog s3://bucket/imaging --database imaging
     """
-    from ahi_catalog.connectors.catalog.external import describe_all  # `--help` does without pyarrow
+    from ahi_catalog.connectors.catalog.external import describe, further  # `--help` does without pyarrow
     from ahi_catalog.connectors.glue import open_glue
     from ahi_catalog.connectors.glue import register as register_table
     from ahi_catalog.schemas.ddl import BESIDE
 
     opened = open_to_read(catalog, bucket_owner=bucket_owner, allow_http=allow_http)
-    table_, *others_ = describe_all(opened, "athena", injected=injected, database=database, name=table)
+    main = describe(opened, "athena", injected=injected, database=database, name=table)
+    tables = [main, *(main.beside(each) for each in BESIDE), *further(opened, main)]
     glue = open_glue()
-    tables = [table_, *(table_.beside(each) for each in BESIDE), *others_]
     first, *others = [register_table(glue, each) for each in tables]
     if as_json:
         print_json(asdict(first) | {"more": [asdict(each) for each in others]})

@@ -7,7 +7,7 @@ from ahi_catalog.connectors.catalog.catalog import Catalog
 from ahi_catalog.connectors.catalog.dataset import data_keys
 from ahi_catalog.connectors.catalog.layout import Unit
 from ahi_catalog.connectors.errors import Remedy, UsageError
-from ahi_catalog.schemas import IMAGE_SETS, Table
+from ahi_catalog.schemas import IMAGE_SETS
 from ahi_catalog.schemas.ddl import BESIDE
 from ahi_catalog.schemas.external import ExternalTable
 from ahi_catalog.schemas.views import US_EAST, StoragePrices
@@ -19,18 +19,16 @@ def describe(
     catalog: Catalog,
     engine: str,
     *,
-    table: Table = IMAGE_SETS,
     injected: bool = False,
     database: str = "",
     name: str = "",
     prices: StoragePrices = US_EAST,
 ) -> ExternalTable:
-    """What an engine has to know of a table of a catalog.
+    """What an engine has to know of the table `image_sets` of a catalog.
 
     Args:
         catalog: The catalog.
         engine: ``athena`` (which reads S3 only), ``spark`` (which writes S3 as ``s3a://``) or ``duckdb``.
-        table: The declaration.
         injected: Leave the data stores open: each query in Athena has to name one.
         database: To name in front of the table.
         name: What the engine calls the table; empty: as it is declared.
@@ -45,9 +43,9 @@ def describe(
     if not first_days:
         raise UsageError(f"the catalog at {catalog.store.url} holds nothing yet", remedy=Remedy.SYNC)
     return ExternalTable(
-        table=table,
-        name=name or table.name,
-        location=_location(f"{catalog.store.url}/{table.name}", engine),
+        table=IMAGE_SETS,
+        name=name or IMAGE_SETS.name,
+        location=_location(f"{catalog.store.url}/{IMAGE_SETS.name}", engine),
         partition_key="created_date" if catalog.description.unit is Unit.DAY else "created_month",
         datastore_ids=() if injected else tuple(first_days),
         first_day=min(first_days.values()),
@@ -57,21 +55,14 @@ def describe(
     )
 
 
-def describe_all(
-    catalog: Catalog,
-    engine: str,
-    *,
-    injected: bool = False,
-    database: str = "",
-    name: str = "",
-    prices: StoragePrices = US_EAST,
-) -> list[ExternalTable]:
-    """The same of `image_sets`, which brings what the views need, and of each further table that there is.
+def further(catalog: Catalog, first: ExternalTable) -> list[ExternalTable]:
+    """The tables that there are beside `image_sets` and those that its views need anyway.
 
-    These are named after the first where that has a name of its own.
+    Args:
+        catalog: The catalog.
+        first: Its table `image_sets`, after which they are named where that has a name of its own.
     """
-    first = describe(catalog, engine, injected=injected, database=database, name=name, prices=prices)
-    return [first, *(first.beside(each) for each in catalog.tables() if each not in {IMAGE_SETS, *BESIDE})]
+    return [first.beside(each) for each in catalog.tables() if each not in {IMAGE_SETS, *BESIDE}]
 
 
 def _first_day(catalog: Catalog, datastore_id: str) -> date | None:
