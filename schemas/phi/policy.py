@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from ahi_catalog.schemas.tables import Column, Sensitivity, Table
+from ahi_catalog.schemas.tables import Column, Sensitivity
 
 
 class Policy(StrEnum):
@@ -138,9 +138,3 @@ BASIC_PROFILE: Final = {
 A keyed hash in place of Z, and a year in place of a birth date, are pseudonyms and go beyond what an option
 allows: the result is pseudonymous, not de-identified as the profile has it (docs/security.md says so too).
 """
-
-
-def harmless_sources(table: Table) -> frozenset[tuple[str, ...]]:
-    """Paths of the declared fields that may stand in ``extra``: no identifier, name, UID, date or code."""
-    harmless = (Sensitivity.NONE, Sensitivity.TEXT)
-    return frozenset(column.source for column in table.columns if column.source and column.sensitivity in harmless)

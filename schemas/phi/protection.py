@@ -4,16 +4,16 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ahi_catalog.schemas.decoding.lenient import lookup
 from ahi_catalog.schemas.dicom import parse_times
-from ahi_catalog.schemas.phi.policy import Action, PhiPolicy, Policy, action, harmless_sources
+from ahi_catalog.schemas.phi.policy import Action, PhiPolicy, Policy, action
 from ahi_catalog.schemas.phi.pseudonyms import PhiKey, day_offsets, hashes, uids
-from ahi_catalog.schemas.tables import Column, Table
+from ahi_catalog.schemas.tables import Column, Sensitivity, Table
 
 _FIRST_DAY: Final = -719_162
 """The first of January of the year 1, in days since 1970: a date column holds none before it."""
@@ -29,15 +29,12 @@ _BEYOND: Final = r"^(?:09\d|[1-9]\d\d)Y ?$"
 _MADE_OF: Final = {"dicom_study_date": "study_date", "dicom_patient_birth_date": "patient_birth_date"}
 """Raw texts, and the parsed date that each is written anew from, so that it can tell no more than that."""
 _NUMBER_VRS: Final = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
-
-
+_HARMLESS: Final = (Sensitivity.NONE, Sensitivity.TEXT)
+"""Columns whose fields may stand in ``extra``: no identifier, name, UID, date or code."""
 _KEYED: Final = {Action.HASH: hashes, Action.UID: uids}
 
-
-class Protect(Protocol):
-    """Makes rows of a table into rows of the same columns that may be stored."""
-
-    def __call__(self, rows: pa.Table) -> pa.Table: ...
+Protect = Callable[[pa.Table], pa.Table]
+"""Makes rows of a table into rows of the same columns that may be stored."""
 
 
 def protection(
@@ -69,7 +66,6 @@ class _Protection:
         self._table = table
         self._keywords = keywords
         self._policy = policy
-        self._harmless = harmless_sources(table)
         self._keys = {c.name: key.derive(c.name) for c in table.columns} if key else {}
         has_dates = any(action(policy.policy, column) is Action.DATE for column in table.columns)
         self._offset_key = key.derive("day offset") if key and policy.shift_dates and has_dates else None
@@ -108,21 +104,19 @@ class _Protection:
         if does is Action.ATTRIBUTES:
             return _each_text(values, self._clean_attributes)
         if does is Action.TEXT and self._policy.keep_text:
-            return self._cleaned(values) if name == "extra" else values
+            return _each_text(values, self._clean) if name == "extra" else values
         return None
 
-    def _cleaned(self, texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    def _clean(self, text: str) -> str | None:
         """Of ``extra`` the declared fields that are no identifier, name, UID, date or code.
 
         A field that the declaration does not know may be any of those, so it is taken out.
         """
-        return _each_text(texts, self._clean)
-
-    def _clean(self, text: str) -> str | None:
         extra = json.loads(text)
         kept: dict[str, Any] = {}
         for column in self._table.columns:
-            if column.source in self._harmless and (value := lookup(extra, column.source)) is not None:
+            is_harmless = column.source and column.sensitivity in _HARMLESS
+            if is_harmless and (value := lookup(extra, column.source)) is not None:
                 parent = kept.setdefault(column.source[0], {}) if len(column.source) > 1 else kept
                 parent[column.source[-1]] = value
         return json.dumps(kept, sort_keys=True, separators=(",", ":")) if kept else None
