@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from ahi_catalog.connectors.catalog import Catalog, Partition
 from ahi_catalog.connectors.catalog.merge import origins_of
-from ahi_catalog.connectors.catalog.publishing import read_columns
+from ahi_catalog.connectors.catalog.publishing import read_object
 from ahi_catalog.connectors.settings import Quota
 from ahi_catalog.schemas import IMAGE_SETS, INSTANCES, SERIES, Table
 from ahi_catalog.schemas.views import FREQUENT, GIGABYTE, LEAST_BYTES, StoragePrices
@@ -195,7 +195,7 @@ def _look(catalog: Catalog, partition: Partition) -> tuple[pa.Table, dict[Table,
 
 def _columns(catalog: Catalog, table: Table, partition: Partition, names: Iterable[str]) -> pa.Table:
     key = partition.key(table)
-    return read_columns(table, key, catalog.store.get(key), list(names))
+    return read_object(table, key, catalog.store.get(key), list(names))
 
 
 def _held(catalog: Catalog, table: Table, partition: Partition) -> pa.Table:

@@ -133,7 +133,7 @@ def _renew_once(store: Store, table: Table, partition: Partition, rows: pa.Table
     stored = store.get(key)
     image_sets = store.get(whole)
     with MERGING:
-        current = read_columns(IMAGE_SETS, whole, image_sets, ["image_set_id", "version"])
+        current = read_object(IMAGE_SETS, whole, image_sets, ["image_set_id", "version"])
         merged = renew(table, read_object(table, key, stored), rows, origins_of(IMAGE_SETS, current))
         body = parquet.encode(table, merged.rows) if merged.is_change else None
     if body is not None:
@@ -162,7 +162,9 @@ class _Answers:
 
 def _publish_once(store: Store, batch: Batch, answers: _Answers) -> Published:
     stored = store.get(batch.key)
-    places = _places(stored, batch)
+    # Which image sets have a row is asked about where scans looked, or rows go.
+    asked = stored if batch.scanned or batch.deleted else None
+    places = read_object(batch.table, batch.key, asked, [batch.table.created, "image_set_id"])
     missing = unlisted(batch.table, places, batch.rows["image_set_id"], batch.scanned)
     gone = answers.deleted([*missing, *_removed_before(store, stored, batch)])
     batch = replace(batch, deleted=[*batch.deleted, *(each for each in gone if each not in missing)])
@@ -203,15 +205,6 @@ def _published(merged: Merged, stored: Stored | None, body: bytes | None) -> Pub
     )
 
 
-def _places(stored: Stored | None, batch: Batch) -> pa.Table:
-    """Which image sets have a row, and when they were created, where that is asked about: scans looked, or rows go."""
-    names = [batch.table.created, "image_set_id"]
-    if stored is None or not (batch.scanned or batch.deleted):
-        return batch.table.schema.empty_table().select(names)
-    with named(batch.key):
-        return parquet.decode(batch.table, stored.body, names)
-
-
 def note_removals(store: Store, partition: Partition, rows: pa.Table, deleted: Collection[str]) -> None:
     """Write down in the table `removals` which rows of a partition are about to go.
 
@@ -246,26 +239,23 @@ def _merge(stored: Stored | None, batch: Batch, deleted: Collection[str]) -> tup
     return merged, parquet.encode(table, merged.rows) if is_written else None
 
 
-def read_object(table: Table, key: str, stored: Stored | None) -> pa.Table:
+def read_object(table: Table, key: str, stored: Stored | None, names: Sequence[str] | None = None) -> pa.Table:
     """The rows of a data object, none where there is no object.
 
-    Raises:
-        DamagedError: It cannot be read; says how to mend it.
-        StateError: It was written by a later version.
-    """
-    with named(key):
-        return table.schema.empty_table() if stored is None else parquet.decode(table, stored.body)
-
-
-def read_columns(table: Table, key: str, stored: Stored | None, names: Sequence[str]) -> pa.Table:
-    """Some columns of a data object's rows, none where there is no object.
+    Args:
+        table: What the object holds.
+        key: Of the object.
+        stored: What is there.
+        names: Of the columns to read; None: all.
 
     Raises:
         DamagedError: It cannot be read; says how to mend it.
         StateError: It was written by a later version.
     """
+    if stored is None:
+        return table.schema.empty_table().select(names or table.schema.names)
     with named(key):
-        return table.schema.empty_table().select(names) if stored is None else parquet.decode(table, stored.body, names)
+        return parquet.decode(table, stored.body, names)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from ahi_catalog.connectors.catalog import Catalog, Checkpoint, Partition, layout
 from ahi_catalog.connectors.catalog.dataset import data_keys
-from ahi_catalog.connectors.catalog.publishing import read_columns, renew_partition
+from ahi_catalog.connectors.catalog.publishing import read_object, renew_partition
 from ahi_catalog.connectors.catalog.verification import Finding, Verification
 from ahi_catalog.connectors.errors import DamagedError, StateError, StoppedError, UsageError
 from ahi_catalog.connectors.healthimaging.pages import Field
@@ -305,7 +305,7 @@ def _check_derived_partition(run: Run, table: Table, partition: Partition, *, is
     if not inspected.is_unreadable:
         # `image_sets` is read last, so that whatever was read for it meanwhile is in it.
         there, known = (
-            read_columns(each, key, store.get(key), ["image_set_id"])["image_set_id"]
+            read_object(each, key, store.get(key), ["image_set_id"])["image_set_id"]
             for each, key in ((each, partition.key(each)) for each in (table, IMAGE_SETS))
         )
         counts[Finding.DELETED] += int(pc.sum(pc.invert(pc.is_in(there, known)), min_count=0).as_py())

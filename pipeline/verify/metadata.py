@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from ahi_catalog.connectors.catalog import Partition
 from ahi_catalog.connectors.catalog.merge import origins_of
-from ahi_catalog.connectors.catalog.publishing import MERGING, read_columns, read_object, renew_partition
+from ahi_catalog.connectors.catalog.publishing import MERGING, read_object, renew_partition
 from ahi_catalog.connectors.catalog.verification import Finding
 from ahi_catalog.connectors.errors import StateError, StoppedError
 from ahi_catalog.connectors.rows import pick
@@ -124,7 +124,7 @@ def _compare(run: Run, verifier: Verifier, table: Table, read: _Read, found: dic
     # Read last: what another run has changed meanwhile, it has changed there first.
     image_sets = store.get(whole)
     with MERGING:
-        current = origins_of(IMAGE_SETS, read_columns(IMAGE_SETS, whole, image_sets, ["image_set_id", "version"]))
+        current = origins_of(IMAGE_SETS, read_object(IMAGE_SETS, whole, image_sets, ["image_set_id", "version"]))
         series = found[SERIES.name]
         ids = series["image_set_id"].filter(pc.is_in(origins_of(SERIES, series), current))
         there, read_again = (
