@@ -2,28 +2,14 @@
 
 from typing import Final
 
-import pyarrow as pa
-
+from ahi_catalog.schemas.image_sets import IMAGE_SETS
 from ahi_catalog.schemas.tables import TIMESTAMP, Column, Table
 
 REMOVALS: Final = Table(
     name="removals",
     doc="Image sets whose row was removed, since the service confirmed that they are deleted; ids and times only.",
     columns=(
-        Column(
-            name="image_set_id",
-            type=pa.string(),
-            source=("imageSetId",),
-            doc="The image set's identifier, 32 of [0-9a-z].",
-            nullable=False,
-        ),
-        Column(
-            name="created_at",
-            type=TIMESTAMP,
-            source=("createdAt",),
-            doc="When the image set was created, in UTC.",
-            nullable=False,
-        ),
+        *(column for column in IMAGE_SETS.columns if column.name in {"image_set_id", "created_at"}),
         Column(
             name="removed_at",
             type=TIMESTAMP,
