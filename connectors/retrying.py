@@ -30,10 +30,6 @@ def full_jitter(first: float, longest: float) -> Backoff:
     return backoff
 
 
-def _say_nothing(failure: Exception, tries: int, seconds: float) -> None:
-    pass
-
-
 def retry(
     attempt: Callable[[], _T],
     on: type[Exception],
@@ -41,7 +37,7 @@ def retry(
     tries: int,
     backoff: Backoff,
     wait: Callable[[float], object] = time.sleep,
-    say: Callable[[Exception, int, float], None] = _say_nothing,
+    say: Callable[[Exception, int, float], None] = lambda *_: None,
 ) -> _T:
     """Calls until it neither fails nor has failed too often; what the last call returns or raises.
 
@@ -71,15 +67,14 @@ _CONFLICTS: Final = 60
 CONFLICT_BACKOFF: Final = full_jitter(first=0.02, longest=2)
 
 
-def retry_on_conflict(attempt: Callable[..., _T], *arguments: Any, backoff: Backoff = CONFLICT_BACKOFF) -> _T:
+def retry_on_conflict(attempt: Callable[..., _T], *arguments: Any) -> _T:
     """Writes optimistically: reads, changes and writes, and all of it again where another run wrote first.
 
     Args:
         attempt: Reads, changes and writes, from the start each time.
         arguments: Of the attempt.
-        backoff: Seconds to wait after so many conflicts; a test hands in none.
 
     Raises:
         ConflictError: Other runs win all the time.
     """
-    return retry(partial(attempt, *arguments), ConflictError, tries=_CONFLICTS, backoff=backoff)
+    return retry(partial(attempt, *arguments), ConflictError, tries=_CONFLICTS, backoff=CONFLICT_BACKOFF)

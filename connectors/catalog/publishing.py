@@ -21,7 +21,7 @@ from ahi_catalog.connectors.catalog import parquet
 from ahi_catalog.connectors.catalog.layout import Partition
 from ahi_catalog.connectors.catalog.merge import Merged, merge, origins_of, renew, without
 from ahi_catalog.connectors.errors import DamagedError, Remedy, StateError
-from ahi_catalog.connectors.retrying import CONFLICT_BACKOFF, Backoff, retry_on_conflict
+from ahi_catalog.connectors.retrying import retry_on_conflict
 from ahi_catalog.connectors.rows import unlisted
 from ahi_catalog.connectors.storage import Store, Stored
 from ahi_catalog.connectors.windows import NOWHERE, Coverage
@@ -82,32 +82,23 @@ class Published:
     created: pa.ChunkedArray = field(repr=False)
 
 
-def publish(
-    store: Store,
-    batch: Batch,
-    confirm_deleted: ConfirmDeleted,
-    *,
-    backoff: Backoff = CONFLICT_BACKOFF,
-) -> Published:
+def publish(store: Store, batch: Batch, confirm_deleted: ConfirmDeleted) -> Published:
     """Merges a batch into its partition; when this returns, readers see the result.
 
     Args:
         store: Where the catalog lies.
         batch: The rows and what they prove.
         confirm_deleted: Asks the service about image sets that the scan should have found; about each one once.
-        backoff: Seconds to wait after so many conflicts; a test hands in none.
 
     Raises:
         DamagedError: The partition's object is damaged; it is left as it was.
         StateError: It was written by a later version; it is left as it was.
         StoreError: It cannot be read or written, or other runs win all the time.
     """
-    return retry_on_conflict(_publish_once, store, batch, _Answers(confirm_deleted), backoff=backoff)
+    return retry_on_conflict(_publish_once, store, batch, _Answers(confirm_deleted))
 
 
-def renew_partition(
-    store: Store, table: Table, partition: Partition, rows: pa.Table, *, backoff: Backoff = CONFLICT_BACKOFF
-) -> Published:
+def renew_partition(store: Store, table: Table, partition: Partition, rows: pa.Table) -> Published:
     """Puts the rows of image sets in the place of those that a partition has of them.
 
     Rows of image sets that `image_sets` no longer has, or has in another version, are dropped, so the table is never
@@ -118,14 +109,13 @@ def renew_partition(
         table: What the rows are of: one whose rows name their image set.
         partition: That all rows belong to.
         rows: All rows of some image sets; none: those that are there are looked through.
-        backoff: Seconds to wait after so many conflicts; a test hands in none.
 
     Raises:
         DamagedError: An object is damaged; it is left as it was.
         StateError: It was written by a later version; it is left as it was.
         StoreError: It cannot be read or written, or other runs win all the time.
     """
-    return retry_on_conflict(_renew_once, store, table, partition, rows, backoff=backoff)
+    return retry_on_conflict(_renew_once, store, table, partition, rows)
 
 
 def _renew_once(store: Store, table: Table, partition: Partition, rows: pa.Table) -> Published:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from ahi_catalog.connectors import retrying
 from ahi_catalog.connectors.catalog import Batch, Partition, Unit, open_catalog, open_or_create, open_store, publish
 from ahi_catalog.connectors.catalog.changes import changes_since
 from ahi_catalog.connectors.catalog.querying import run_query
@@ -73,8 +74,9 @@ def test_a_run_that_dies_between_ledger_and_row_loses_and_invents_no_removal(tmp
     assert removed(store) == []
 
 
-def test_runs_side_by_side_lose_no_removal(tmp_path: Path) -> None:
+def test_runs_side_by_side_lose_no_removal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another run that removes an image set of the day just before the ledger is written keeps its removal."""
+    monkeypatch.setattr(retrying, "CONFLICT_BACKOFF", lambda _: 0)
     store = open_store(str(tmp_path))
     open_or_create(store, None)
     publish(store, batch("a", "b", "c"), all_gone)
@@ -85,10 +87,10 @@ def test_runs_side_by_side_lose_no_removal(tmp_path: Path) -> None:
         def put(self, key: str, body: bytes, *, expected: str | None) -> str:
             if key.startswith(REMOVALS.folder) and self.is_first:
                 Meddled.is_first = False
-                publish(store, batch("a", "c", scanned=[WHOLE_DAY]), all_gone, backoff=lambda _: 0)
+                publish(store, batch("a", "c", scanned=[WHOLE_DAY]), all_gone)
             return super().put(key, body, expected=expected)
 
-    publish(Meddled(tmp_path), batch("a", scanned=[WHOLE_DAY]), all_gone, backoff=lambda _: 0)
+    publish(Meddled(tmp_path), batch("a", scanned=[WHOLE_DAY]), all_gone)
     assert removed(store) == ["b", "c"]
 
 

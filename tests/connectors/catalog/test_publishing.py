@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ahi_catalog.connectors import retrying
 from ahi_catalog.connectors.catalog import (
     Batch,
     Checkpoint,
@@ -44,6 +45,12 @@ RUN = {
 }
 PARTITION = Partition(ID, Unit.DAY, date(2024, 2, 29))
 KEY = PARTITION.key(IMAGE_SETS)
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a conflict nobody waits."""
+    monkeypatch.setattr(retrying, "CONFLICT_BACKOFF", lambda _: 0)
 
 
 def rows(*names: str, version: int = 1) -> pa.Table:
@@ -108,14 +115,14 @@ class Meddler(MemoryStore):
     def put(self, key: str, body: bytes, *, expected: str | None) -> str:
         if self.others:
             other = self.others.pop()
-            publish(self, batch(other), nobody, backoff=lambda _: 0)
+            publish(self, batch(other), nobody)
         return super().put(key, body, expected=expected)
 
 
 def test_a_writer_in_between_loses_nothing() -> None:
     """On a conflict the object is read and merged again: all three runs' rows stand."""
     store = Meddler([rows("b"), rows("c")])
-    published = publish(store, batch(rows("a")), nobody, backoff=lambda _: 0)
+    published = publish(store, batch(rows("a")), nobody)
     assert sorted(ids(store)) == ["a", "b", "c"]
     assert published.new == 1
 
@@ -132,7 +139,7 @@ def test_conflicts_ask_about_each_image_set_once() -> None:
         return ["b"]
 
     scanned = Window(DAY, DAY + timedelta(days=1))
-    published = publish(store, batch(rows("a"), scanned), confirm, backoff=lambda _: 0)
+    published = publish(store, batch(rows("a"), scanned), confirm)
     assert sorted(asked) == ["b", "c", "x", "y"]
     assert published.removed == 1
     assert sorted(ids(store)) == ["a", "c", "x", "y"]
@@ -339,7 +346,7 @@ class Refusing(MemoryStore):
 def test_a_publish_that_never_wins_ends() -> None:
     """After sixty conflicts in a row the run is told, instead of trying for ever."""
     with pytest.raises(ConflictError):
-        publish(Refusing(), batch(rows("a")), nobody, backoff=lambda _: 0)
+        publish(Refusing(), batch(rows("a")), nobody)
 
 
 def test_a_catalog_knows_its_data_stores_and_runs() -> None:
