@@ -13,6 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from ahi_catalog.schemas.decoding.answer import Answer, MalformedSummaryError
+from ahi_catalog.schemas.decoding.values import as_json, unicode_text
 from ahi_catalog.schemas.image_sets import RECEIVED, RECEIVED_SCHEMA, SUMMARIES, TAGS
 from ahi_catalog.schemas.tables import EARLIEST, LATEST, TIMESTAMP
 
@@ -89,9 +90,8 @@ def _read_summary(summary: Any) -> dict[str, Any]:
             _discard(rest, column.source)
     if rest.get(TAGS) == {}:
         del rest[TAGS]
-    # ASCII and sorted keys: the same text whatever the order of the fields, and room for lone surrogates.
     try:
-        row["extra"] = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False) if rest else None
+        row["extra"] = as_json(rest) if rest else None
     except RecursionError:
         raise MalformedSummaryError("an image set in a page of the service is nested too deeply") from None
     return row
@@ -120,7 +120,7 @@ def _hold(value: Any, type_: pa.DataType) -> Any:
         least = -(2 ** (type_.bit_width - 1))
         fits = isinstance(value, int) and not isinstance(value, bool) and least <= value < -least
         return value if fits else None
-    return value if isinstance(value, str) and _is_unicode(value) else None
+    return unicode_text(value)
 
 
 def _to_microseconds(value: Any) -> int | None:
@@ -136,11 +136,3 @@ def _to_microseconds(value: Any) -> int | None:
         # No number or no time, too great for either, or a time without a zone.
         return None
     return microseconds if EARLIEST <= microseconds // 10**6 <= LATEST else None
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

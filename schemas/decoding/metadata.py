@@ -7,6 +7,7 @@ A cut is proven by decoding: a part, closed with the brackets that are open betw
 the same form, and a part that is cut elsewhere is no JSON.
 """
 
+import itertools
 import json
 import math
 import re
@@ -23,6 +24,7 @@ import msgspec
 import pyarrow as pa
 
 from ahi_catalog.schemas.decoding.answer import MalformedSummaryError
+from ahi_catalog.schemas.decoding.values import FLOAT_VRS, INTEGER_VRS, as_json, unicode_text
 from ahi_catalog.schemas.dicom import parse_dates
 from ahi_catalog.schemas.series import ATTRIBUTES, INSTANCES, SERIES
 from ahi_catalog.schemas.tables import NUMBERS, TEXTS
@@ -49,8 +51,6 @@ _AGES: Final = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
 _AGE: Final = re.compile(r"(\d{3})([DWMY])[ \0]*")
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _INT: Final = re.compile(r"[+-]?\d{1,18}")
-_FLOATS: Final = frozenset({"DS", "FD", "FL"})
-_INTS: Final = frozenset({"IS", "SL", "SS", "SV", "UL", "US", "UV"})
 
 
 class MalformedMetadataError(MalformedSummaryError):
@@ -119,7 +119,7 @@ def to_table(rows: list[dict[str, Any]]) -> pa.Table:
         if date is None and row["series_date"] is not None and row["series_date"].strip(" \0"):
             row["extra"]["SeriesDate"] = row["series_date"]
         row["series_date"] = date
-        row["extra"] = _as_json(row["extra"]) if row["extra"] else None
+        row["extra"] = as_json(row["extra"]) if row["extra"] else None
     return pa.Table.from_pylist(rows, pa.schema([*SERIES.schema, pa.field("patient_id", pa.string())]))
 
 
@@ -130,21 +130,17 @@ def _unzipped(body: Iterable[bytes]) -> Iterator[bytes]:
     while len(head) < len(_GZIP) and (more := next(pieces, b"")):
         head += more
     total = 0
-    for piece in _gunzip(head, pieces) if head.startswith(_GZIP) else _chain(head, pieces):
+    whole = itertools.chain([head], pieces)
+    for piece in _gunzip(whole) if head.startswith(_GZIP) else whole:
         total += len(piece)
         if total > MOST_BYTES:
             raise MalformedMetadataError(f"metadata of more than {MOST_BYTES >> 20} MB is not read")
         yield piece
 
 
-def _chain(head: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    yield head
-    yield from pieces
-
-
-def _gunzip(head: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _gunzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
     inflate = zlib.decompressobj(_GZIP_WINDOW)
-    for piece in _chain(head, pieces):
+    for piece in pieces:
         rest = piece
         while rest:
             if inflate.eof:
@@ -270,15 +266,15 @@ class _Reading:
             "image_set_id": origin.image_set_id,
             "image_set_version": origin.version,
             "created_at": origin.created_at,
-            "series_instance_uid": _text(uid),
+            "series_instance_uid": unicode_text(uid),
         }
 
     def _row(self, uid: str, series: "_Series") -> dict[str, Any]:
         holders = [*series.own, *self._above]
         extra: dict[str, Any] = {}
         row = self._start(uid) | {
-            "patient_id": _text(series.value("PatientID", (), holders)),
-            "study_instance_uid": _text(series.value("StudyInstanceUID", (), holders)),
+            "patient_id": unicode_text(series.value("PatientID", (), holders)),
+            "study_instance_uid": unicode_text(series.value("StudyInstanceUID", (), holders)),
             "sop_class_uid": sorted(series.classes) or None,
             "transfer_syntax_uid": sorted(series.syntaxes) or None,
             "instances": series.instances,
@@ -295,20 +291,20 @@ class _Reading:
         row["patient_age_years"] = _years(row["patient_age"])
         if self._keywords:
             values = {name: _plain(series.value(name, (), holders), vr) for name, vr in self._keywords.items()}
-            row["attributes"] = _as_json(values)
+            row["attributes"] = as_json(values)
         return row
 
     def _instance(self, series_uid: str, item: tuple[str, Any]) -> dict[str, Any]:
         uid, its = item
         frames = its.ImageFrames or []
         return self._start(series_uid) | {
-            "sop_instance_uid": _text(uid),
-            "sop_class_uid": _text(its.DICOM.SOPClassUID),
-            "transfer_syntax_uid": _text(its.StoredTransferSyntaxUID),
+            "sop_instance_uid": unicode_text(uid),
+            "sop_class_uid": unicode_text(its.DICOM.SOPClassUID),
+            "transfer_syntax_uid": unicode_text(its.StoredTransferSyntaxUID),
             "instance_number": _held(its.DICOM.InstanceNumber, INSTANCES.schema.field("instance_number").type),
             "frames": len(frames),
             "bytes": sum(map(_size, frames)),
-            "frame_ids": [frame.ID for frame in frames if _text(frame.ID) is not None],
+            "frame_ids": [frame.ID for frame in frames if unicode_text(frame.ID) is not None],
             "rows": _held(its.DICOM.Rows, pa.int32()),
             "columns": _held(its.DICOM.Columns, pa.int32()),
         }
@@ -404,21 +400,11 @@ def _held(value: Any, type_: pa.DataType) -> Any:
         return number if number is not None and -(2**31) <= number < 2**31 else None
     if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
         value = "\\".join(value)  # as DICOM writes several values
-    return _text(value)
+    return unicode_text(value)
 
 
 def _single(value: Any) -> Any:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
-
-
-def _text(value: Any) -> str | None:
-    if not isinstance(value, str):
-        return None
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return None
-    return value
 
 
 def _number(value: Any) -> float | None:
@@ -447,7 +433,7 @@ def _years(age: str | None) -> float | None:
 
 def _plain(value: Any, vr: str) -> Any:
     """A value of `attributes`: numbers as numbers, where they are ones."""
-    convert = _number if vr in _FLOATS else _integer if vr in _INTS else None
+    convert = _number if vr in FLOAT_VRS else _integer if vr in INTEGER_VRS else None
     if convert is None or value is None:
         return _bare(value)
     if isinstance(value, list):
@@ -455,8 +441,3 @@ def _plain(value: Any, vr: str) -> Any:
         return value if None in numbers else numbers
     number = convert(value)
     return value if number is None else number
-
-
-def _as_json(value: Any) -> str:
-    # ASCII and sorted keys: the same text whatever the order of the fields, and room for lone surrogates.
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ahi_catalog.schemas.decoding.lenient import lookup
+from ahi_catalog.schemas.decoding.values import FLOAT_VRS, INTEGER_VRS, as_json
 from ahi_catalog.schemas.dicom import parse_times
 from ahi_catalog.schemas.phi.policy import Action, PhiPolicy, Policy, action
 from ahi_catalog.schemas.phi.pseudonyms import PhiKey, day_offsets, hashes, uids
@@ -28,7 +29,6 @@ _AGE: Final = r"^(?:\d{3}[DWM]|0[0-8]\dY) ?$"
 _BEYOND: Final = r"^(?:09\d|[1-9]\d\d)Y ?$"
 _MADE_OF: Final = {"dicom_study_date": "study_date", "dicom_patient_birth_date": "patient_birth_date"}
 """Raw texts, and the parsed date that each is written anew from, so that it can tell no more than that."""
-_NUMBER_VRS: Final = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
 _HARMLESS: Final = (Sensitivity.NONE, Sensitivity.TEXT)
 """Columns whose fields may stand in ``extra``: no identifier, name, UID, date or code."""
 _KEYED: Final = {Action.HASH: hashes, Action.UID: uids}
@@ -119,17 +119,17 @@ class _Protection:
             if is_harmless and (value := lookup(extra, column.source)) is not None:
                 parent = kept.setdefault(column.source[0], {}) if len(column.source) > 1 else kept
                 parent[column.source[-1]] = value
-        return json.dumps(kept, sort_keys=True, separators=(",", ":")) if kept else None
+        return as_json(kept) if kept else None
 
     def _clean_attributes(self, text: str) -> str:
         """Each keyword of ``attributes``, null where its value may tell of a patient."""
         kept = {name: self._clean_attribute(name, value) for name, value in json.loads(text).items()}
-        return json.dumps(kept, sort_keys=True, separators=(",", ":"))
+        return as_json(kept)
 
     def _clean_attribute(self, keyword: str, value: Any) -> Any:
         vr = self._keywords.get(keyword)
         several = value if isinstance(value, list) else [value]
-        if vr in _NUMBER_VRS:
+        if vr in FLOAT_VRS | INTEGER_VRS:
             return value if all(isinstance(each, int | float) for each in several) else None
         if vr == "CS":
             return value if all(isinstance(each, str) and re.fullmatch(_CODE, each) for each in several) else None
