@@ -22,9 +22,7 @@ REMOVALS: Final = Table(
     # The later one: who has read the table in between is to meet the removal that took the row.
     version=("removed_at",),
     created="created_at",
-    volatile=frozenset(),
     object_name="removals.parquet",
     looked_up=("image_set_id",),
     unique=("image_set_id",),
-    categories=(),
 )

@@ -6,21 +6,12 @@ schemas, DDL, the data dictionary and PHI actions follow from it.
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 import pyarrow as pa
 
 from ahi_catalog.schemas.phi.policy import BASIC_PROFILE, Profile
 from ahi_catalog.schemas.tables import NUMBERS, TEXTS, TIMESTAMP, Column, Sensitivity, Table
-
-
-class Level(StrEnum):
-    """Where in a document of metadata an attribute stands."""
-
-    STUDY = "Study"
-    SERIES = "Series"
-    INSTANCE = "Instances"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +40,7 @@ def snake_case(keyword: str) -> str:
 
 def _declare(  # noqa: PLR0917  # a line of a table each
     keyword: str,
-    level: Level,
+    level: str,
     vr: str,
     type_: pa.DataType,
     tag: str,
@@ -59,14 +50,15 @@ def _declare(  # noqa: PLR0917  # a line of a table each
     option: str = "",
     within: tuple[str, ...] = (),
 ) -> Attribute:
-    source = (str(level), "DICOM", *within, keyword)
+    source = (level, "DICOM", *within, keyword)
     column = Column(name=snake_case(keyword), type=type_, source=source, sensitivity=sensitivity, doc=f"{doc} ({tag}).")
     profile = Profile(f"({tag})", basic, option)
     return Attribute(keyword=keyword, vr=vr, within=within, column=column, profile=profile)
 
 
 _S, _I, _COUNT, _N = pa.string(), pa.int32(), pa.int64(), pa.float64()
-_STUDY, _SERIES, _INSTANCE = Level.STUDY, Level.SERIES, Level.INSTANCE
+_STUDY, _SERIES, _INSTANCE = "Study", "Series", "Instances"
+"""Where in a document of metadata an attribute stands."""
 _NONE, _CODE, _AGE, _DATE = Sensitivity.NONE, Sensitivity.CODE, Sensitivity.AGE, Sensitivity.DATE
 _ID, _UID, _TEXT = Sensitivity.IDENTIFIER, Sensitivity.UID, Sensitivity.TEXT
 _DATES, _TRAITS = BASIC_PROFILE["study_date"].option, BASIC_PROFILE["patient_sex"].option
@@ -241,7 +233,6 @@ SERIES: Final = Table(
     key=("image_set_id", "series_instance_uid"),
     version=("image_set_version",),
     created="created_at",
-    volatile=frozenset(),
     object_name="series.parquet",
     looked_up=("image_set_id", "study_instance_uid", "series_instance_uid"),
     unique=("image_set_id", "series_instance_uid"),
@@ -288,7 +279,6 @@ INSTANCES: Final = Table(
     key=("image_set_id", "sop_instance_uid"),
     version=("image_set_version",),
     created="created_at",
-    volatile=frozenset(),
     object_name="instances.parquet",
     looked_up=("image_set_id", "sop_instance_uid"),
     unique=("image_set_id", "sop_instance_uid", "frame_ids"),

@@ -88,11 +88,11 @@ class Table:
     key: tuple[str, ...]
     version: tuple[str, ...]
     created: str
-    volatile: frozenset[str]
+    volatile: frozenset[str] = frozenset()
     object_name: str
     looked_up: tuple[str, ...]
     unique: tuple[str, ...]
-    categories: tuple[str, ...]
+    categories: tuple[str, ...] = ()
     schema: pa.Schema = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
