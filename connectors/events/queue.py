@@ -9,7 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import botocore.exceptions as boto
 
@@ -43,14 +43,6 @@ _WHAT_TO_DO: Final = {
 _DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "KmsAccessDenied", "KMS.AccessDeniedException"})
 
 
-class Client(Protocol):
-    """The operations of SQS that are used, named and shaped as in boto3."""
-
-    def receive_message(self, **request: Any) -> dict[str, Any]: ...
-    def delete_message_batch(self, **request: Any) -> dict[str, Any]: ...
-    def get_queue_attributes(self, **request: Any) -> dict[str, Any]: ...
-
-
 class Queue:
     """One queue of HealthImaging's events.
 
@@ -63,7 +55,7 @@ class Queue:
         malformed: Messages received that hold no event of HealthImaging's; they are left to the dead-letter queue.
     """
 
-    def __init__(self, url: str, client: Client, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, url: str, client: Any, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._url = url
         self._client = client
         self._clock = clock

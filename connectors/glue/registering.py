@@ -5,7 +5,7 @@ A second call with nothing new is one GetTable. Nothing is ever deleted, so gran
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import botocore.exceptions as boto
 
@@ -20,15 +20,6 @@ _NAME: Final = re.compile(r"[a-z0-9_][a-z0-9_-]{0,254}")
 _ABSENT: Final = "EntityNotFoundException"
 _HELD_BY_OTHERS: Final = frozenset({"AlreadyExistsException", "ConcurrentModificationException"})
 _ATTEMPTS: Final = 5
-
-
-class Client(Protocol):
-    """The operations of Glue that are used, named and shaped as in boto3."""
-
-    def get_table(self, **request: Any) -> Json: ...
-    def create_table(self, **request: Any) -> Json: ...
-    def update_table(self, **request: Any) -> Json: ...
-    def create_database(self, **request: Any) -> Json: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +37,17 @@ class Registration:
     changes: list[str]
 
 
-def open_glue() -> Client:
+def open_glue() -> Any:
     """Glue's client, with boto3's credentials, region and endpoint.
 
     Raises:
         UsageError: boto3 finds no region, or a profile that does not exist.
     """
     # Nothing here is hurt by boto3's own retries: what a lost answer left behind is read again.
-    client: Client = aws.make_client("glue", connections=1, read_timeout=60, attempts=_ATTEMPTS)
-    return client
+    return aws.make_client("glue", connections=1, read_timeout=60, attempts=_ATTEMPTS)
 
 
-def register(client: Client, table: ExternalTable) -> Registration:
+def register(client: Any, table: ExternalTable) -> Registration:
     """Make the database and the table where they are missing, or bring the table up to date.
 
     Args:
@@ -74,7 +64,7 @@ def register(client: Client, table: ExternalTable) -> Registration:
     return Registration(database=table.database, table=table.name, changes=retry_on_conflict(_attempt, client, table))
 
 
-def _attempt(client: Client, table: ExternalTable) -> list[str]:
+def _attempt(client: Any, table: ExternalTable) -> list[str]:
     found = _call(client.get_table, DatabaseName=table.database, Name=table.name)
     if found is None:
         return _create(client, table)
@@ -87,7 +77,7 @@ def _attempt(client: Client, table: ExternalTable) -> list[str]:
     return changes
 
 
-def _create(client: Client, table: ExternalTable) -> list[str]:
+def _create(client: Any, table: ExternalTable) -> list[str]:
     request = {"DatabaseName": table.database, "TableInput": new_table(table)}
     created = f"created table {table.name}"
     if _call(client.create_table, **request) is not None:

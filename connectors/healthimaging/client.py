@@ -8,7 +8,7 @@ boto3 keeps what it does well: credentials, regions, endpoints, validation, sign
   not wait for a back-off.
 """
 
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from botocore.config import Config
 
@@ -19,17 +19,7 @@ _BODY: Final = "RawBody"
 _OK: Final = 300
 
 
-class Client(Protocol):
-    """The operations that the connector uses, named and shaped as in boto3."""
-
-    def search_image_sets(self, **request: Any) -> dict[str, Any]: ...
-    def get_image_set(self, **request: Any) -> dict[str, Any]: ...
-    def get_image_set_metadata(self, **request: Any) -> dict[str, Any]: ...
-    def get_datastore(self, **request: Any) -> dict[str, Any]: ...
-    def list_datastores(self, **request: Any) -> dict[str, Any]: ...
-
-
-def make_client(*, connections: int, allow_http: bool = False) -> Client:
+def make_client(*, connections: int, allow_http: bool = False) -> Any:
     """A thread-safe client for the region, credentials and endpoint that boto3 finds.
 
     Args:
@@ -39,14 +29,14 @@ def make_client(*, connections: int, allow_http: bool = False) -> Client:
     Raises:
         UsageError: boto3 finds no region, or a profile that does not exist.
     """
-    client: Client = aws.make_client(
+    client = aws.make_client(
         "medical-imaging",
         connections=connections,
         read_timeout=30,
         adapt=_adapted,
         allow_http=allow_http,
     )
-    client.meta.events.register("before-parse.medical-imaging.SearchImageSets", _keep_body)  # type: ignore[attr-defined]
+    client.meta.events.register("before-parse.medical-imaging.SearchImageSets", _keep_body)
     return client
 
 

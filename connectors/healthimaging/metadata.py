@@ -15,7 +15,6 @@ import botocore.exceptions
 import pyarrow as pa
 
 from ahi_catalog.connectors.errors import NotReadyError, StoppedError
-from ahi_catalog.connectors.healthimaging.client import Client
 from ahi_catalog.connectors.healthimaging.executor import RequestCounts, RequestExecutor
 from ahi_catalog.connectors.healthimaging.failures import METADATA, is_not_found, is_not_ready
 from ahi_catalog.connectors.windows import SECOND, Window, floor_second
@@ -91,7 +90,7 @@ class MetadataSource:
         executor: Makes its requests, within the quota of this operation.
     """
 
-    def __init__(self, datastore_id: str, client: Client, executor: RequestExecutor) -> None:
+    def __init__(self, datastore_id: str, client: Any, executor: RequestExecutor) -> None:
         self._id = datastore_id
         self._client = client
         self._executor = executor

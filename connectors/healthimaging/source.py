@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import botocore.exceptions
 
-from ahi_catalog.connectors.healthimaging.client import Client, make_client, raw_body
+from ahi_catalog.connectors.healthimaging.client import make_client, raw_body
 from ahi_catalog.connectors.healthimaging.executor import BACKOFF, RequestCounts, RequestExecutor
 from ahi_catalog.connectors.healthimaging.failures import is_not_found
 from ahi_catalog.connectors.healthimaging.limiter import Limiter
@@ -47,7 +47,7 @@ class Source:
         executor: Makes its requests.
     """
 
-    def __init__(self, datastore_id: str, client: Client, executor: RequestExecutor) -> None:
+    def __init__(self, datastore_id: str, client: Any, executor: RequestExecutor) -> None:
         self._id = datastore_id
         self._client = client
         self._executor = executor
@@ -140,7 +140,7 @@ class Connection:
         metadata_limiter: Of GetImageSetMetadata, which has a quota of its own.
     """
 
-    client: Client
+    client: Any
     limiter: Limiter
     metadata_limiter: Limiter
 

@@ -9,7 +9,7 @@ any doubt the object is read again and compared with what was meant to be writte
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import botocore.exceptions as boto
 from botocore.config import Config
@@ -63,16 +63,6 @@ _PASSING: Final = _SLOWER | {"RequestTimeout"}
 """Codes that may pass whatever their status: KMS's throttling comes by way of S3 as 400, as does a slow upload."""
 
 
-class Client(Protocol):
-    """The operations that the store uses, named and shaped as in boto3."""
-
-    def get_object(self, **request: Any) -> dict[str, Any]: ...
-    def put_object(self, **request: Any) -> dict[str, Any]: ...
-    def copy_object(self, **request: Any) -> dict[str, Any]: ...
-    def delete_object(self, **request: Any) -> dict[str, Any]: ...
-    def list_objects_v2(self, **request: Any) -> dict[str, Any]: ...
-
-
 class _DoubtError(StoreError):
     """The request failed in a way that may pass, and may have been applied."""
 
@@ -124,7 +114,7 @@ class S3Store:
         self,
         bucket: str,
         prefix: str,
-        client: Client,
+        client: Any,
         *,
         access: S3Access = _ANY,
         backoff: Backoff = _BACKOFF,

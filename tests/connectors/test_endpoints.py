@@ -166,11 +166,11 @@ def test_aws_region_alone_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setenv("AWS_REGION", "ap-southeast-2")
     found = []
     for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
-        found.append(make_client(connections=1).meta.region_name)  # type: ignore[attr-defined]
+        found.append(make_client(connections=1).meta.region_name)
         monkeypatch.delenv(name)
-    found.append(make_client(connections=1).meta.region_name)  # type: ignore[attr-defined]
+    found.append(make_client(connections=1).meta.region_name)
     assert found == ["us-east-1", "ap-southeast-2", "eu-west-1"]
     config.write_text("")
     monkeypatch.setenv("AWS_REGION", "ap-southeast-2")
     with using(boto3.Session()):
-        assert make_client(connections=1).meta.region_name == "ap-southeast-2"  # type: ignore[attr-defined]
+        assert make_client(connections=1).meta.region_name == "ap-southeast-2"

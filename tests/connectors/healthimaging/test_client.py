@@ -10,7 +10,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ahi_catalog.connectors import aws, aws_failures
-from ahi_catalog.connectors.healthimaging.client import Client, make_client, raw_body
+from ahi_catalog.connectors.healthimaging.client import make_client, raw_body
 from ahi_catalog.connectors.healthimaging.pages import Field, Search
 from ahi_catalog.connectors.windows import Window
 from ahi_catalog.emulator import Emulator, Service, ServiceOptions
@@ -52,7 +52,7 @@ def emulator(service: Service) -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def client(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Client:
+def client(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Ours."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_MEDICAL_IMAGING", emulator.url)
     return make_client(connections=2)
@@ -67,7 +67,7 @@ def request(store: str, search: Search, token: str | None = None) -> dict[str, A
     return asked if token is None else asked | {"nextToken": token}
 
 
-def pages(client: Client, store: str, search: Search) -> Iterator[dict[str, Any]]:
+def pages(client: Any, store: str, search: Search) -> Iterator[dict[str, Any]]:
     """The pages of a search, as our client brings them."""
     token = None
     while True:
@@ -78,7 +78,7 @@ def pages(client: Client, store: str, search: Search) -> Iterator[dict[str, Any]
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-def test_pages_are_those_of_botocore(client: Client, store: str, search: Search) -> None:
+def test_pages_are_those_of_botocore(client: Any, store: str, search: Search) -> None:
     """What our bytes say is what boto3's paginator, with botocore's parser, makes of a client of its own."""
     ours = [row for page in pages(client, store, search) for row in page["imageSetsMetadataSummaries"]]
     theirs = [
@@ -96,7 +96,7 @@ def test_pages_are_those_of_botocore(client: Client, store: str, search: Search)
 
 
 @pytest.mark.parametrize("kind", ["throttle", "500", "503", "access_denied", "expired_token", "reset"])
-def test_failures_are_those_of_botocore(client: Client, store: str, service: Service, kind: str) -> None:
+def test_failures_are_those_of_botocore(client: Any, store: str, service: Service, kind: str) -> None:
     """A further page that fails raises what boto3's own client raises for it: kind, code, message, status."""
     token = next(pages(client, store, SEARCHES[0]))["nextToken"]
     service.faults.add(kind, next=2)
@@ -111,7 +111,7 @@ def test_failures_are_those_of_botocore(client: Client, store: str, service: Ser
     assert ours == theirs
 
 
-def test_a_token_that_is_none_is_refused(client: Client, store: str) -> None:
+def test_a_token_that_is_none_is_refused(client: Any, store: str) -> None:
     """The scan begins again where it meets this one."""
     next(pages(client, store, SEARCHES[0]))
     with pytest.raises(ClientError) as refused:
