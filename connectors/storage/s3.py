@@ -158,7 +158,9 @@ class S3Store:
     def put(self, key: str, body: bytes, *, expected: str | None) -> str:
         def put_once() -> str:
             try:
-                return self._send(key, body, **self._condition(expected))
+                request = {"Key": self._key(key), "Body": body, **self._condition(expected), **self._encryption}
+                answer = self._call(self._client.put_object, **request)
+                etag = _etag(answer)
             except (ConflictError, _DoubtError, _AbsentError) as error:
                 found = self._get_once(self._key(key))
                 if found is not None and found.body == body:
@@ -172,6 +174,8 @@ class S3Store:
                     # Two writers met, and the other one has not won either.
                     raise _DoubtError(f"{self.url}: the store refuses a conditional write that should hold") from None
                 raise
+            self._check_encrypted(answer)
+            return etag
 
         return self._try(put_once)
 
@@ -218,13 +222,6 @@ class S3Store:
             StoreError: It cannot be deleted.
         """
         self._try(self._call, self._client.delete_object, Key=self._key(key))
-
-    def _send(self, key: str, body: bytes, **condition: str) -> str:
-        request = {"Key": self._key(key), "Body": body, **condition}
-        answer = self._call(self._client.put_object, **request, **self._encryption)
-        etag = _etag(answer)
-        self._check_encrypted(answer)
-        return etag
 
     def _condition(self, expected: str | None) -> dict[str, str]:
         if expected is None:
@@ -344,15 +341,14 @@ def _encryption(access: S3Access) -> dict[str, str]:
     return {"ServerSideEncryption": "AES256"} if access.sse_s3 else {}
 
 
-def open_s3_store(
-    bucket: str, prefix: str, access: S3Access = _ANY, *, connections: int = S3Store.writers + 1
-) -> S3Store:
+def open_s3_store(bucket: str, prefix: str, access: S3Access = _ANY) -> S3Store:
     """A store in S3, or in what `AWS_ENDPOINT_URL_S3` names, with boto3's credentials and region.
 
     Raises:
         UsageError: The profile does not exist, or boto3 refuses its settings.
     """
-    return S3Store(bucket, prefix, make_client(connections=connections, allow_http=access.allow_http), access=access)
+    client = make_client(connections=S3Store.writers + 1, allow_http=access.allow_http)
+    return S3Store(bucket, prefix, client, access=access)
 
 
 def make_client(*, connections: int, read_timeout: int = 60, allow_http: bool = False) -> Any:
