@@ -205,13 +205,7 @@ class Catalog:
 
     def keep_heartbeat(self, datastore_id: str, heartbeat: Heartbeat) -> None:
         """Write down how a watch is, in place of whatever is there."""
-
-        def keep() -> None:
-            key = layout.heartbeat_key(datastore_id)
-            stored = self.store.get(key)
-            self.store.put(key, heartbeats.encode(heartbeat), expected=stored.etag if stored else None)
-
-        retry_on_conflict(keep)
+        self._overwrite(layout.heartbeat_key(datastore_id), heartbeats.encode(heartbeat))
 
     def refuse_replaced(self) -> None:
         """Make sure that this catalog is still where it was opened.
@@ -237,7 +231,7 @@ class Catalog:
         Raises:
             ConflictError: There is another one.
         """
-        return self.store.put(key, json.dumps(report, indent=1).encode() + b"\n", expected=expected)
+        return self.store.put(key, _encoded(report), expected=expected)
 
     def end_run(self, key: str, report: dict[str, Any], *, expected: str | None) -> None:
         """Keep the report of a run that has ended, in place of its heartbeat.
@@ -247,15 +241,19 @@ class Catalog:
             report: As JSON goes.
             expected: The etag of the last heartbeat, as far as that is known; None: there was none.
         """
-
-        def end() -> None:
-            stored = self.store.get(key)
-            self.write_run(key, report, expected=stored.etag if stored else None)
-
         try:
             self.write_run(key, report, expected=expected)
         except ConflictError:
-            retry_on_conflict(end)
+            self._overwrite(key, _encoded(report))
+
+    def _overwrite(self, key: str, body: bytes) -> None:
+        """Put an object in place of whatever is there."""
+
+        def put() -> None:
+            stored = self.store.get(key)
+            self.store.put(key, body, expected=stored.etag if stored else None)
+
+        retry_on_conflict(put)
 
     def run_keys(self, datastore_id: str) -> list[str]:
         """The keys of the run reports of a data store, newest first."""
@@ -282,6 +280,10 @@ class Catalog:
         if not all(isinstance(report.get(name), kind) for name, kind in _RUN_FIELDS.items()):
             raise DamagedError(f"{what} is damaged; {advice}")
         return report
+
+
+def _encoded(report: dict[str, Any]) -> bytes:
+    return json.dumps(report, indent=1).encode() + b"\n"
 
 
 def open_catalog(store: Store) -> Catalog:
