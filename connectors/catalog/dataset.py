@@ -66,7 +66,7 @@ def find_image_sets(catalog: Catalog, datastore_id: str, image_set_ids: Collecti
     columns, wanted = [IMAGE_SETS.created, "image_set_id"], ds.field("image_set_id").isin(sorted(image_set_ids))
     dataset = open_dataset(catalog, keys)
     try:
-        rows = dataset.scanner(columns=columns, filter=wanted).to_table() if keys else IMAGE_SETS.schema.empty_table()
+        rows = dataset.scanner(columns=columns, filter=wanted).to_table()
     except (pa.ArrowException, OSError):
         if failure := store_failure(dataset):
             raise failure from None

@@ -96,10 +96,11 @@ def summarize(catalog: Catalog, datastore_id: str, *, runs: int) -> Summary:
     coverage, populated = (checkpoint.coverage, checkpoint.populated) if checkpoint else (NOWHERE, NOWHERE)
     lost = populated.minus(partition.window for partition in partitions)
     problems += [f"data objects are lost: {window}" for window in lost]
-    rows, unreadable = count_rows(catalog, [partition.key(IMAGE_SETS) for partition in partitions])
+    windows = {partition.key(IMAGE_SETS): partition.window for partition in partitions}
+    rows, unreadable = count_rows(catalog, list(windows))
     problems += [f"a data object is unreadable: {key}" for key in unreadable]
     problems += [f"a file is none of the catalog's, and yours to delete: {key}" for key in objects.unexpected]
-    to_repair = lost.union(window for key in unreadable if (window := _window_of(key)))
+    to_repair = lost.union(windows[key] for key in unreadable)
     known = [report for report in reports if report is not None]
     return Summary(
         datastore_id=datastore_id,
@@ -148,11 +149,6 @@ def find_lost(catalog: Catalog, keys: Iterable[str]) -> dict[str, Coverage]:
             partitions = catalog.partitions(datastore_id)
             lost[datastore_id] = checkpoint.populated.minus(partition.window for partition in partitions)
     return {datastore_id: ranges for datastore_id, ranges in lost.items() if ranges}
-
-
-def _window_of(key: str) -> Window | None:
-    partition = parse_partition(IMAGE_SETS, key)
-    return partition.window if partition else None
 
 
 def _freshness(reports: Iterable[dict[str, Any]], heartbeat: Heartbeat | None) -> Freshness:
