@@ -54,7 +54,7 @@ class Stores:
         self._manifests: LRUCache[str, bytes] = LRUCache(_HELD_BYTES, getsizeof=len)
         self._lock = threading.Lock()
 
-    def place(self, location: str, properties: Properties = EMPTY_DICT) -> tuple[S3Store | None, str]:
+    def place(self, location: str, properties: Properties) -> tuple[S3Store | None, str]:
         """The store and the key of a location in S3; None and the path of a local one.
 
         Raises:
@@ -74,89 +74,13 @@ class Stores:
                     store = self._opened[bucket, key_id] = open_s3_store(bucket, "", self._access)
         return store, path
 
-    def read(self, location: str, properties: Properties) -> bytes:
-        """The bytes of a file; manifests, which never change, are held.
-
-        Raises:
-            FileNotFoundError: There is none.
-            StoreError: It cannot be read.
-        """
+    def held(self, location: str) -> bytes | None:
+        """A manifest that was read or written before."""
         with self._lock:
-            held = self._manifests.get(location)
-        if held is not None:
-            return held
-        store, path = self.place(location, properties)
-        if store is None:
-            body = Path(path).read_bytes()
-        elif (stored := store.get(path)) is None:
-            raise FileNotFoundError(location)
-        else:
-            body = stored.body
-        self._hold(location, body)
-        return body
+            return self._manifests.get(location)
 
-    def write(self, location: str, body: bytes, properties: Properties) -> None:
-        """Make a file.
-
-        Raises:
-            ConflictError: There is another one.
-            StoreError: It cannot be written.
-        """
-        store, path = self.place(location, properties)
-        if store is None:
-            _write_local(Path(path), body)
-        else:
-            store.put(path, body, expected=None)
-        self._hold(location, body)
-
-    def delete(self, location: str, properties: Properties) -> None:
-        """Delete a file, if there is one.
-
-        Raises:
-            StoreError: It cannot be deleted.
-        """
-        store, path = self.place(location, properties)
-        if store is None:
-            Path(path).unlink(missing_ok=True)
-        else:
-            store.delete(path)
-
-    def list(self, folder: str, properties: Properties) -> Iterator[str]:
-        """The locations of the files below one that ends in a slash.
-
-        Raises:
-            StoreError: They cannot be listed.
-        """
-        store, path = self.place(folder.rstrip("/"), properties)
-        if store is not None:
-            found = (entry.key.removeprefix(f"{path}/") for entry in store.entries(f"{path}/"))
-        else:
-            found = (each.relative_to(path).as_posix() for each in Path(path).rglob("*") if each.is_file())
-        return (f"{folder}{name}" for name in found)
-
-    def copy(self, source: Store, entry: Entry, location: str, properties: Properties) -> tuple[pq.FileMetaData, int]:
-        """Copy the bytes of a data object, inside of S3 where both ends are there; its footer, and its size in bytes.
-
-        Raises:
-            ConflictError: The object was replaced since it was listed.
-            DamagedError: It is no Parquet object.
-            StoreError: It cannot be copied.
-        """
-        target, path = self.place(location, properties)
-        is_lent = "s3.access-key-id" in properties
-        if isinstance(source, S3Store) and target and not is_lent and not target.url.endswith(_S3_TABLES):
-            tail = _tail(source, entry)
-            target.copy(source, entry, path)
-            return _footer(entry.key, tail.body), tail.size
-        stored = source.get(entry.key)
-        # A local file has a version of its own for each put, and is copied again after one.
-        if stored is None or not (isinstance(source, LocalStore) or stored.etag == entry.version):
-            raise ConflictError(f"{entry.key} was replaced since it was listed")
-        footer = _footer(entry.key, stored.body)
-        self.write(location, stored.body, properties)
-        return footer, len(stored.body)
-
-    def _hold(self, location: str, body: bytes) -> None:
+    def hold(self, location: str, body: bytes) -> None:
+        """Keep a file to be read again, if it is a manifest: they never change."""
         if location.endswith(".avro") and len(body) <= _HELD_BYTES:
             with self._lock:
                 self._manifests[location] = body
@@ -182,18 +106,10 @@ class TableFiles(FileIO):
         super().__init__(properties)
         self.stores = _STORES.get()
 
-    def copy(self, source: Store, entry: Entry, location: str) -> tuple[pq.FileMetaData, int]:
-        """Copy a data object; as of `Stores`."""
-        return self.stores.copy(source, entry, location, self.properties)
-
     def place(self, location: str) -> str:
         """Where a location is, as a user would write it."""
-        store, path = self.stores.place(location, self.properties)
+        store, path = self._place(location)
         return f"{store.url}/{path}" if store else path
-
-    def list(self, folder: str) -> Iterator[str]:
-        """The files below a folder; as of `Stores`."""
-        return self.stores.list(folder, self.properties)
 
     def new_input(self, location: str) -> "_Input":
         return _Input(location, self)
@@ -201,8 +117,88 @@ class TableFiles(FileIO):
     def new_output(self, location: str) -> "_Output":
         return _Output(location, self)
 
+    def read(self, location: str) -> bytes:
+        """The bytes of a file; manifests, which never change, are held.
+
+        Raises:
+            FileNotFoundError: There is none.
+            StoreError: It cannot be read.
+        """
+        if (held := self.stores.held(location)) is not None:
+            return held
+        store, path = self._place(location)
+        if store is None:
+            body = Path(path).read_bytes()
+        elif (stored := store.get(path)) is None:
+            raise FileNotFoundError(location)
+        else:
+            body = stored.body
+        self.stores.hold(location, body)
+        return body
+
+    def write(self, location: str, body: bytes) -> None:
+        """Make a file.
+
+        Raises:
+            ConflictError: There is another one.
+            StoreError: It cannot be written.
+        """
+        store, path = self._place(location)
+        if store is None:
+            _write_local(Path(path), body)
+        else:
+            store.put(path, body, expected=None)
+        self.stores.hold(location, body)
+
     def delete(self, location: str | InputFile | OutputFile) -> None:
-        self.stores.delete(location if isinstance(location, str) else location.location, self.properties)
+        """Delete a file, if there is one.
+
+        Raises:
+            StoreError: It cannot be deleted.
+        """
+        store, path = self._place(location if isinstance(location, str) else location.location)
+        if store is None:
+            Path(path).unlink(missing_ok=True)
+        else:
+            store.delete(path)
+
+    def list(self, folder: str) -> Iterator[str]:
+        """The locations of the files below one that ends in a slash.
+
+        Raises:
+            StoreError: They cannot be listed.
+        """
+        store, path = self._place(folder.rstrip("/"))
+        if store is not None:
+            found = (entry.key.removeprefix(f"{path}/") for entry in store.entries(f"{path}/"))
+        else:
+            found = (each.relative_to(path).as_posix() for each in Path(path).rglob("*") if each.is_file())
+        return (f"{folder}{name}" for name in found)
+
+    def copy(self, source: Store, entry: Entry, location: str) -> tuple[pq.FileMetaData, int]:
+        """Copy the bytes of a data object, inside of S3 where both ends are there; its footer, and its size in bytes.
+
+        Raises:
+            ConflictError: The object was replaced since it was listed.
+            DamagedError: It is no Parquet object.
+            StoreError: It cannot be copied.
+        """
+        target, path = self._place(location)
+        is_lent = "s3.access-key-id" in self.properties
+        if isinstance(source, S3Store) and target and not is_lent and not target.url.endswith(_S3_TABLES):
+            tail = _tail(source, entry)
+            target.copy(source, entry, path)
+            return _footer(entry.key, tail.body), tail.size
+        stored = source.get(entry.key)
+        # A local file has a version of its own for each put, and is copied again after one.
+        if stored is None or not (isinstance(source, LocalStore) or stored.etag == entry.version):
+            raise ConflictError(f"{entry.key} was replaced since it was listed")
+        footer = _footer(entry.key, stored.body)
+        self.write(location, stored.body)
+        return footer, len(stored.body)
+
+    def _place(self, location: str) -> tuple[S3Store | None, str]:
+        return self.stores.place(location, self.properties)
 
 
 class _Input(InputFile):
@@ -224,7 +220,7 @@ class _Input(InputFile):
         return BytesIO(self._read())
 
     def _read(self) -> bytes:
-        return self._files.stores.read(self.location, self._files.properties)
+        return self._files.read(self.location)
 
 
 class _Output(OutputFile):
@@ -256,7 +252,7 @@ class _Writing(BytesIO):
 
     def close(self) -> None:
         if not self.closed:
-            self._files.stores.write(self._location, self.getvalue(), self._files.properties)
+            self._files.write(self._location, self.getvalue())
         super().close()
 
     def __exit__(

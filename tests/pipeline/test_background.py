@@ -379,15 +379,15 @@ def test_a_mirror_ends_with_its_watches(
     world.sync()
     begun, ended = threading.Event(), threading.Event()
     copied: list[str] = []
-    copy = files.Stores.copy
+    copy = files.TableFiles.copy
 
-    def held(self: files.Stores, source: Store, entry: Entry, *rest: Any) -> Any:
+    def held(self: files.TableFiles, source: Store, entry: Entry, location: str) -> Any:
         copied.append(entry.key)
         begun.set()
         ended.wait()
-        return copy(self, source, entry, *rest)
+        return copy(self, source, entry, location)
 
-    monkeypatch.setattr(files.Stores, "copy", held)
+    monkeypatch.setattr(files.TableFiles, "copy", held)
     monkeypatch.setattr(background, "_LAST_SECONDS", 0.0)
     settings = replace(world.settings, iceberg=TO)
     with MirrorJob.of(settings, clock=world.service.now) as job:

@@ -105,7 +105,7 @@ def crash(monkeypatch: pytest.MonkeyPatch, sqlite: Ends) -> Callable[[int | None
         monkeypatch.setattr(owner, name, stepping)
 
     for name in ("copy", "write", "delete"):
-        wrap(Stores, name)
+        wrap(TableFiles, name)
     wrap(sqlite.target, "commit_table")
 
     def set_at(number: int | None) -> list[str]:
