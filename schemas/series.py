@@ -1,7 +1,7 @@
 """The tables `series` and `instances`: what GetImageSetMetadata knows of an image set, and its summary does not.
 
-Each attribute is declared once: keyword, level, VR, column type, sensitivity, PS3.15 action, documentation. Decoding,
-schemas, DDL, the data dictionary and PHI actions follow from it.
+Each attribute is declared once: keyword, level, column type, tag, documentation, sensitivity. Decoding, schemas, DDL,
+the data dictionary and PHI actions follow from it.
 """
 
 import re
@@ -10,7 +10,6 @@ from typing import Final
 
 import pyarrow as pa
 
-from ahi_catalog.schemas.phi.policy import BASIC_PROFILE, Profile
 from ahi_catalog.schemas.tables import NUMBERS, TEXTS, TIMESTAMP, Column, Sensitivity, Table
 
 
@@ -20,17 +19,13 @@ class Attribute:
 
     Attributes:
         keyword: Of DICOM PS3.6.
-        vr: Its value representation.
         within: Sequences inside which it may stand too, from the outside in; of each the first item counts.
         column: What holds it; its source says at which level it stands.
-        profile: Its line in PS3.15 Table E.1-1.
     """
 
     keyword: str
-    vr: str
     within: tuple[str, ...]
     column: Column
-    profile: Profile
 
 
 def snake_case(keyword: str) -> str:
@@ -41,64 +36,55 @@ def snake_case(keyword: str) -> str:
 def _declare(  # noqa: PLR0917  # a line of a table each
     keyword: str,
     level: str,
-    vr: str,
     type_: pa.DataType,
     tag: str,
     doc: str,
     sensitivity: Sensitivity = Sensitivity.NONE,
-    basic: str = "-",
-    option: str = "",
     within: tuple[str, ...] = (),
 ) -> Attribute:
     source = (level, "DICOM", *within, keyword)
     column = Column(name=snake_case(keyword), type=type_, source=source, sensitivity=sensitivity, doc=f"{doc} ({tag}).")
-    profile = Profile(f"({tag})", basic, option)
-    return Attribute(keyword=keyword, vr=vr, within=within, column=column, profile=profile)
+    return Attribute(keyword=keyword, within=within, column=column)
 
 
 _S, _I, _COUNT, _N = pa.string(), pa.int32(), pa.int64(), pa.float64()
 _STUDY, _SERIES, _INSTANCE = "Study", "Series", "Instances"
 """Where in a document of metadata an attribute stands."""
-_NONE, _CODE, _AGE, _DATE = Sensitivity.NONE, Sensitivity.CODE, Sensitivity.AGE, Sensitivity.DATE
+_CODE, _AGE, _DATE = Sensitivity.CODE, Sensitivity.AGE, Sensitivity.DATE
 _ID, _UID, _TEXT = Sensitivity.IDENTIFIER, Sensitivity.UID, Sensitivity.TEXT
-_DATES, _TRAITS = BASIC_PROFILE["study_date"].option, BASIC_PROFILE["patient_sex"].option
-_UNCLEANED = BASIC_PROFILE["study_description"].option
 _MEASURES = ("SharedFunctionalGroupsSequence", "PixelMeasuresSequence")
 _NUCLIDES = ("RadiopharmaceuticalInformationSequence",)
 _SAME: Final = ", where all instances agree"
 
 _GENERAL: Final = (
-    _declare("Modality", _SERIES, "CS", _S, "0008,0060", "Modality", _CODE),
-    _declare("SeriesNumber", _SERIES, "IS", _I, "0020,0011", "Series Number", _CODE),
-    _declare("SeriesDescription", _SERIES, "LO", _S, "0008,103E", "Series Description", _TEXT, "X", _UNCLEANED),
-    _declare("ProtocolName", _SERIES, "LO", _S, "0018,1030", "Protocol Name", _TEXT, "X/D", _UNCLEANED),
-    _declare("BodyPartExamined", _SERIES, "CS", _S, "0018,0015", "Body Part Examined", _CODE),
-    _declare("Laterality", _SERIES, "CS", _S, "0020,0060", "Laterality", _CODE),
-    _declare("SeriesDate", _SERIES, "DA", pa.date32(), "0008,0021", "Series Date", _DATE, "X/D", _DATES),
-    _declare("SeriesTime", _SERIES, "TM", _S, "0008,0031", "Series Time, untouched", _DATE, "X/D", _DATES),
-    _declare("PatientAge", _STUDY, "AS", _S, "0010,1010", "Patient's Age, as received", _AGE, "X", _TRAITS),
+    _declare("Modality", _SERIES, _S, "0008,0060", "Modality", _CODE),
+    _declare("SeriesNumber", _SERIES, _I, "0020,0011", "Series Number", _CODE),
+    _declare("SeriesDescription", _SERIES, _S, "0008,103E", "Series Description", _TEXT),
+    _declare("ProtocolName", _SERIES, _S, "0018,1030", "Protocol Name", _TEXT),
+    _declare("BodyPartExamined", _SERIES, _S, "0018,0015", "Body Part Examined", _CODE),
+    _declare("Laterality", _SERIES, _S, "0020,0060", "Laterality", _CODE),
+    _declare("SeriesDate", _SERIES, pa.date32(), "0008,0021", "Series Date", _DATE),
+    _declare("SeriesTime", _SERIES, _S, "0008,0031", "Series Time, untouched", _DATE),
+    _declare("PatientAge", _STUDY, _S, "0010,1010", "Patient's Age, as received", _AGE),
 )
 _EQUIPMENT: Final = (
-    _declare("PatientSize", _STUDY, "DS", _N, "0010,1020", "Patient's Size in metres", _CODE, "X", _TRAITS),
-    _declare("PatientWeight", _STUDY, "DS", _N, "0010,1030", "Patient's Weight in kilograms", _CODE, "X", _TRAITS),
-    _declare("Manufacturer", _SERIES, "LO", _S, "0008,0070", "Manufacturer"),
-    _declare("ManufacturerModelName", _SERIES, "LO", _S, "0008,1090", "Manufacturer's Model Name"),
-    _declare("DeviceSerialNumber", _SERIES, "LO", _S, "0018,1000", "Device Serial Number", _ID, "X/Z/D"),
-    _declare("SoftwareVersions", _SERIES, "LO", _S, "0018,1020", "Software Versions, several joined by a backslash"),
-    _declare("StationName", _SERIES, "SH", _S, "0008,1010", "Station Name", _ID, "X/Z/D"),
-    _declare("InstitutionName", _SERIES, "LO", _S, "0008,0080", "Institution Name", _ID, "X/Z/D"),
+    _declare("PatientSize", _STUDY, _N, "0010,1020", "Patient's Size in metres", _CODE),
+    _declare("PatientWeight", _STUDY, _N, "0010,1030", "Patient's Weight in kilograms", _CODE),
+    _declare("Manufacturer", _SERIES, _S, "0008,0070", "Manufacturer"),
+    _declare("ManufacturerModelName", _SERIES, _S, "0008,1090", "Manufacturer's Model Name"),
+    _declare("DeviceSerialNumber", _SERIES, _S, "0018,1000", "Device Serial Number", _ID),
+    _declare("SoftwareVersions", _SERIES, _S, "0018,1020", "Software Versions, several joined by a backslash"),
+    _declare("StationName", _SERIES, _S, "0008,1010", "Station Name", _ID),
+    _declare("InstitutionName", _SERIES, _S, "0008,0080", "Institution Name", _ID),
 )
 _IMAGE: Final = (
-    _declare("Rows", _INSTANCE, "US", _I, "0028,0010", f"Rows{_SAME}"),
-    _declare("Columns", _INSTANCE, "US", _I, "0028,0011", f"Columns{_SAME}"),
-    _declare("BitsStored", _INSTANCE, "US", _I, "0028,0101", f"Bits Stored{_SAME}"),
-    _declare(
-        "PhotometricInterpretation", _INSTANCE, "CS", _S, "0028,0004", f"Photometric Interpretation{_SAME}", _CODE
-    ),
+    _declare("Rows", _INSTANCE, _I, "0028,0010", f"Rows{_SAME}"),
+    _declare("Columns", _INSTANCE, _I, "0028,0011", f"Columns{_SAME}"),
+    _declare("BitsStored", _INSTANCE, _I, "0028,0101", f"Bits Stored{_SAME}"),
+    _declare("PhotometricInterpretation", _INSTANCE, _S, "0028,0004", f"Photometric Interpretation{_SAME}", _CODE),
     _declare(
         "PixelSpacing",
         _INSTANCE,
-        "DS",
         NUMBERS,
         "0028,0030",
         f"Pixel Spacing in millimetres, between rows and between columns{_SAME}",
@@ -107,7 +93,6 @@ _IMAGE: Final = (
     _declare(
         "SliceThickness",
         _INSTANCE,
-        "DS",
         _N,
         "0018,0050",
         f"Slice Thickness in millimetres{_SAME}",
@@ -116,35 +101,30 @@ _IMAGE: Final = (
     _declare(
         "SpacingBetweenSlices",
         _INSTANCE,
-        "DS",
         _N,
         "0018,0088",
         f"Spacing Between Slices in millimetres{_SAME}",
         within=_MEASURES,
     ),
-    _declare("ImageType", _INSTANCE, "CS", TEXTS, "0008,0008", f"Image Type{_SAME}", _CODE),
-    _declare("FrameOfReferenceUID", _SERIES, "UI", _S, "0020,0052", "Frame of Reference UID", _UID, "U"),
-    _declare("KVP", _INSTANCE, "DS", _N, "0018,0060", f"KVP{_SAME}"),
-    _declare("ConvolutionKernel", _INSTANCE, "SH", _S, "0018,1210", f"Convolution Kernel{_SAME}"),
+    _declare("ImageType", _INSTANCE, TEXTS, "0008,0008", f"Image Type{_SAME}", _CODE),
+    _declare("FrameOfReferenceUID", _SERIES, _S, "0020,0052", "Frame of Reference UID", _UID),
+    _declare("KVP", _INSTANCE, _N, "0018,0060", f"KVP{_SAME}"),
+    _declare("ConvolutionKernel", _INSTANCE, _S, "0018,1210", f"Convolution Kernel{_SAME}"),
     _declare(
         "ContrastBolusAgent",
         _INSTANCE,
-        "LO",
         _S,
         "0018,0010",
         f"Contrast/Bolus Agent{_SAME}",
         _TEXT,
-        "Z/D",
-        _UNCLEANED,
     ),
-    _declare("MagneticFieldStrength", _INSTANCE, "DS", _N, "0018,0087", f"Magnetic Field Strength in tesla{_SAME}"),
-    _declare("RepetitionTime", _INSTANCE, "DS", _N, "0018,0080", f"Repetition Time in milliseconds{_SAME}"),
-    _declare("EchoTime", _INSTANCE, "DS", _N, "0018,0081", f"Echo Time in milliseconds{_SAME}"),
-    _declare("FlipAngle", _INSTANCE, "DS", _N, "0018,1314", f"Flip Angle in degrees{_SAME}"),
+    _declare("MagneticFieldStrength", _INSTANCE, _N, "0018,0087", f"Magnetic Field Strength in tesla{_SAME}"),
+    _declare("RepetitionTime", _INSTANCE, _N, "0018,0080", f"Repetition Time in milliseconds{_SAME}"),
+    _declare("EchoTime", _INSTANCE, _N, "0018,0081", f"Echo Time in milliseconds{_SAME}"),
+    _declare("FlipAngle", _INSTANCE, _N, "0018,1314", f"Flip Angle in degrees{_SAME}"),
     _declare(
         "Radiopharmaceutical",
         _INSTANCE,
-        "LO",
         _S,
         "0018,0031",
         f"Radiopharmaceutical, the first{_SAME}",
@@ -287,14 +267,3 @@ INSTANCES: Final = Table(
 
 DERIVED_TABLES: Final = (SERIES, INSTANCES)
 """Tables whose rows name their image set, and the version of it that they were read from."""
-
-PROFILES: Final = {
-    "series_instance_uid": BASIC_PROFILE["series_instance_uid"],
-    "study_instance_uid": BASIC_PROFILE["study_instance_uid"],
-    "sop_instance_uid": Profile("(0008,0018)", "U"),
-    "patient_age_years": Profile("(0010,1010)", "X", _TRAITS),
-    "attributes": Profile("any", "X", "Retain Patient Characteristics (K): what its VR shows to be numbers or codes"),
-    "extra": BASIC_PROFILE["extra"],
-    **{a.column.name: a.profile for a in ATTRIBUTES if a.column.sensitivity is not _NONE},
-}
-"""What the Basic Profile asks for, of each column of these tables that can tell of a patient."""

@@ -1,8 +1,8 @@
 """The PHI policy of a catalog: what becomes of each column that can tell of a patient. Pure values.
 
-The actions follow the declaration's sensitivities, and those follow botocore's `sensitive` marks. What DICOM
-PS3.15 Annex E asks for is in :data:`BASIC_PROFILE`; where `pseudonymize` keeps more than its Basic Profile, it
-does so under one of the options of that table, named there.
+The actions follow the declaration's sensitivities, and those follow botocore's `sensitive` marks. docs/security.md
+has, for each column, what the Basic Profile of DICOM PS3.15 Annex E asks for, and under which of its options
+`pseudonymize` keeps more.
 """
 
 from dataclasses import dataclass
@@ -93,48 +93,3 @@ def action(policy: Policy, column: Column) -> Action:
     if policy is Policy.KEEP:
         return Action.KEEP
     return (_DROP if policy is Policy.DROP else _PSEUDONYMIZE)[column.sensitivity]
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """An attribute's line in DICOM PS3.15 Table E.1-1.
-
-    Attributes:
-        tag: The attribute.
-        basic: Its action in the Basic Profile: X remove, Z empty, U replace by a consistent UID, ``-`` not listed.
-        option: The option under which `pseudonymize` keeps more than that; empty where it does not.
-    """
-
-    tag: str
-    basic: str
-    option: str = ""
-
-
-_DATES: Final = "Retain Longitudinal Temporal Information (Full Dates: K; with shift_dates Modified Dates: C)"
-
-BASIC_PROFILE: Final = {
-    "patient_id": Profile("(0010,0020)", "Z"),
-    "patient_name": Profile("(0010,0010)", "Z"),
-    "patient_sex": Profile("(0010,0040)", "Z", "Retain Patient Characteristics (K)"),
-    "patient_birth_date": Profile("(0010,0030)", "Z"),
-    "study_instance_uid": Profile("(0020,000D)", "U"),
-    "study_id": Profile("(0020,0010)", "Z"),
-    "study_description": Profile("(0008,1030)", "X", "with keep_text: none, since nobody cleans it (Clean: C)"),
-    "accession_number": Profile("(0008,0050)", "Z"),
-    "study_date": Profile("(0008,0020)", "Z", _DATES),
-    "study_datetime": Profile("(0008,0020), (0008,0030)", "Z", _DATES),
-    "series_instance_uid": Profile("(0020,000E)", "U"),
-    "series_modality": Profile("(0008,0060)", "-"),
-    "series_body_part": Profile("(0018,0015)", "-"),
-    "series_number": Profile("(0020,0011)", "-"),
-    "dicom_patient_birth_date": Profile("(0010,0030)", "Z"),
-    "dicom_study_date": Profile("(0008,0020)", "Z", _DATES),
-    "dicom_study_time": Profile("(0008,0030)", "Z", _DATES),
-    "extra": Profile("any", "X"),
-}
-"""What the Basic Profile asks for, of each column that can tell of a patient
-(https://dicom.nema.org/medical/dicom/current/output/chtml/part15/chapter_E.html, Table E.1-1).
-
-A keyed hash in place of Z, and a year in place of a birth date, are pseudonyms and go beyond what an option
-allows: the result is pseudonymous, not de-identified as the profile has it (docs/security.md says so too).
-"""

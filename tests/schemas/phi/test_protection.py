@@ -5,7 +5,6 @@ import re
 import uuid
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ahi_catalog.schemas import IMAGE_SETS, PhiKey, PhiPolicy, Policy, Sensitivity, protection
-from ahi_catalog.schemas.phi.policy import BASIC_PROFILE, Action, action
+from ahi_catalog.schemas.phi.policy import Action, action
+from tests.support.basic_profile import check_profile
 
 KEY = PhiKey(b"0123456789abcdef" * 4)
 OTHER_KEY = PhiKey(b"fedcba9876543210" * 4)
@@ -247,30 +247,12 @@ def test_policies_that_make_no_sense_are_refused(make: Callable[[], object]) -> 
 
 
 def test_every_sensitive_column_has_its_line_of_the_basic_profile() -> None:
-    """PS3.15's action is cited for each column that can tell of a patient, with the tag of its doc; no other is."""
-    sensitive = [column for column in IMAGE_SETS.columns if column.sensitivity is not Sensitivity.NONE]
-    assert {column.name for column in sensitive} == set(BASIC_PROFILE)
-    for column in sensitive:
-        if found := re.search(r"\([0-9]{4},[0-9A-F]{4}\)", column.doc):
-            assert BASIC_PROFILE[column.name].tag == found[0]
+    """PS3.15's action is cited for each column that can tell of a patient; no other is; what is kept has its option."""
+    check_profile("column", IMAGE_SETS.columns)
 
 
 @pytest.mark.parametrize("column", IMAGE_SETS.columns, ids=lambda column: column.name)
-def test_what_the_basic_profile_changes_is_changed_or_has_its_option(column: Any) -> None:
-    """`pseudonymize` keeps as it is only what the Basic Profile does not list or an option allows to keep."""
-    does = action(Policy.PSEUDONYMIZE, column)
-    profile = BASIC_PROFILE.get(column.name)
-    if profile is None:
-        assert does is Action.KEEP
-    elif does in (Action.KEEP, Action.CODE, Action.DATE):
-        assert profile.basic == "-" or profile.option
-
-
-def test_the_documentation_says_what_the_code_does() -> None:
-    """The table in docs/security.md is that of the declaration, line for line."""
-    lines = (Path(__file__).parents[3] / "docs/security.md").read_text(encoding="utf-8").splitlines()
-    for column in IMAGE_SETS.columns:
-        profile = BASIC_PROFILE.get(column.name)
-        if profile is not None:
-            does = [str(action(policy, column)) for policy in (Policy.PSEUDONYMIZE, Policy.DROP)]
-            assert f"| {' | '.join([column.name, profile.tag, profile.basic, *does])} |" in lines
+def test_what_tells_of_no_patient_is_kept(column: Any) -> None:
+    """And nothing else is kept whatever it holds."""
+    is_harmless = column.sensitivity is Sensitivity.NONE
+    assert is_harmless == (action(Policy.PSEUDONYMIZE, column) is Action.KEEP)
