@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
 from ahi_catalog.connectors.catalog.dataset import open_dataset, refuse_damaged, store_failure
-from ahi_catalog.connectors.catalog.publishing import read_object
 from ahi_catalog.connectors.catalog.summary import Summary
 from ahi_catalog.connectors.durations import format_duration
 from ahi_catalog.connectors.windows import format_time
@@ -147,8 +146,5 @@ def count_unparsable(catalog: Catalog, datastore_id: str) -> Counter[str]:
         if failure := store_failure(dataset):
             raise failure from None
         refuse_damaged(catalog, keys)
-        # All footers can be read, so the damage is between them.
-        for key in keys:
-            read_object(IMAGE_SETS, key, catalog.store.get(key))
         raise
     return counts

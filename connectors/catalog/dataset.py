@@ -83,7 +83,9 @@ def refuse_damaged(catalog: Catalog, keys: Sequence[str], table: Table = IMAGE_S
         DamagedError: A data object is no Parquet object of a catalog.
         StoreError: One cannot be got.
     """
-    for key in count_rows(catalog, keys, table)[1]:
+    unreadable = count_rows(catalog, keys, table)[1]
+    # Where every footer can be read, the damage is between them.
+    for key in unreadable or keys:
         # Read as a run would, which knows damage from a lack of rights or of a network.
         read_object(table, key, catalog.store.get(key))
 
