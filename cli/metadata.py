@@ -13,6 +13,7 @@ from ahi_catalog.cli.options import (
     datastore_options,
     json_option,
     metadata_options,
+    notify_option,
     option,
     phi_key_option,
     prefect_option,
@@ -39,6 +40,7 @@ from ahi_catalog.connectors.settings import Settings
 @phi_key_option
 @s3_options
 @setting("max_attempts")
+@notify_option
 @prefect_option
 @json_option
 def metadata(*, yes: bool, frequent_price: float, archive_price: float, **given: Any) -> int:
