@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
-from ahi_catalog.connectors.catalog.dataset import open_dataset, refuse_damaged, store_failure
+from ahi_catalog.connectors.catalog.dataset import open_image_sets
 from ahi_catalog.connectors.catalog.summary import Summary
 from ahi_catalog.connectors.durations import format_duration
 from ahi_catalog.connectors.windows import format_time
-from ahi_catalog.schemas import IMAGE_SETS, unparsable
+from ahi_catalog.schemas import unparsable
 from ahi_catalog.schemas.decoding import QUALITY_COLUMNS
 
 
@@ -136,15 +136,8 @@ def count_unparsable(catalog: Catalog, datastore_id: str) -> Counter[str]:
         DamagedError: A data object is no Parquet object of a catalog.
         StoreError: One cannot be got.
     """
-    keys = [partition.key(IMAGE_SETS) for partition in catalog.partitions(datastore_id)]
-    dataset = open_dataset(catalog, keys)
     counts = Counter[str]()
-    try:
+    with open_image_sets(catalog, datastore_id) as dataset:
         for batch in dataset.to_batches(columns=QUALITY_COLUMNS):
             counts.update(unparsable(pa.Table.from_batches([batch])))
-    except (pa.ArrowException, OSError):
-        if failure := store_failure(dataset):
-            raise failure from None
-        refuse_damaged(catalog, keys)
-        raise
     return counts

@@ -1,6 +1,7 @@
 """The catalog as pyarrow reads it: a hive-partitioned dataset, locally or on S3."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -55,6 +56,25 @@ def data_keys(catalog: Catalog, table: Table = IMAGE_SETS, datastore_id: str | N
     return [entry.key for entry in catalog.store.entries(prefix) if parse_partition(table, entry.key)]
 
 
+@contextmanager
+def open_image_sets(catalog: Catalog, datastore_id: str) -> Iterator[ds.Dataset]:
+    """The image sets of a data store as a dataset; where reading it fails inside, what is wrong is told.
+
+    Raises:
+        DamagedError: A data object is no Parquet object of a catalog.
+        StoreError: One cannot be got.
+    """
+    keys = [partition.key(IMAGE_SETS) for partition in catalog.partitions(datastore_id)]
+    dataset = open_dataset(catalog, keys)
+    try:
+        yield dataset
+    except (pa.ArrowException, OSError):
+        if failure := store_failure(dataset):
+            raise failure from None
+        refuse_damaged(catalog, keys)
+        raise
+
+
 def find_image_sets(catalog: Catalog, datastore_id: str, image_set_ids: Collection[str]) -> dict[Partition, list[str]]:
     """In which partitions image sets have a row; reads footers, Bloom filters and little else.
 
@@ -62,16 +82,9 @@ def find_image_sets(catalog: Catalog, datastore_id: str, image_set_ids: Collecti
         DamagedError: A data object is no Parquet object of a catalog.
         StoreError: One cannot be got.
     """
-    keys = [partition.key(IMAGE_SETS) for partition in catalog.partitions(datastore_id)]
     columns, wanted = [IMAGE_SETS.created, "image_set_id"], ds.field("image_set_id").isin(sorted(image_set_ids))
-    dataset = open_dataset(catalog, keys)
-    try:
+    with open_image_sets(catalog, datastore_id) as dataset:
         rows = dataset.scanner(columns=columns, filter=wanted).to_table()
-    except (pa.ArrowException, OSError):
-        if failure := store_failure(dataset):
-            raise failure from None
-        refuse_damaged(catalog, keys)
-        raise
     found = partition_rows(IMAGE_SETS, datastore_id, catalog.description.unit, rows)
     return {partition: part["image_set_id"].to_pylist() for partition, part in found}
 
