@@ -15,7 +15,7 @@ from openlineage.client.facet_v2 import column_lineage_dataset as lineage
 from openlineage.client.facet_v2 import input_statistics_input_dataset, output_statistics_output_dataset
 from openlineage.client.facet_v2 import schema_dataset as schemas
 
-from ahi_catalog.connectors.catalog import Catalog, Unit
+from ahi_catalog.connectors.catalog import Catalog
 from ahi_catalog.pipeline.observers import Progress
 from ahi_catalog.pipeline.run_report import Outcome, RunReport
 from ahi_catalog.schemas import IMAGE_SETS, Table
@@ -87,10 +87,10 @@ class Lineage:
         )
 
     def _output(self, table: Table, report: RunReport | None) -> OutputDataset:
-        keys = partition_keys("created_date" if self._catalog.description.unit is Unit.DAY else "created_month")
-        told = [(each.name, each.type, each.doc) for each in table.columns]
-        told += [(each.name, each.type, each.doc) for each in keys]
-        fields = [schemas.SchemaDatasetFacetFields(name, str(kind), description=doc) for name, kind, doc in told]
+        fields = [
+            schemas.SchemaDatasetFacetFields(column.name, str(column.type), description=column.doc)
+            for column in [*table.columns, *partition_keys(self._catalog.description.unit.column)]
+        ]
         policy = self._catalog.description.phi.policy
         columns = {}
         for column in table.columns:

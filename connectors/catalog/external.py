@@ -5,7 +5,6 @@ from typing import Final
 
 from ahi_catalog.connectors.catalog.catalog import Catalog
 from ahi_catalog.connectors.catalog.dataset import data_keys
-from ahi_catalog.connectors.catalog.layout import Unit
 from ahi_catalog.connectors.errors import Remedy, UsageError
 from ahi_catalog.schemas import IMAGE_SETS
 from ahi_catalog.schemas.ddl import BESIDE
@@ -46,7 +45,7 @@ def describe(
         table=IMAGE_SETS,
         name=name or IMAGE_SETS.name,
         location=_location(f"{catalog.store.url}/{IMAGE_SETS.name}", engine),
-        partition_key="created_date" if catalog.description.unit is Unit.DAY else "created_month",
+        partition_key=catalog.description.unit.column,
         datastore_ids=() if injected else tuple(first_days),
         first_day=min(first_days.values()),
         database=database,
