@@ -47,7 +47,6 @@ class BackgroundJob(ABC):
         self._pause = pause
         self._is_due = True  # What was published before the watch, nobody here knows.
         self._is_failing = False
-        self._told: Outcome | None = None
         self._rest: tuple[datetime, timedelta] | None = None
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -60,10 +59,8 @@ class BackgroundJob(ABC):
             AhiCatalogError: It is all to be done again.
         """
 
-    def tell(self, outcome: Outcome) -> bool:
-        """Have a receiver of notices told that it fails, or is well again; whether there is nothing left to tell."""
-        del outcome
-        return True
+    def tell(self, outcome: Outcome) -> None:  # noqa: B027  # a mirror is of no one data store
+        """Have a receiver of notices told how it goes."""
 
     def begin_hour(self) -> None:  # noqa: B027  # only some have to know
         """A watch begins, or goes on for another hour."""
@@ -113,21 +110,17 @@ class BackgroundJob(ABC):
                 told = str(error) if isinstance(error, AhiCatalogError) else f"unexpected {describe(error)}"
                 _log.warning("%s: %s; it is tried again", self._failure, told)
             else:
-                self._tell(Outcome.FAILED)  # One may pass.
+                self.tell(Outcome.FAILED)  # One may pass.
             self._is_due = self._is_failing = True
             self._rest = self._clock(), max(self._pause, _FAILED)
             return
         if self._is_failing:
             self._is_failing = False
             _log.warning("no longer: %s", self._failure)
-        self._tell(Outcome.DONE)
+        self.tell(Outcome.DONE)
         if is_left:
             self.request()
         self._rest = (self._clock(), max(self._pause, _LEFT)) if is_left else (began, self._pause)
-
-    def _tell(self, outcome: Outcome) -> None:
-        if self._told is not outcome and self.tell(outcome):
-            self._told = outcome
 
 
 class MirrorJob(BackgroundJob):

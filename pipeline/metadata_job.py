@@ -14,7 +14,7 @@ from ahi_catalog.pipeline.background import BackgroundJob
 from ahi_catalog.pipeline.executors import open_threads
 from ahi_catalog.pipeline.lacks import newest_first
 from ahi_catalog.pipeline.metadata import Take, for_metadata, reading
-from ahi_catalog.pipeline.notifying import tell
+from ahi_catalog.pipeline.notifying import Teller
 from ahi_catalog.pipeline.privacy import LoadKey
 from ahi_catalog.pipeline.run import Clock, Run, open_run
 from ahi_catalog.pipeline.run_report import Outcome
@@ -62,6 +62,7 @@ class MetadataJob(BackgroundJob):
         super().__init__("the metadata of what is new is not read", clock)
         options = replace(settings.metadata, archived=False)
         self._settings = for_metadata(replace(settings, metadata=options))
+        self._teller = Teller(self._settings, "metadata")
         self._connection = connection
         self._load_key = load_key
         self._then = then
@@ -82,9 +83,9 @@ class MetadataJob(BackgroundJob):
         self._add(changed)
         super().follow(changed)
 
-    def tell(self, outcome: Outcome) -> bool:
+    def tell(self, outcome: Outcome) -> None:
         """The same; of the data store's metadata."""
-        return tell(self._settings, "metadata", str(outcome), None)
+        self._teller.tell(outcome)
 
     def end(self) -> None:
         """End the reading in order: what is read is published, and the report is kept."""

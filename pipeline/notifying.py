@@ -77,6 +77,25 @@ def tell(settings: Settings, flow: str, outcome: str, report: RunReport | None) 
     return notices.tell_change(store, settings.datastore_id, flow, state, _notice(settings, flow, state, report))
 
 
+class Teller:
+    """Has the receiver told of each change of how a flow of a data store is: once, and again until it took it.
+
+    Args:
+        settings: Of the flow.
+        flow: What it is called.
+    """
+
+    def __init__(self, settings: Settings, flow: str) -> None:
+        self._settings = settings
+        self._flow = flow
+        self._told: Outcome | None = None
+
+    def tell(self, outcome: Outcome, report: RunReport | None = None) -> None:
+        """Say how it is now, with what counts there are."""
+        if self._told is not outcome and tell(self._settings, self._flow, str(outcome), report):
+            self._told = outcome
+
+
 def _notice(settings: Settings, flow: str, state: str, report: RunReport | None) -> dict[str, object]:
     words = {notices.WELL: "is well again", "differs": "found differences", "drifted": "met fields that are unknown"}
     return {

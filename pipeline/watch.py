@@ -46,7 +46,7 @@ from ahi_catalog.pipeline.deletions import is_young, remove_deleted
 from ahi_catalog.pipeline.inbox import Inbox
 from ahi_catalog.pipeline.metadata import extend_catalog
 from ahi_catalog.pipeline.metadata_job import MetadataJob
-from ahi_catalog.pipeline.notifying import notified, tell, tell_ended
+from ahi_catalog.pipeline.notifying import Teller, notified, tell_ended
 from ahi_catalog.pipeline.observers import Progress, watched_by
 from ahi_catalog.pipeline.planning import check_start
 from ahi_catalog.pipeline.privacy import LoadKey
@@ -216,8 +216,7 @@ class _Watch:
         self._seen: dict[Partition, pa.Table] = {}
         self._gone: dict[str, datetime] = {}
         self._failed_in_a_row = 0
-        self._is_told = False
-        """Whether a receiver knows that passes fail."""
+        self._teller = Teller(setup.settings, "watch")
         seconds = self._every.total_seconds()
         self._backoff = full_jitter(first=seconds, longest=max(_LONGEST_WAIT, seconds))
         self._heart = _Heart(setup, catalog)
@@ -241,13 +240,13 @@ class _Watch:
                 pause = max(pause, timedelta(seconds=self._backoff(self._failed_in_a_row)))
                 _log.warning("%s; the next pass follows in %d s", error.while_retrying, pause.total_seconds())
                 self._heart.failure = error.while_retrying
-                if self._failed_in_a_row >= _TOLD_AFTER and not self._is_told:
-                    self._is_told = tell(run.settings, "watch", str(Outcome.FAILED), run.report)
+                if self._failed_in_a_row >= _TOLD_AFTER:
+                    self._teller.tell(Outcome.FAILED, run.report)
             else:
                 if self._failed_in_a_row:
-                    tell(run.settings, "watch", str(Outcome.DONE), run.report)
+                    self._teller.tell(Outcome.DONE, run.report)
                     _log.warning("passes succeed again, after %d failed ones", self._failed_in_a_row)
-                self._failed_in_a_row, self._is_told, self._heart.failure = 0, False, None
+                self._failed_in_a_row, self._heart.failure = 0, None
             self._heart.beat(run.report)
             if run.stop.is_set():
                 return
