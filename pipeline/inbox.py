@@ -96,12 +96,11 @@ class Inbox:
 
     def __init__(self, url: str | None, datastore_ids: Collection[str] | None = None) -> None:
         self._url = url
-        self._datastore_ids = datastore_ids
+        self._datastore_ids = None if datastore_ids is None else set(datastore_ids)
         self._queue: Queue | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._draining = threading.Lock()
         self._mailboxes: dict[str, Mailbox] = {}
-        self._closed: set[str] = set()
         self._counts = EventCounts()
         self._malformed = 0
         self._is_away = False
@@ -115,8 +114,9 @@ class Inbox:
     def close(self, datastore_id: str) -> None:
         """Hold no more events of a data store that is read no longer: they stay on the queue, and hold up no other."""
         with self._lock:
-            self._closed.add(datastore_id)
             self._mailboxes.pop(datastore_id, None)
+            if self._datastore_ids is not None:
+                self._datastore_ids.discard(datastore_id)
 
     def drain(self, stop: threading.Event) -> None:
         """Take in what is on the queue now; once for all the runs of a process, and each waits until it is in.
@@ -174,12 +174,11 @@ class Inbox:
         return sum(box.held for box in list(self._mailboxes.values())) > _MOST
 
     def _box_of(self, event: Event, *, is_draining: bool) -> Mailbox | None:
-        if event.datastore_id in self._closed:
-            return None
-        ids = self._datastore_ids
-        # Runs of data stores that were not named may begin after the queue was drained.
-        is_ours = event.datastore_id in ids if ids is not None else is_draining
-        return self.mailbox(event.datastore_id) if is_ours else self._mailboxes.get(event.datastore_id)
+        with self._lock:
+            ids = self._datastore_ids
+            # Runs of data stores that were not named may begin after the queue was drained.
+            is_ours = event.datastore_id in ids if ids is not None else is_draining
+            return self.mailbox(event.datastore_id) if is_ours else self._mailboxes.get(event.datastore_id)
 
     def _receive(self, seconds: float, stop: threading.Event, *, is_draining: bool = False) -> int | None:
         """Take events in, and say how many; None where the queue cannot be asked."""
