@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import botocore.exceptions
 
+from ahi_catalog.connectors.aws_failures import UNANSWERED
 from ahi_catalog.connectors.catalog import Store, open_catalog
 from ahi_catalog.connectors.catalog.layout import DESCRIPTION_KEY, STATE
 from ahi_catalog.connectors.errors import AhiCatalogError
@@ -57,7 +58,7 @@ def check_encryption(client: Any, bucket: str, key: str, *, is_aws: bool) -> Che
     name = "encryption"
     try:
         head = client.head_object(Bucket=bucket, Key=key)
-    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
+    except (botocore.exceptions.ClientError, *UNANSWERED):
         return note(name, "not to be seen: no object could be written")
     kind = head.get("ServerSideEncryption")
     if kind:

@@ -7,7 +7,7 @@ boto3's own settings, whatever the block's client parameters say.
 import boto3
 import botocore.exceptions as boto
 
-from ahi_catalog.connectors.aws_failures import credentials_failure
+from ahi_catalog.connectors.aws_failures import UNANSWERED, credentials_failure
 from ahi_catalog.connectors.errors import UsageError, missing_extra
 
 
@@ -38,6 +38,6 @@ def find_session(block: str) -> boto3.Session:
         session: boto3.Session = loaded.get_boto3_session()
     except ValueError:
         raise UsageError(f"the block {block} makes no session; check it on the page Blocks") from None
-    except (boto.BotoCoreError, boto.ClientError) as error:
+    except (boto.ClientError, *UNANSWERED) as error:
         raise UsageError(f"the block {block}: {credentials_failure(error, None)}") from None
     return session
