@@ -29,12 +29,11 @@ from ahi_catalog.connectors.healthimaging.client import make_client
 from ahi_catalog.connectors.phi_key import load_phi_key
 from ahi_catalog.connectors.settings import S3Access
 from ahi_catalog.connectors.storage import s3
-from ahi_catalog.schemas import IMAGE_SETS
-from ahi_catalog.schemas.external import ExternalTable
+from tests.connectors.glue.test_registering import TABLE
 from tests.report.conftest import publish_rows, row
 from tests.support.certificates import make_certificate
 from tests.support.s3_stub import Refusal, S3Stub, running_s3_stub
-from tests.support.world import TODAY, World
+from tests.support.world import World
 
 URL = "s3://catalogs/x"
 COUNT = "select count(*) as n from image_sets"
@@ -184,17 +183,6 @@ class _Page(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Nothing."""
-
-
-TABLE = ExternalTable(
-    table=IMAGE_SETS,
-    name=IMAGE_SETS.name,
-    location="s3://bucket/imaging/image_sets",
-    partition_key="created_date",
-    datastore_ids=(),
-    first_day=TODAY.date(),
-    database="imaging",
-)
 
 
 @pytest.mark.parametrize(
